@@ -1,0 +1,58 @@
+"""`python -m bench COMMAND`: the commands that are not pytest's own."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import bench
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["run"]:  # everything after it is pytest's
+        return run(arguments[1:])
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="measure: pytest --benchmark-only on the installed benchmarks")
+    for name, (explanation, add_arguments, command) in _commands().items():
+        subparser = commands.add_parser(name, help=explanation, description=explanation)
+        add_arguments(subparser)
+        subparser.set_defaults(command=command)
+    chosen = parser.parse_args(arguments)
+    return chosen.command(chosen)
+
+
+def _commands() -> dict[str, tuple[str, Callable, Callable]]:
+    from bench import readme
+
+    return {
+        "readme": ("write README.md's tables from a run", readme.add_arguments, readme.main),
+    }
+
+
+def run(arguments: list[str]) -> int:
+    """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
+    import pytest
+
+    house = Path(bench.__file__).parent
+    here = Path.cwd()
+    return pytest.main(
+        [
+            *(str(file) for file in sorted(house.glob("test_*.py"))),
+            "-p",
+            "bench.plugin",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={here}",
+            f"--config-file={os.devnull}",
+            "--benchmark-only",
+            *arguments,
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

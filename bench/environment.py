@@ -1,0 +1,95 @@
+"""What a run ran on: machine, system, versions, commit. Nothing here imports TensorFlow."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "pytest", "pytest-benchmark", "h5py")
+
+
+def timestamp() -> str:
+    """Now, UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_run_id() -> str:
+    """A name for a run that no other run has: the time, and the process."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+
+
+def machine_key(gpu: str | None = None) -> str:
+    """The hardware key: rows with different keys do not compare."""
+    cores = os.cpu_count()
+    return f"{gpu or cpu_model()}, {cores} cores, {platform.system()} {platform.machine()}"
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    return _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine()
+
+
+def memory_bytes() -> int | None:
+    """The machine's memory, bytes."""
+    total = _field("/proc/meminfo", "MemTotal")
+    return int(total.split()[0]) * 1024 if total else None
+
+
+def _field(file: str, name: str) -> str | None:
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), None)
+
+
+def git_commit(folder: Path | None = None) -> str | None:
+    """The commit of the code, with `-dirty` where tracked files have changed; None outside a checkout."""
+    folder = folder or Path(__file__).parent
+    head = _git(folder, "rev-parse", "--short=12", "HEAD")
+    if not head or _git(folder, "ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    return f"{head}-dirty" if _git(folder, "status", "--porcelain", "--untracked-files=no") else head
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def describe(**more: Any) -> dict[str, Any]:
+    """The environment that stands beside a run's CSV, with what the caller adds."""
+    return {
+        "machine": {
+            "cpu": cpu_model(),
+            "cores": os.cpu_count(),
+            "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "memory_bytes": memory_bytes(),
+            "system": platform.platform(),
+            "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
+        },
+        "python": platform.python_version(),
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "commit": git_commit(),
+        "environment_variables": {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("TF_", "XLA_", "KERAS_", "OMP_", "CUDA_VISIBLE", "NVIDIA_TF32"))
+        },
+        **more,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,153 @@
+"""The timing: subject and baseline in alternating, disjoint ABBA blocks, each a round of pytest-benchmark."""
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median, quantiles
+
+from bench.stats import Interval, blocks_for, ratio_interval
+
+_PILOT_SHARE = 0.25  # of the allowed time, at most
+_PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What pytest-benchmark's options allow.
+
+    Attributes:
+        max_time_s: seconds for the blocks of a case, all four legs, beyond which only `min_rounds` counts.
+        min_rounds: the fewest blocks.
+    """
+
+    max_time_s: float
+    min_rounds: int
+
+
+@dataclass
+class Blocks:
+    """The times of all legs so far, seconds; a block is two of each, subject and baseline ABBA."""
+
+    subject: list[float] = field(default_factory=list)
+    baseline: list[float] = field(default_factory=list)
+
+    def ratios(self) -> list[float]:
+        """Subject's time / baseline's time of each block."""
+        pairs = zip(_by_two(self.subject), _by_two(self.baseline), strict=True)
+        return [subject / baseline for subject, baseline in pairs]
+
+    def seconds(self) -> list[float]:
+        """The time of each block."""
+        pairs = zip(_by_two(self.subject), _by_two(self.baseline), strict=True)
+        return [subject + baseline for subject, baseline in pairs]
+
+
+def _by_two(times: list[float]) -> list[float]:
+    return [first + second for first, second in zip(times[::2], times[1::2], strict=True)]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The figures of a case, seconds.
+
+    Attributes:
+        ratio: subject's time / baseline's time, with its 95% interval.
+        rounds: blocks.
+    """
+
+    median_s: float
+    min_s: float
+    iqr_s: float
+    baseline_median_s: float
+    ratio: Interval
+    rounds: int
+
+
+def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Seconds of one call. Every leg goes through here."""
+    start = clock()
+    run()
+    return clock() - start
+
+
+def time_pair(
+    subject: Callable[[], object],
+    baseline: Callable[[], object],
+    pedantic: Callable[..., object],
+    budget: Budget,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """Times two programs against each other.
+
+    A pilot, which also warms both up, fixes the number of blocks; each block is one round of `pedantic`:
+    baseline, subject, subject, baseline.
+
+    Args:
+        subject, baseline: run the program once, to the end.
+        pedantic: pytest-benchmark's `benchmark.pedantic`.
+    """
+    with _collector_off():
+        rounds = rounds_for(_pilot(subject, baseline, budget, clock), budget)
+        blocks = Blocks()
+
+        def leg(times, run):
+            times.append(time_call(run, clock))
+
+        def teardown():
+            leg(blocks.subject, subject)
+            leg(blocks.baseline, baseline)
+
+        pedantic(
+            lambda: leg(blocks.subject, subject),
+            setup=lambda: leg(blocks.baseline, baseline),
+            teardown=teardown,
+            rounds=rounds,
+        )
+    return summarise(blocks)
+
+
+def rounds_for(pilot: Blocks, budget: Budget) -> int:
+    """The number of blocks: enough for the wished interval, at most what the time allows, and
+    `min_rounds` at least."""
+    allowed = int(budget.max_time_s / median(pilot.seconds()))
+    return max(min(blocks_for(pilot.ratios()), allowed), budget.min_rounds, 2)
+
+
+def summarise(blocks: Blocks) -> Timing:
+    """The figures of the blocks, at least two."""
+    first, _, third = quantiles(blocks.subject, n=4, method="inclusive")
+    return Timing(
+        median_s=median(blocks.subject),
+        min_s=min(blocks.subject),
+        iqr_s=third - first,
+        baseline_median_s=median(blocks.baseline),
+        ratio=ratio_interval(blocks.ratios()),
+        rounds=len(blocks.ratios()),
+    )
+
+
+def _pilot(subject, baseline, budget: Budget, clock) -> Blocks:
+    blocks = Blocks()
+    least, most = _PILOT_BLOCKS
+    for run in (baseline, subject):  # the first call after compiling is the slowest
+        run()
+    while len(blocks.ratios()) < most:
+        blocks.baseline.append(time_call(baseline, clock))
+        blocks.subject.extend(time_call(subject, clock) for _ in range(2))
+        blocks.baseline.append(time_call(baseline, clock))
+        if len(blocks.ratios()) >= least and sum(blocks.seconds()) > _PILOT_SHARE * budget.max_time_s:
+            break
+    return blocks
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Python's garbage collector would strike some legs and not others."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

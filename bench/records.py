@@ -1,0 +1,350 @@
+"""Records: the columns, the CSV they are written to as they are made, and its reader.
+
+One row a case and baseline. The row of the case in flight stands in the file before the case starts, as
+`failed`/`killed`, and is overwritten when the case ends: whatever kills the process, the file is true.
+"""
+
+import csv
+import io
+import json
+import math
+import os
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RECORDS_FILE = "records.csv"
+ENVIRONMENT_FILE = "environment.json"
+Value = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, the kind of its values (str, int, float, bool) and what it says."""
+
+    name: str
+    kind: type
+    meaning: str
+
+
+def _columns(kind: type, **meanings: str) -> tuple[Column, ...]:
+    return tuple(Column(name, kind, meaning) for name, meaning in meanings.items())
+
+
+COLUMNS: tuple[Column, ...] = (
+    *_columns(
+        str,
+        run_id="the run: one process's worth of records, and the name of its folder",
+        timestamp="when the case ended, ISO 8601, UTC",
+        commit="the git commit of the code, `-dirty` after it where the tree had changes; empty: no checkout",
+        machine="CPU (or GPU) model, cores and operating system: rows of different machines do not compare",
+        device="`cpu` or `gpu`",
+        backend="the Keras backend",
+        tensorflow="TensorFlow's version",
+        keras="Keras' version",
+        sweep="the declared set of cases that this one was measured in",
+        case="the case's id: `--case ID` measures it alone",
+        subject="`cell-layer`",
+        layer="what runs the cell: `builtin` (`keras.layers.LSTM` …) or `rnn` (`keras.layers.RNN`)",
+        cell="the cell; `keras_lstm` … are Keras' own cells, in `keras.layers.RNN`",
+        mode="`infer`: forward; `train`: forward and the gradients of weights, inputs and initial states",
+    ),
+    *_columns(
+        int,
+        batch_size="sequences at once",
+        timesteps="steps a sequence",
+        features="width of a step's input",
+        units="width of the state",
+    ),
+    *_columns(str, dtype="Keras dtype policy"),
+    *_columns(bool, unroll="the loop over timesteps is unrolled into the graph"),
+    *_columns(int, implementation="1: a matmul a gate; 2: one for all gates"),
+    *_columns(
+        bool,
+        stateful="the states carry over to the next batch",
+        jit_compile="compiled by XLA",
+    ),
+    *_columns(str, use_cudnn="the built-ins' argument: `auto`, `True`, `False`; empty: not set"),
+    *_columns(
+        bool,
+        return_sequences="the outputs of all steps are returned, not of the last alone",
+        go_backwards="the sequence runs from its end",
+    ),
+    *_columns(str, masked="the mask: `right`, `left`, `full`; empty: none"),
+    *_columns(bool, zero_output_for_mask="masked steps give zeros"),
+    *_columns(
+        float,
+        dropout="share of the inputs dropped; empty: none",
+        recurrent_dropout="share of the state dropped; empty: none",
+    ),
+    *_columns(str, activation="the cell's activation; empty: its default"),
+    *_columns(
+        bool,
+        use_bias="gates have biases; empty: the cell's default",
+        reset_after="GRU's argument; empty: the cell's default",
+        bidirectional="in `keras.layers.Bidirectional`; empty: no",
+    ),
+    *_columns(str, merge_mode="of `Bidirectional`"),
+    *_columns(int, depth="layers stacked; empty: one"),
+    *_columns(
+        bool,
+        static_timesteps="the number of timesteps is known when compiling",
+        static_batch="the batch size is known when compiling",
+        time_major="time is the first axis",
+    ),
+    *_columns(
+        str,
+        status="`ok`, `skipped` (could not run here) or `failed` (went wrong; carries no timing)",
+        reason="why not `ok`, one of the reasons listed below",
+        message="the same in a sentence",
+        kernel="what the compiled graph runs the steps with: `cudnn`, `block`, `while` or `unrolled`",
+    ),
+    *_columns(bool, xla="the program was compiled by XLA"),
+    *_columns(str, fallback="the requirement of the fast kernel that was missed, where it was asked for"),
+    *_columns(int, retraces="traces made while timing; must be 0"),
+    *_columns(
+        str,
+        proof="`exact`: outputs, states, gradients were held against the reference; `consistent`: the cell "
+        "has none, and was held against itself, run eagerly step by step in float64",
+    ),
+    *_columns(
+        float,
+        median_s="median time of a call, seconds",
+        min_s="shortest time of a call, seconds",
+        iqr_s="interquartile range of the time of a call, seconds",
+    ),
+    *_columns(int, rounds="ABBA blocks timed"),
+    *_columns(str, baseline="the id of the case it is compared with"),
+    *_columns(
+        float,
+        baseline_median_s="median time of a call of the baseline in the same blocks, seconds",
+        ratio="subject's time / baseline's time, median over the blocks; above 1 the subject is slower",
+        ratio_low="lower end of the ratio's 95% interval",
+        ratio_high="upper end of the ratio's 95% interval",
+    ),
+    *_columns(bool, converged="the interval is within ±2% of the ratio"),
+    *_columns(
+        float,
+        sequences_per_s="batch_size / median_s",
+        timesteps_per_s="batch_size * timesteps / median_s",
+        flops="floating point operations of a call",
+        gflops_per_s="flops / median_s / 1e9",
+        roofline_fraction="gflops_per_s as a share of the matmul peak of the same process and dtype",
+        trace_s="time to trace the program into a graph, seconds",
+        compile_s="time of the first call, which compiles (XLA) or optimises the graph, seconds",
+    ),
+    *_columns(int, graph_nodes="operations in the graph and its function library", peak_bytes="peak memory"),
+    *_columns(
+        float,
+        sync_s="time of waiting for a device that has nothing to do, seconds",
+        max_abs_error="largest difference of outputs and states from the proof's, absolute",
+        tolerance="the largest that was allowed",
+        gradient_error="largest difference of a gradient from the proof's, relative to the gradient's norm",
+        gradient_tolerance="the largest that was allowed",
+        epoch_s="time of an epoch of a training task, seconds",
+        characters_per_s="characters trained on or generated a second",
+        loss="the training task's last loss",
+    ),
+)
+BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
+KEY = ("run_id", "sweep", "case", "baseline")
+
+STATUSES = ("ok", "skipped", "failed")
+REASONS: dict[str, str] = {
+    "unsupported": "skipped: the subject does not have that option",
+    "no_device": "skipped: the machine does not have that device",
+    "wrong_answer": "failed: the proof refused the answer, before or after the timing",
+    "contract": "failed: the cell breaks the cell contract; `python -m bench check` says where",
+    "out_of_memory": "failed: it ran out of memory",
+    "error": "failed: it raised",
+    "killed": "failed: the process ended while the case was in flight",
+}
+
+
+class RecordError(ValueError):
+    """A record or a file of records that is not valid; the message names the file, the row and the column."""
+
+
+def make_record(**values: Value) -> dict[str, Value]:
+    """A record: every column, in order, None where nothing is given.
+
+    Raises:
+        RecordError: an unknown column, a value of the wrong kind, a number that is not finite, an unknown
+            status or reason, or a timing in a row that is not `ok`.
+    """
+    unknown = sorted(set(values) - set(BY_NAME))
+    if unknown:
+        raise RecordError(f"no such columns: {', '.join(unknown)}")
+    record = {column.name: _checked(column, values.get(column.name)) for column in COLUMNS}
+    _check_status(record)
+    return record
+
+
+def _checked(column: Column, value: Value) -> Value:
+    if value is None or value == "":
+        return None
+    if column.kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not column.kind:
+        raise RecordError(f"{column.name}: {value!r} is not a {column.kind.__name__}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RecordError(f"{column.name}: {value!r} is not finite")
+    return value
+
+
+def _check_status(record: Mapping[str, Value]) -> None:
+    status, reason = record["status"], record["reason"]
+    if status not in STATUSES:
+        raise RecordError(f"status: {status!r} is not one of {', '.join(STATUSES)}")
+    if status == "ok" and reason is not None:
+        raise RecordError(f"reason: {reason!r} in a row that is ok")
+    if status != "ok" and reason not in REASONS:
+        raise RecordError(f"reason: {reason!r} is not one of {', '.join(REASONS)}")
+    if status != "ok" and (record["median_s"] is not None or record["ratio"] is not None):
+        raise RecordError(f"median_s, ratio: a timing in a row that is {status}")
+
+
+class RecordWriter:
+    """Appends records to a run's CSV, each on the disk before the next case starts.
+
+    `begin` writes the row of the case that is about to run, as `failed`/`killed`; `finish` overwrites it.
+    """
+
+    def __init__(self, folder: Path):
+        """Makes `folder`, which must not exist, and an empty CSV in it; raises OSError where it cannot."""
+        folder.mkdir(parents=True)
+        self.path = folder / RECORDS_FILE
+        self._file = open(self.path, "xb")  # noqa: SIM115 - open for as long as the run lasts
+        self._write(0, _line([column.name for column in COLUMNS]))
+        self._end = self._file.tell()
+
+    def begin(self, record: Mapping[str, Value]) -> None:
+        """Writes the row of the case in flight."""
+        in_flight = {
+            **record,
+            "status": "failed",
+            "reason": "killed",
+            "message": REASONS["killed"].partition(": ")[2],
+        }
+        self._write(self._end, _line(in_flight.values()))
+
+    def finish(self, record: Mapping[str, Value]) -> None:
+        """Writes the row of the case that has ended, over the row of the case in flight."""
+        self._write(self._end, _line(record.values()))
+        self._end = self._file.tell()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _write(self, at: int, line: bytes) -> None:
+        self._file.seek(at)
+        self._file.write(line)
+        self._file.truncate()
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _line(values) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([_text(value) for value in values])
+    return text.getvalue().encode()
+
+
+def _text(value: Value) -> str:
+    if value is None:
+        return ""
+    return repr(value) if isinstance(value, float) else " ".join(str(value).split("\n"))
+
+
+def records_file(path: Path) -> Path:
+    """The CSV that `path`, a run's folder or a CSV, stands for; raises RecordError where there is none."""
+    path = Path(path)
+    found = path / RECORDS_FILE if path.is_dir() else path
+    if not found.is_file():
+        raise RecordError(f"{found}: no such file")
+    return found
+
+
+def read_records(path: Path) -> list[dict[str, Value]]:
+    """The records of a run's folder or CSV.
+
+    A last line that was cut is left out with a warning. Raises RecordError, with file and row, for
+    anything else that is not a record.
+    """
+    file = records_file(path)
+    try:
+        text = file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecordError(f"{file}: cannot be read: {error}") from error
+    return list(_parsed(file, text))
+
+
+def _parsed(file: Path, text: str) -> Iterator[dict[str, Value]]:
+    whole = text.endswith("\n")
+    try:
+        rows = list(csv.reader(io.StringIO(text), strict=whole))
+    except csv.Error as error:
+        raise RecordError(f"{file}: not a CSV: {error}") from error
+    if not rows:
+        raise RecordError(f"{file}: empty")
+    header, *body = rows
+    _check_header(file, header)
+    if not whole and body:
+        body.pop()
+        warnings.warn(f"{file}: the last line was cut and is left out", stacklevel=4)
+    seen: set[tuple[Value, ...]] = set()
+    for number, row in enumerate(body, start=2):
+        record = _parsed_row(f"{file}, row {number}", header, row)
+        key = tuple(record[name] for name in KEY)
+        if key in seen:
+            raise RecordError(f"{file}, row {number}: the same case twice: {', '.join(map(str, key))}")
+        seen.add(key)
+        yield record
+
+
+def _check_header(file: Path, header: list[str]) -> None:
+    unknown = [name for name in header if name not in BY_NAME]
+    if unknown:
+        raise RecordError(
+            f"{file}: unknown columns {', '.join(map(repr, unknown))}: made by a newer version?"
+        )
+    missing = [name for name in (*KEY, "status") if name not in header]
+    if missing or len(set(header)) < len(header):
+        raise RecordError(f"{file}: columns missing or double: {', '.join(missing) or 'double'}")
+
+
+def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Value]:
+    if len(row) != len(header):
+        raise RecordError(f"{where}: {len(row)} values for {len(header)} columns")
+    try:
+        return make_record(
+            **{name: _value(BY_NAME[name], text) for name, text in zip(header, row, strict=True)}
+        )
+    except ValueError as error:
+        raise RecordError(f"{where}: {error}") from error
+
+
+def _value(column: Column, text: str) -> Value:
+    if text == "":
+        return None
+    if column.kind is bool:
+        if text not in ("True", "False"):
+            raise RecordError(f"{column.name}: {text!r} is neither True nor False")
+        return text == "True"
+    return column.kind(text)
+
+
+def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Writes the run's environment beside its CSV."""
+    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment, indent=2, sort_keys=True) + "\n")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """The environment beside a run's CSV; raises RecordError where it cannot be read."""
+    file = records_file(path).with_name(ENVIRONMENT_FILE)
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{file}: cannot be read: {error}") from error

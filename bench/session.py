@@ -1,0 +1,181 @@
+"""`Run`: one process's worth of records. Takes one comparison after another all the way to its record."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import environment, runtime
+from bench.case import Case
+from bench.measure import Budget, Timing, time_pair
+from bench.problem import Problem, WrongAnswer, prepare
+from bench.records import RecordWriter, Value, make_record, write_environment
+from bench.runtime import Answer, Program
+from bench.subjects import Subject, UnsupportedOption
+from bench.sweeps import Comparison
+from bench.verify import Proof, verify, verify_again
+
+Record = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A compiled case whose answer has been proven."""
+
+    problem: Problem
+    program: Program
+    answer: Answer
+    proof: Proof
+
+
+class Run:
+    """A run: its folder, its environment and its records.
+
+    Args:
+        folder: the run's folder, to be made; its name is the run's id. None writes nothing.
+        device: `cpu` or `gpu`.
+        subjects: every subject that a case may name.
+    """
+
+    def __init__(self, folder: Path | None, device: str, subjects: Mapping[str, Subject]):
+        self.folder = folder
+        self.device = device
+        self.subjects = subjects
+        self.records: list[Record] = []
+        self._baselines: dict[Case, Proven] = {}
+        self._facts = _facts(folder.name if folder else "none", device)
+        self._writer = RecordWriter(folder) if folder else None
+        if folder:
+            write_environment(folder, environment.describe(runtime=runtime.build_information()))
+
+    def measure(self, comparison: Comparison, benchmark) -> Record:
+        """Verifies, times and records one comparison, whatever happens; returns its record.
+
+        Args:
+            benchmark: pytest-benchmark's fixture; its figures go into `extra_info`.
+        """
+        row = {**self._facts, **_names(comparison, self.subjects)}
+        if self._writer:
+            self._writer.begin(make_record(**row, status="failed", reason="killed"))
+        try:
+            row |= self._figures(comparison, benchmark)
+        except Exception as error:
+            row |= _outcome(error)
+        record = make_record(**row, timestamp=environment.timestamp())
+        if self._writer:
+            self._writer.finish(record)
+        self.records.append(record)
+        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
+        return record
+
+    def close(self) -> None:
+        """Closes the run's file."""
+        if self._writer:
+            self._writer.close()
+
+    def _figures(self, comparison: Comparison, benchmark) -> dict[str, Any]:
+        baseline = self._baseline(comparison.baseline)
+        subject = self._prove(comparison.case, baseline.problem)
+        traces = subject.program.trace_count()
+        if not benchmark.enabled:
+            benchmark.pedantic(subject.program.run)
+            return {"status": "ok"}
+        budget = Budget(float(benchmark._max_time), benchmark._min_rounds)
+        timing = time_pair(subject.program.run, baseline.program.run, benchmark.pedantic, budget)
+        verify_again(subject.problem, subject.answer, subject.program.answer(), subject.proof)
+        return {
+            "status": "ok",
+            "retraces": subject.program.trace_count() - traces,
+            "sync_s": runtime.sync_seconds(),
+            **_proof_columns(subject),
+            **_program_columns(comparison.case, subject.program),
+            **_timing_columns(comparison.case, timing),
+        }
+
+    def _baseline(self, case: Case) -> Proven:
+        """The baseline of a case; compiled and proven once a run, however many cases it serves."""
+        if case not in self._baselines:
+            try:
+                self._baselines[case] = self._prove(case)
+            except WrongAnswer as error:
+                raise WrongAnswer(f"the baseline {case.id}: {error}") from error
+        return self._baselines[case]
+
+    def _prove(self, case: Case, alike: Problem | None = None) -> Proven:
+        problem = prepare(self.subjects[case.subject], case, alike)
+        program = runtime.compile_program(problem.layer, case, problem.data)
+        answer = program.answer()
+        return Proven(problem, program, answer, verify(problem, answer))
+
+
+def _facts(run_id: str, device: str) -> dict[str, Value]:
+    found = runtime.versions()
+    gpu = runtime.gpu_name() if device == "gpu" else None
+    return {
+        "run_id": run_id,
+        "commit": environment.git_commit(),
+        "machine": environment.machine_key(gpu),
+        "device": device,
+        "backend": "tensorflow",
+        "tensorflow": found["tensorflow"],
+        "keras": found["keras"],
+    }
+
+
+def _names(comparison: Comparison, subjects: Mapping[str, Subject]) -> dict[str, Value]:
+    case = comparison.case
+    fields = asdict(case)
+    if "implementation" not in subjects[case.subject].options:
+        fields["implementation"] = None
+    return {
+        **fields,
+        "sweep": comparison.sweep,
+        "case": case.id,
+        "subject": case.subject,
+        "baseline": comparison.baseline.id,
+        "bidirectional": False,
+        "depth": 1,
+        "static_timesteps": True,
+        "static_batch": True,
+        "time_major": False,
+    }
+
+
+def _outcome(error: Exception) -> dict[str, Value]:
+    """What the record says of a case that did not come to its figures."""
+    if isinstance(error, UnsupportedOption):
+        return {"status": "skipped", "reason": "unsupported", "message": str(error)}
+    if isinstance(error, WrongAnswer):
+        return {"status": "failed", "reason": "wrong_answer", "message": str(error)}
+    reason = "out_of_memory" if runtime.is_out_of_memory(error) else "error"
+    return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
+
+
+def _proof_columns(proven: Proven) -> dict[str, Value]:
+    return {"proof": proven.problem.proof, **asdict(proven.proof)}
+
+
+def _program_columns(case: Case, program: Program) -> dict[str, Value]:
+    return {
+        "kernel": program.kernel,
+        "xla": case.jit_compile,
+        "trace_s": program.trace_s,
+        "compile_s": program.compile_s,
+        "graph_nodes": program.graph_nodes,
+    }
+
+
+def _timing_columns(case: Case, timing: Timing) -> dict[str, Value]:
+    return {
+        "median_s": timing.median_s,
+        "min_s": timing.min_s,
+        "iqr_s": timing.iqr_s,
+        "baseline_median_s": timing.baseline_median_s,
+        "rounds": timing.rounds,
+        "ratio": timing.ratio.value,
+        "ratio_low": timing.ratio.low,
+        "ratio_high": timing.ratio.high,
+        "converged": timing.ratio.converged,
+        "sequences_per_s": case.batch_size / timing.median_s,
+        "timesteps_per_s": case.batch_size * case.timesteps / timing.median_s,
+    }

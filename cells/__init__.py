@@ -1,0 +1,49 @@
+"""What is measured: recurrent cells, the layers that run them, and their float64 references.
+
+Nothing here imports `bench`. `CELLS` is the one table of cells, by the name that case ids use; a new
+cell is an entry here and one in `cells/reference.py`.
+"""
+
+from cells.activations import historical_hard_sigmoid
+from cells.gated import GatedCell
+from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
+from cells.memory import MatrixMemoryCell
+from cells.recurrent import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
+from cells.sublayer import DenseRNNCell
+from cells.unroll import dynamic_unroll, static_unroll
+from cells.variants import CandidateGRUCell, HardSigmoidLSTMCell, HistoricalHardSigmoidLSTMCell
+
+CELLS = {
+    "minimal": MinimalRNNCell,
+    "simple_rnn": SimpleRNNCell,
+    "lstm": LSTMCell,
+    "gru": GRUCell,
+    "slstm": SLSTMCell,
+    "gru_candidate": CandidateGRUCell,
+    "lstm_hard_sigmoid": HardSigmoidLSTMCell,
+    "lstm_hard_sigmoid_historical": HistoricalHardSigmoidLSTMCell,
+    "dense_rnn": DenseRNNCell,
+    "chosen_state": ChosenStateRNNCell,
+    "learned_state": LearnedStateRNNCell,
+    "matrix_memory": MatrixMemoryCell,
+}
+
+__all__ = [
+    "CELLS",
+    "CandidateGRUCell",
+    "ChosenStateRNNCell",
+    "DenseRNNCell",
+    "GRUCell",
+    "GatedCell",
+    "HardSigmoidLSTMCell",
+    "HistoricalHardSigmoidLSTMCell",
+    "LSTMCell",
+    "LearnedStateRNNCell",
+    "MatrixMemoryCell",
+    "MinimalRNNCell",
+    "SLSTMCell",
+    "SimpleRNNCell",
+    "dynamic_unroll",
+    "historical_hard_sigmoid",
+    "static_unroll",
+]

@@ -1,0 +1,504 @@
+"""The engine of `cells.FusedRNN`: a whole recurrence as one compiled program, with a gradient of its own.
+
+    outputs, states = run(recurrence, operands, constants, sequence=True, save=True)
+
+TensorFlow only; `cells/layers.py` imports it where that is the backend. It knows nothing of Keras:
+a `Recurrence` says how a cell's gates are made and what its update is, `operands` holds what has a gradient,
+`constants` what has none.
+
+Layout. Inside, everything is feature-major: one step's state is the flat vector of a [units, batch]
+array, a sequence of them a stack [steps, units * batch]. The elementwise part is then a loop over contiguous
+memory, and the matrix products have the weights as their left operand, (gates, units) x (units, batch),
+which XLA multiplies up to 2.5 times faster than (batch, units) x (units, gates) (1024 units, batch 32).
+
+Gradient. Differentiating the loop would add a weight-sized matrix at every step. Instead the backward loop
+makes only the gradients of the gates, and each weight's gradient is one product over all steps after it.
+
+The pre-activations are kept as blocks [units * batch], in this order: the plain sums, the recurrent parts of
+the separate gates, their input parts, the late gates. What the recurrent product yields is so one piece.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+# TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
+from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
+
+# Multiplying all steps' inputs before the loop pays where a step's own product is too small to be worth its
+# call; it costs a stack of all gates. Break-even between batch 4 and 16 for 64 to 256 units.
+SMALL_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Recurrence:
+    """What the engine must know of a cell, in the terms of `cells.GatedCell`.
+
+    Attributes:
+        units: the width of every state.
+        sums, separate, late: how many gates are plain sums, want their two products apart, or wait for the
+            others; they lie in this order in the weights.
+        recurrent: whether there are recurrent products at all.
+        update: (gates, states, vectors) -> states, elementwise. The output is the last of them, or the first
+            where `own_output` is false.
+        late_input: (gates, states, vectors) -> what the late gates' recurrent weights multiply, elementwise.
+        own_output: whether the output is no state, and rides along as a last one that nothing reads.
+    """
+
+    units: int
+    sums: int
+    separate: int
+    late: int
+    recurrent: bool
+    update: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], list]
+    late_input: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
+    own_output: bool
+
+    @property
+    def gates(self):
+        """The number of gates, which is that of blocks in the weights."""
+        return self.sums + self.separate + self.late
+
+    @property
+    def together(self):
+        """The gates whose recurrent product takes h."""
+        return self.sums + self.separate
+
+    @property
+    def blocks(self):
+        """The number of pre-activations: a separate gate has two."""
+        return self.gates + self.separate
+
+    def arrange(self, blocks):
+        """The blocks as `update` takes them: pairs (from x, from h) for the separate gates."""
+        sums, together = self.sums, self.together
+        from_h, from_x = blocks[sums:together], blocks[together : together + self.separate]
+        return [*blocks[:sums], *zip(from_x, from_h, strict=True), *blocks[together + self.separate :]]
+
+    def step(self, blocks, states, vectors):
+        """The states after a step, from its pre-activations."""
+        return list(self.update(self.arrange(blocks), states, vectors))
+
+    def wait(self, blocks, states, vectors):
+        """The input of the late gates' recurrent product, from the pre-activations of the others."""
+        return self.late_input(self.arrange(blocks[: self.together + self.separate]), states, vectors)
+
+    @cached_property
+    def compiled(self):
+        """The two programs, `forward` and `backward`; XLA compiles each once for every shape."""
+        return (
+            tf.function(_Forward(self), jit_compile=True, autograph=False),
+            tf.function(_Backward(self), jit_compile=True, autograph=False),
+        )
+
+
+def run(recurrence, operands, constants, sequence, save):
+    """Runs a recurrence over a batch of sequences, in the dtype of the operands.
+
+    Args:
+        recurrence: the `Recurrence`.
+        operands: dict of tensors, each of which gets a gradient:
+            inputs [batch, steps, features], or without `kernel` [batch, steps, gates * units]: the inputs'
+            products, biases included; kernel (features, gates * units) and bias (gates * units,);
+            recurrent (units, gates * units) where there are recurrent products; separate_bias (separate * units,)
+            added to the recurrent products of the separate gates; vectors, a list of (units,);
+            states, a list of [batch, units].
+        constants: dict of tensors without a gradient: steps, int32, how many of the steps to take; where
+            wanted mask [batch, steps], bool, false where the states are to stay; drops, a list of a
+            [batch, units] factor of the recurrent product's input for each gate.
+        sequence: bool, whether all outputs are wanted.
+        save: bool, whether to keep what a gradient needs. Without it a gradient runs the forward pass again.
+
+    Returns:
+        (outputs [batch, steps, units] or None, list of the final states [batch, units]); outputs beyond
+        `steps` mean nothing. The last state is the output where the recurrence has `own_output`.
+
+    Raises:
+        NotImplementedError: when a second derivative is asked for.
+    """
+    forward, backward = recurrence.compiled
+
+    # The custom gradient stands outside of the compiled functions, whose inputs it cuts off from the tape:
+    # inside, an eager tape would differentiate the compiled function, and so the loop.
+    @tf.custom_gradient
+    def outermost(*flat):
+        flat = [tf.stop_gradient(tensor) for tensor in flat]
+        packed = tf.nest.pack_sequence_as(operands, flat)
+        outputs, states, saved = forward(packed, constants, sequence, save)
+        results = [outputs, *states] if sequence else states
+
+        def gradient(*upstream):
+            kept = saved if save else forward(packed, constants, False, True)[2]
+            return _first_derivative(backward, packed, constants, kept, upstream, sequence)
+
+        return results, gradient
+
+    results = outermost(*tf.nest.flatten(operands))
+    return (results[0], results[1:]) if sequence else (None, list(results))
+
+
+def _first_derivative(backward, operands, constants, saved, upstream, sequence):
+    """The gradients of the operands, flat; differentiating them again raises."""
+
+    @tf.custom_gradient
+    def once(*upstream):
+        upstream = [tf.stop_gradient(tensor) for tensor in upstream]
+        outputs, states = (upstream[0], upstream[1:]) if sequence else (None, upstream)
+        gradients = backward(operands, constants, saved, outputs, list(states))
+
+        def again(*_):
+            raise NotImplementedError(
+                "FusedRNN has no second derivative; keras.layers.RNN with the same cell has one."
+            )
+
+        return tf.nest.flatten(gradients), again
+
+    return once(*upstream)
+
+
+class _Loop:
+    """What the loops of both directions share: the layout, and reading and writing the stacks."""
+
+    def __init__(self, recurrence):
+        self.recurrence = recurrence
+        self.__name__ = type(self).__name__.strip("_").lower()  # names the compiled program
+
+    def matrix(self, vector):
+        """[units * batch] -> [units, batch], for any number of units that a product takes."""
+        return tf.reshape(vector, [-1, self.batch])
+
+    def flat(self, rows):
+        """[batch, units] -> the flat vector of its feature-major form."""
+        return tf.reshape(tf.transpose(rows), [-1])
+
+    def rows(self, vector):
+        """The reverse of `flat`."""
+        return tf.transpose(tf.reshape(vector, [self.recurrence.units, self.batch]))
+
+    def spread(self, vector):
+        """(units,) -> [units * batch], the same for every sequence."""
+        return tf.repeat(vector, self.batch)
+
+    def stack(self, sequence):
+        """[batch, steps, width] -> [steps, width * batch]."""
+        return tf.reshape(tf.transpose(sequence, [1, 2, 0]), [self.steps, sequence.shape[-1] * self.batch])
+
+    def unstack(self, stack):
+        """The reverse of `stack`."""
+        return tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [2, 0, 1])
+
+    def measure(self, operands):
+        """Takes the sizes from the operands: numbers where they are known, else tensors."""
+        inputs = operands["inputs"]
+        self.batch, self.steps, _ = (
+            known or tf.shape(inputs)[axis] for axis, known in enumerate(inputs.shape)
+        )
+        self.width = self.recurrence.units * self.batch
+        self.dtype = inputs.dtype
+
+    def read(self, stack, step, block=None):
+        """A step's row of a stack, or one block of it."""
+        width = _columns(stack) if block is None else self.width
+        start = 0 if block is None else block * self.width
+        return tf.reshape(dynamic_slice(stack, tf.stack([step, start]), tf.stack([1, width])), [width])
+
+    def write(self, stack, step, vectors):
+        """The stack with the vectors side by side in a step's row.
+
+        One at a time: a fusion that ends in a concatenation is not vectorised (1.1 to 1.5 times slower).
+        """
+        for block, vector in enumerate(vectors):
+            stack = dynamic_update_slice(stack, vector[None], tf.stack([step, block * self.width]))
+        return stack
+
+    def constants(self, operands, constants):
+        """Vectors, dropout factors and mask in the loop's layout."""
+        vectors = [self.spread(vector) for vector in operands["vectors"]]
+        drops = [self.flat(drop) for drop in constants.get("drops", [])]
+        mask = constants.get("mask")
+        if mask is not None:  # a byte for each element of the state: selecting by it stays vectorised
+            mask = tf.repeat(tf.transpose(mask)[:, None, :], self.recurrence.units, axis=1)
+            mask = tf.reshape(mask, [self.steps, self.width])
+        return vectors, drops, mask
+
+
+class _Forward(_Loop):
+    """The program of the forward pass."""
+
+    def __call__(self, operands, constants, sequence, save):
+        """(outputs or None, final states, what the backward pass needs or None)."""
+        recurrence = self.recurrence
+        self.measure(operands)
+        self.vectors, self.drops, mask = self.constants(operands, constants)
+        products = self.products(operands)
+        states = [self.flat(state) for state in operands["states"]]
+        if recurrence.own_output:
+            states.append(tf.zeros_like(states[0]))
+        kept = range(len(states)) if save else [self.output(states)] if sequence else []
+        stacks = [self.start(states[index]) for index in kept]
+        blocks = [tf.zeros([self.steps, recurrence.blocks * self.width], self.dtype)] if save else []
+
+        def body(step, states, stacks, blocks):
+            gates = products(step, states)
+            new = recurrence.step(gates, states, self.vectors)
+            if mask is not None:
+                visible = self.read(mask, step)
+                new = [tf.where(visible, after, before) for after, before in zip(new, states, strict=True)]
+            stacks = [self.write(stack, step + 1, [new[i]]) for i, stack in zip(kept, stacks, strict=True)]
+            blocks = [self.write(stack, step, gates) for stack in blocks]
+            return step + 1, new, stacks, blocks
+
+        _, states, stacks, blocks = tf.while_loop(
+            lambda step, *_: step < constants["steps"], body, (0, states, stacks, blocks)
+        )
+        outputs = self.unstack(stacks[self.output(stacks)][1:]) if sequence else None
+        return outputs, [self.rows(state) for state in states], (stacks, blocks) if save else None
+
+    def output(self, states):
+        """The index of the state that is the output."""
+        return len(states) - 1 if self.recurrence.own_output else 0
+
+    def start(self, state):
+        """A stack [1 + steps, units * batch] that begins with a state."""
+        return tf.concat([state[None], tf.zeros([self.steps, self.width], self.dtype)], axis=0)
+
+    def products(self, operands):
+        """The function (step, states) -> pre-activations that suits the shape."""
+        recurrence = self.recurrence
+        plain = recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops
+        known_small = isinstance(self.batch, int) and self.batch < SMALL_BATCH
+        if "kernel" in operands and plain and not known_small:
+            return self.in_one(operands)
+        from_x = self.hoisted(operands) if "kernel" not in operands or known_small else self.each(operands)
+        return self.in_parts(operands, from_x)
+
+    def in_one(self, operands):
+        """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
+        left = tf.concat([operands["recurrent"], operands["kernel"], operands["bias"][None]], axis=0)
+        left = tf.transpose(left)
+        inputs = self.with_one(operands["inputs"])
+
+        def products(step, states):
+            right = tf.concat([self.matrix(states[0]), self.matrix(self.read(inputs, step))], axis=0)
+            return tf.split(tf.reshape(tf.matmul(left, right), [-1]), self.recurrence.gates)
+
+        return products
+
+    def with_one(self, inputs):
+        """The stack of the inputs with a feature that is 1, which the bias multiplies."""
+        return self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
+
+    def hoisted(self, operands):
+        """The inputs' products of all steps before the loop, as a function of the step."""
+        inputs = operands["inputs"]
+        if "kernel" in operands:
+            kernel = operands["kernel"]
+            rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + operands["bias"]
+            inputs = tf.reshape(rows, [self.batch, self.steps, kernel.shape[1]])
+        stack = self.stack(inputs)
+        return lambda step: [self.read(stack, step, block) for block in range(self.recurrence.gates)]
+
+    def each(self, operands):
+        """The inputs' product step by step, as a function of the step."""
+        left = tf.transpose(tf.concat([operands["kernel"], operands["bias"][None]], axis=0))
+        inputs = self.with_one(operands["inputs"])
+
+        def from_x(step):
+            product = tf.matmul(left, self.matrix(self.read(inputs, step)))
+            return tf.split(tf.reshape(product, [-1]), self.recurrence.gates)
+
+        return from_x
+
+    def in_parts(self, operands, from_x):
+        """The inputs' and the recurrent products apart."""
+        recurrence = self.recurrence
+        sums, together = recurrence.sums, recurrence.together
+        bias = [self.spread(part) for part in _split(operands["separate_bias"], recurrence.separate)]
+        multiply = self.recurrent_products(operands)
+
+        def products(step, states):
+            x = from_x(step)
+            h = multiply(states[0], range(together)) if recurrence.recurrent else [0] * together
+            blocks = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
+            blocks += [a + b for a, b in zip(h[sums:], bias, strict=True)]
+            blocks += x[sums:together]
+            if recurrence.late:
+                late = multiply(
+                    recurrence.wait(blocks, states, self.vectors), range(together, recurrence.gates)
+                )
+                blocks += [a + b for a, b in zip(x[together:], late, strict=True)]
+            return blocks
+
+        return products
+
+    def recurrent_products(self, operands):
+        """The function (vector, gates) -> the vector's product with the recurrent weights of those gates."""
+        if not self.recurrence.recurrent:
+            return None
+        units = self.recurrence.units
+        left = tf.transpose(operands["recurrent"])
+
+        def multiply(vector, gates):
+            if not self.drops:
+                part = left[gates[0] * units : (gates[-1] + 1) * units]
+                return tf.split(tf.reshape(tf.matmul(part, self.matrix(vector)), [-1]), len(gates))
+            return [
+                tf.reshape(tf.matmul(left[g * units : (g + 1) * units], self.matrix(vector * self.drops[g])), [-1])
+                for g in gates
+            ]
+
+        return multiply
+
+
+class _Backward(_Loop):
+    """The program of the backward pass."""
+
+    def __call__(self, operands, constants, saved, outputs, states):
+        """The gradients of the operands, from those of the outputs, or None, and of the final states."""
+        self.measure(operands)
+        self.vectors, self.drops, mask = self.constants(operands, constants)
+        self.recurrent = operands.get("recurrent")
+        stacks, (blocks,) = saved
+        upstream = None if outputs is None else self.stack(outputs)
+        output = len(stacks) - 1 if self.recurrence.own_output else 0
+
+        def body(step, states, vectors, gates):
+            if upstream is not None:
+                states[output] += self.read(upstream, step)
+            stay = None
+            if mask is not None:  # what a masked step did not change passes it by
+                visible = self.read(mask, step)
+                stay = [tf.where(visible, tf.zeros_like(state), state) for state in states]
+                states = [tf.where(visible, state, tf.zeros_like(state)) for state in states]
+            before = [self.read(stack, step) for stack in stacks]
+            here = [self.read(blocks, step, block) for block in range(self.recurrence.blocks)]
+            of_blocks, states, of_vectors = self.through_step(here, before, states)
+            gates = self.write(gates, step, of_blocks)
+            states[0] += self.through_products(gates, step)
+            if stay is not None:
+                states = [a + b for a, b in zip(states, stay, strict=True)]
+            return step - 1, states, [a + b for a, b in zip(vectors, of_vectors, strict=True)], gates
+
+        _, states, vectors, gates = tf.while_loop(
+            lambda step, *_: step >= 0,
+            body,
+            (
+                constants["steps"] - 1,
+                [self.flat(state) for state in states],
+                [tf.zeros_like(vector) for vector in self.vectors],
+                tf.zeros_like(blocks),
+            ),
+        )
+        return self.after_loop(operands, stacks, blocks, gates, states, vectors)
+
+    def through_step(self, blocks, states, upstream):
+        """The gradients of a step's blocks, states and vectors, without the recurrent product of h."""
+        recurrence = self.recurrence
+        variables = [blocks, states, self.vectors]
+        results = lambda: recurrence.step(blocks, states, self.vectors)  # noqa: E731
+        of_blocks, of_states, of_vectors = _pull_back(results, variables, upstream)
+        if recurrence.late:
+            of_late = [self.matrix(block) for block in of_blocks[-recurrence.late :]]
+            late = range(recurrence.together, recurrence.gates)
+            of_input = self.back_to_input(tf.concat(of_late, axis=0), late)
+            results = lambda: [recurrence.wait(blocks, states, self.vectors)]  # noqa: E731
+            more = _pull_back(results, variables, [of_input])
+            of_blocks, of_states, of_vectors = (
+                [a + b for a, b in zip(*pair, strict=True)]
+                for pair in zip((of_blocks, of_states, of_vectors), more, strict=True)
+            )
+        return of_blocks, of_states, of_vectors
+
+    def through_products(self, gates, step):
+        """The gradient of h through the recurrent product, from the row of blocks just written.
+
+        Read back from the stack, as one piece, rather than concatenated: see `write`.
+        """
+        if not self.recurrence.recurrent or not self.recurrence.together:
+            return 0
+        width = self.recurrence.together * self.width
+        row = dynamic_slice(gates, tf.stack([step, 0]), tf.stack([1, width]))
+        return self.back_to_input(self.matrix(row), range(self.recurrence.together))
+
+    def back_to_input(self, upstream, gates):
+        """The gradient of what the recurrent weights of `gates` multiply; upstream [gates * units, batch]."""
+        units = self.recurrence.units
+        part = self.recurrent[:, gates[0] * units : (gates[-1] + 1) * units]
+        if not self.drops:
+            return tf.reshape(tf.matmul(part, upstream), [-1])
+        pairs = zip(_split(part, len(gates), axis=1), tf.split(upstream, len(gates)), strict=True)
+        products = [tf.reshape(tf.matmul(weights, block), [-1]) for weights, block in pairs]
+        return tf.add_n([product * self.drops[g] for product, g in zip(products, gates, strict=True)])
+
+    def after_loop(self, operands, stacks, blocks, gates, states, vectors):
+        """The gradients of all operands, each weight's as one product over all steps."""
+        recurrence = self.recurrence
+        sums, together, twice = recurrence.sums, recurrence.together, recurrence.together + recurrence.separate
+        gates = tf.reshape(gates, [self.steps, recurrence.blocks, self.width])
+        of_x = tf.concat([gates[:, :sums], gates[:, together:]], axis=1) if recurrence.separate else gates
+        gradients = self.of_inputs(operands, tf.reshape(of_x, [self.steps, -1]))
+        of_separate = tf.reshape(gates[:, sums:together], [self.steps, -1])
+        gradients["separate_bias"] = tf.reduce_sum(self.by_feature(of_separate), axis=1)
+        if recurrence.recurrent:
+            before = [stack[:-1] for stack in stacks]
+            parts = [self.of_recurrent(before[0], gates[:, :together], range(together))] if together else []
+            if recurrence.late:
+                rows = tf.reshape(blocks, [self.steps, recurrence.blocks, self.width])
+                vector = recurrence.wait([rows[:, i] for i in range(twice)], before, self.vectors)
+                late = range(together, recurrence.gates)
+                parts.append(self.of_recurrent(vector, gates[:, twice:], late))
+            gradients["recurrent"] = tf.concat(parts, axis=1)
+        gradients["vectors"] = [tf.reduce_sum(self.matrix(vector), axis=1) for vector in vectors]
+        own = len(states) - 1 if recurrence.own_output else len(states)
+        gradients["states"] = [self.rows(state) for state in states[:own]]
+        return gradients
+
+    def of_inputs(self, operands, upstream):
+        """The gradients of inputs, kernel and bias."""
+        if "kernel" not in operands:
+            return {"inputs": self.unstack(upstream)}
+        kernel, upstream = operands["kernel"], self.by_feature(upstream)
+        inputs = tf.reshape(operands["inputs"], [self.batch, self.steps, kernel.shape[0]])
+        with_one = self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
+        of_weights = tf.matmul(self.by_feature(with_one), upstream, transpose_b=True)
+        of_inputs = tf.reshape(tf.matmul(kernel, upstream), [kernel.shape[0], self.steps, self.batch])
+        return {
+            "inputs": tf.transpose(of_inputs, [2, 1, 0]),
+            "kernel": of_weights[:-1],
+            "bias": of_weights[-1],
+        }
+
+    def of_recurrent(self, vector, upstream, gates):
+        """The gradient of the recurrent weights of `gates`, which multiplied the rows of `vector`."""
+        upstream = self.by_feature(tf.reshape(upstream, [self.steps, -1]))
+        if not self.drops:
+            return tf.matmul(self.by_feature(vector), upstream, transpose_b=True)
+        parts = zip(gates, tf.split(upstream, len(gates)), strict=True)
+        products = [
+            tf.matmul(self.by_feature(vector * self.drops[g]), part, transpose_b=True) for g, part in parts
+        ]
+        return tf.concat(products, axis=1)
+
+    def by_feature(self, stack):
+        """[steps, width * batch] -> [width, steps * batch]."""
+        cube = tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [1, 0, 2])
+        return tf.reshape(cube, [-1, self.steps * self.batch])
+
+
+def _pull_back(function, variables, upstream):
+    """The gradients of `variables`, a nest that `function` reads, from those of its results."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(variables)
+        results = function()
+    return tape.gradient(results, variables, output_gradients=upstream, unconnected_gradients="zero")
+
+
+def _split(array, count, axis=0):
+    return tf.split(array, count, axis=axis) if count else []
+
+
+def _columns(stack):
+    return stack.shape[-1] or tf.shape(stack)[-1]
