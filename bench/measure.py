@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from bench.stats import Interval, blocks_for, ratio_interval
+from bench.stats import FEWEST_BLOCKS, Interval, blocks_for, ratio_interval
 
 _PILOT_SHARE = 0.25  # of the allowed time, at most
 _PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
@@ -18,7 +18,7 @@ class Budget:
     """What pytest-benchmark's options allow.
 
     Attributes:
-        max_time_s: seconds for the blocks of a case, all four legs, beyond which only `min_rounds` counts.
+        max_time_s: seconds for the blocks of a case, all four legs, beyond which only the fewest are timed.
         min_rounds: the fewest blocks.
     """
 
@@ -93,7 +93,10 @@ def time_pair(
         blocks = Blocks()
 
         def leg(times, run):
-            times.append(time_call(run, clock))
+            if len(times) < 2 * rounds:  # beyond: calls of --benchmark-cprofile, under its profiler
+                times.append(time_call(run, clock))
+            else:
+                run()
 
         def teardown():
             leg(blocks.subject, subject)
@@ -109,14 +112,14 @@ def time_pair(
 
 
 def rounds_for(pilot: Blocks, budget: Budget) -> int:
-    """The number of blocks: enough for the wished interval, at most what the time allows, and
-    `min_rounds` at least."""
+    """The number of blocks: enough for the wished interval, at most what the time allows, and at least
+    `min_rounds` and what an interval takes."""
     allowed = int(budget.max_time_s / median(pilot.seconds()))
-    return max(min(blocks_for(pilot.ratios()), allowed), budget.min_rounds, 2)
+    return max(min(blocks_for(pilot.ratios()), allowed), budget.min_rounds, FEWEST_BLOCKS)
 
 
 def summarise(blocks: Blocks) -> Timing:
-    """The figures of the blocks, at least two."""
+    """The figures of the blocks, `FEWEST_BLOCKS` at least."""
     first, _, third = quantiles(blocks.subject, n=4, method="inclusive")
     return Timing(
         median_s=median(blocks.subject),
@@ -145,9 +148,11 @@ def _pilot(subject, baseline, budget: Budget, clock) -> Blocks:
 @contextmanager
 def _collector_off() -> Iterator[None]:
     """Python's garbage collector would strike some legs and not others."""
+    was_on = gc.isenabled()
     gc.collect()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()

@@ -52,7 +52,7 @@ def pytest_configure(config):
 def _choose(sweeps: list[str] | None, case_id: str | None) -> list[Comparison]:
     """The comparisons that the options ask for; raises pytest.UsageError for a case that is not there."""
     if case_id is None:
-        return comparisons(dict.fromkeys(sweeps or [_DEFAULT_SWEEP]))
+        return comparisons(list(dict.fromkeys(sweeps or [_DEFAULT_SWEEP])))
     known = comparisons(sweeps or list(SWEEPS))
     found = [row for row in known if row.case.id == case_id]
     if not found:
@@ -112,7 +112,11 @@ def _start_run(config) -> "Run":
 @pytest.fixture
 def measure(request, benchmark):
     """measure(comparison): verifies, times and records it; the test fails or is skipped with the record."""
-    run = request.config.stash[_run]
+    from bench.measure import Budget
+
+    config = request.config
+    run = config.stash[_run]
+    budget = Budget(float(config.getoption("benchmark_max_time")), config.getoption("benchmark_min_rounds"))
 
     def measure(comparison: Comparison) -> None:
         on_device = {"device": run.device}
@@ -122,7 +126,7 @@ def measure(request, benchmark):
             baseline=replace(comparison.baseline, **on_device),
         )
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        record = run.measure(comparison, benchmark)
+        record = run.measure(comparison, benchmark, budget)
         if record["status"] == "failed":
             pytest.fail(f"{record['reason']}: {record['message']}", pytrace=False)
         if record["status"] == "skipped":

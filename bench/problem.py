@@ -61,24 +61,35 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     """
     layer = make_layer(subject, case)
     runtime.build_layer(layer, case, SEED)
-    own = reference_for(layer.cell)
     _check_initial_bias(layer.cell)
-    work = case.timesteps * (case.features + case.units) * case.units * _GATES
-    rows = _rows(case, _DERIVATIVE_WORK / work)
-    if alike is not None and _same_equation(own, alike.recurrence):
+    recurrence, analytic, proof = _held_against(subject, case, layer)
+    if alike is not None and _same_equation(recurrence, alike.recurrence):
         weights = alike.data.weights
     else:
         weights = _weights(layer)
-    return Problem(
-        case,
-        layer,
-        _data(layer, case, weights, rows),
-        own or runtime.eager_recurrence(lambda: make_layer(subject, replace(case, dtype="float64")), case),
-        analytic=own is not None and type(layer.cell) in REFERENCES,
-        proof="exact" if own else "consistent",
-        rows=rows,
-        forward_rows=_rows(case, _FORWARD_WORK / work),
-    )
+    work = case.timesteps * (case.features + case.units) * case.units * _GATES
+    rows = _rows(case, _DERIVATIVE_WORK / work)
+    data = _data(layer, case, weights, rows)
+    forward_rows = _rows(case, _FORWARD_WORK / work)
+    return Problem(case, layer, data, recurrence, analytic, proof, rows, forward_rows)
+
+
+def _held_against(subject: Subject, case: Case, layer) -> tuple[Recurrence, bool, str]:
+    """What the layer is held against, whether that is analytic, and what the proof is then called.
+
+    For a cell that is not the project's it is the cell's own `reference`, or the cell itself, run eagerly,
+    either in a twin of the layer in float64.
+    """
+    ours = reference_for(layer.cell)
+    if ours is not None and type(layer.cell) in REFERENCES:
+        return ours, True, "exact"
+    twin_case = replace(case, dtype="float64")
+    twin = make_layer(subject, twin_case)
+    runtime.build_layer(twin, twin_case, SEED)
+    own = reference_for(twin.cell)
+    if own is not None:
+        return own, False, "exact"
+    return runtime.eager_recurrence(twin, twin_case), False, "consistent"
 
 
 def _rows(case: Case, affordable: float) -> int:

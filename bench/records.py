@@ -1,7 +1,7 @@
 """Records: the columns, the CSV they are written to as they are made, and its reader.
 
 One row a case and baseline. The row of the case in flight stands in the file before the case starts, as
-`failed`/`killed`, and is overwritten when the case ends: whatever kills the process, the file is true.
+`failed`/`killed`, and is replaced when the case ends: whatever kills the process, the file is true.
 """
 
 import csv
@@ -10,8 +10,9 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +151,12 @@ COLUMNS: tuple[Column, ...] = (
 )
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 KEY = ("run_id", "sweep", "case", "baseline")
+# what only a row that is `ok` has
+TIMINGS = (
+    *("median_s", "min_s", "iqr_s", "rounds", "baseline_median_s", "ratio", "ratio_low", "ratio_high"),
+    *("converged", "sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction"),
+    *("epoch_s", "characters_per_s"),
+)
 
 STATUSES = ("ok", "skipped", "failed")
 REASONS: dict[str, str] = {
@@ -160,6 +167,13 @@ REASONS: dict[str, str] = {
     "out_of_memory": "failed: it ran out of memory",
     "error": "failed: it raised",
     "killed": "failed: the process ended while the case was in flight",
+}
+
+# what the row of a case in flight says until the case ends
+KILLED: dict[str, str] = {
+    "status": "failed",
+    "reason": "killed",
+    "message": REASONS["killed"].partition(": ")[2],
 }
 
 
@@ -183,6 +197,8 @@ def make_record(**values: Value) -> dict[str, Value]:
 
 
 def _checked(column: Column, value: Value) -> Value:
+    if isinstance(value, str):
+        value = _one_line(value)
     if value is None or value == "":
         return None
     if column.kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -194,6 +210,11 @@ def _checked(column: Column, value: Value) -> Value:
     return value
 
 
+def _one_line(text: str) -> str:
+    """The text as it can stand in a row: on one line, and in characters that a file can hold."""
+    return " ".join(text.encode(errors="backslashreplace").decode().splitlines())
+
+
 def _check_status(record: Mapping[str, Value]) -> None:
     status, reason = record["status"], record["reason"]
     if status not in STATUSES:
@@ -202,51 +223,45 @@ def _check_status(record: Mapping[str, Value]) -> None:
         raise RecordError(f"reason: {reason!r} in a row that is ok")
     if status != "ok" and reason not in REASONS:
         raise RecordError(f"reason: {reason!r} is not one of {', '.join(REASONS)}")
-    if status != "ok" and (record["median_s"] is not None or record["ratio"] is not None):
-        raise RecordError(f"median_s, ratio: a timing in a row that is {status}")
+    timings = [name for name in TIMINGS if record[name] is not None]
+    if status != "ok" and timings:
+        raise RecordError(f"{', '.join(timings)}: a timing in a row that is {status}")
 
 
 class RecordWriter:
-    """Appends records to a run's CSV, each on the disk before the next case starts.
+    """Writes a run's CSV, each record on the disk before the next case starts.
 
-    `begin` writes the row of the case that is about to run, as `failed`/`killed`; `finish` overwrites it.
+    `begin` writes the row of the case that is about to run, as `failed`/`killed`; `finish` puts the row of
+    the case that has ended in its place. The file is replaced in one step each time, so that whatever kills
+    the process leaves whole rows alone; beside a case's seconds, writing a few hundred rows is nothing.
     """
 
     def __init__(self, folder: Path):
-        """Makes `folder`, which must not exist, and an empty CSV in it; raises OSError where it cannot."""
+        """Makes `folder`, which must not exist, and a CSV without rows in it; raises OSError where it cannot."""
         folder.mkdir(parents=True)
         self.path = folder / RECORDS_FILE
-        self._file = open(self.path, "xb")  # noqa: SIM115 - open for as long as the run lasts
-        self._write(0, _line([column.name for column in COLUMNS]))
-        self._end = self._file.tell()
+        self._finished = _line([column.name for column in COLUMNS])
+        self._replace(self._finished)
 
     def begin(self, record: Mapping[str, Value]) -> None:
         """Writes the row of the case in flight."""
-        in_flight = {
-            **record,
-            "status": "failed",
-            "reason": "killed",
-            "message": REASONS["killed"].partition(": ")[2],
-        }
-        self._write(self._end, _line(in_flight.values()))
+        self._replace(self._finished + _line({**record, **KILLED}.values()))
 
     def finish(self, record: Mapping[str, Value]) -> None:
-        """Writes the row of the case that has ended, over the row of the case in flight."""
-        self._write(self._end, _line(record.values()))
-        self._end = self._file.tell()
+        """Writes the row of the case that has ended, in place of the row of the case in flight."""
+        self._finished += _line(record.values())
+        self._replace(self._finished)
 
-    def close(self) -> None:
-        self._file.close()
-
-    def _write(self, at: int, line: bytes) -> None:
-        self._file.seek(at)
-        self._file.write(line)
-        self._file.truncate()
-        self._file.flush()
-        os.fsync(self._file.fileno())
+    def _replace(self, content: bytes) -> None:
+        new = self.path.with_suffix(".new")
+        with open(new, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, self.path)
 
 
-def _line(values) -> bytes:
+def _line(values: Iterable[Value]) -> bytes:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow([_text(value) for value in values])
     return text.getvalue().encode()
@@ -255,7 +270,7 @@ def _line(values) -> bytes:
 def _text(value: Value) -> str:
     if value is None:
         return ""
-    return repr(value) if isinstance(value, float) else " ".join(str(value).split("\n"))
+    return repr(value) if isinstance(value, float) else str(value)
 
 
 def records_file(path: Path) -> Path:
@@ -275,44 +290,59 @@ def read_records(path: Path) -> list[dict[str, Value]]:
     """
     file = records_file(path)
     try:
-        text = file.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
+        whole, newline, cut = file.read_bytes().rpartition(b"\n")
+    except OSError as error:
         raise RecordError(f"{file}: cannot be read: {error}") from error
-    return list(_parsed(file, text))
+    records = list(_parsed(file, _decoded(file, whole + newline)))
+    if cut:
+        warnings.warn(f"{file}: the last line was cut and is left out", stacklevel=2)
+    return records
+
+
+def _decoded(file: Path, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise RecordError(f"{file}, row {row}: not text: {error}") from error
 
 
 def _parsed(file: Path, text: str) -> Iterator[dict[str, Value]]:
-    whole = text.endswith("\n")
-    try:
-        rows = list(csv.reader(io.StringIO(text), strict=whole))
-    except csv.Error as error:
-        raise RecordError(f"{file}: not a CSV: {error}") from error
-    if not rows:
-        raise RecordError(f"{file}: empty")
-    header, *body = rows
+    rows = _rows(file, text)
+    _, header = next(rows, (1, None))
+    if header is None:
+        raise RecordError(f"{file}, row 1: no columns: the file is empty or was cut there")
     _check_header(file, header)
-    if not whole and body:
-        body.pop()
-        warnings.warn(f"{file}: the last line was cut and is left out", stacklevel=4)
     seen: set[tuple[Value, ...]] = set()
-    for number, row in enumerate(body, start=2):
-        record = _parsed_row(f"{file}, row {number}", header, row)
+    for where, row in rows:
+        record = _parsed_row(f"{file}, row {where}", header, row)
         key = tuple(record[name] for name in KEY)
         if key in seen:
-            raise RecordError(f"{file}, row {number}: the same case twice: {', '.join(map(str, key))}")
+            raise RecordError(f"{file}, row {where}: the same case twice: {', '.join(map(str, key))}")
         seen.add(key)
         yield record
 
 
+def _rows(file: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows with their numbers, the header's being 1."""
+    reader = csv.reader(io.StringIO(text), strict=True)
+    for number in count(1):
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise RecordError(f"{file}, row {number}: not a CSV: {error}") from error
+        if row is None:
+            return
+        yield number, row
+
+
 def _check_header(file: Path, header: list[str]) -> None:
-    unknown = [name for name in header if name not in BY_NAME]
-    if unknown:
-        raise RecordError(
-            f"{file}: unknown columns {', '.join(map(repr, unknown))}: made by a newer version?"
-        )
-    missing = [name for name in (*KEY, "status") if name not in header]
-    if missing or len(set(header)) < len(header):
-        raise RecordError(f"{file}: columns missing or double: {', '.join(missing) or 'double'}")
+    for name, problem in (
+        *((name, "unknown: made by a newer version?") for name in header if name not in BY_NAME),
+        *((name, "there twice") for name in header if header.count(name) > 1),
+        *((name, "missing") for name in (*KEY, "status") if name not in header),
+    ):
+        raise RecordError(f"{file}, row 1: column {name[:50]!r}: {problem}")
 
 
 def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Value]:
@@ -326,14 +356,23 @@ def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Valu
         raise RecordError(f"{where}: {error}") from error
 
 
+_READERS: dict[type, Callable[[str], Value]] = {
+    str: str,
+    int: int,
+    float: float,
+    bool: {"True": True, "False": False}.__getitem__,
+}
+
+
 def _value(column: Column, text: str) -> Value:
     if text == "":
         return None
-    if column.kind is bool:
-        if text not in ("True", "False"):
-            raise RecordError(f"{column.name}: {text!r} is neither True nor False")
-        return text == "True"
-    return column.kind(text)
+    try:
+        if "_" in text and column.kind is not str:  # Python reads 1_0 as 10
+            raise ValueError(text)
+        return _READERS[column.kind](text)
+    except (ValueError, KeyError):
+        raise RecordError(f"{column.name}: {text!r} is not a {column.kind.__name__}") from None
 
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:

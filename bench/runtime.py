@@ -305,20 +305,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
 
 
-def eager_recurrence(make_layer: Callable[[], Any], case: Case) -> Callable[..., Any]:
-    """A recurrence in float64, f(weights, inputs, initial_states) -> (outputs, states), that calls the
-    cell step by step, with no loop of Keras' or TensorFlow's and nothing compiled.
-
-    `make_layer` makes the layer once more; the calls see weights and states of any floating dtype as float64.
-    """
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float64")
-    try:
-        layer = make_layer()
-    finally:
-        keras.config.set_dtype_policy(policy)
-    build_layer(layer, case, seed=0)
-    cell = layer.cell
+def eager_recurrence(layer, case: Case) -> Callable[..., Any]:
+    """A recurrence, f(weights, inputs, initial_states) -> (outputs, states), that calls the cell of the
+    built float64 `layer` step by step, with no loop of Keras' or TensorFlow's and nothing compiled."""
     structure = layer.get_initial_state(case.batch_size)
 
     def recurrence(weights, inputs, initial_states):
@@ -326,7 +315,7 @@ def eager_recurrence(make_layer: Callable[[], Any], case: Case) -> Callable[...,
         states = keras.tree.pack_sequence_as(structure, [tf.constant(state) for state in initial_states])
         outputs = []
         for step in np.moveaxis(inputs, 1, 0):
-            output, states = cell(tf.constant(step), states)
+            output, states = layer.cell(tf.constant(step), states)
             states = states if keras.tree.is_nested(states) else [states]
             outputs.append(output.numpy())
         return np.stack(outputs, axis=1), [np.asarray(state) for state in keras.tree.flatten(states)]

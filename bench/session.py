@@ -9,7 +9,7 @@ from bench import environment, runtime
 from bench.case import Case
 from bench.measure import Budget, Timing, time_pair
 from bench.problem import Problem, WrongAnswer, prepare
-from bench.records import RecordWriter, Value, make_record, write_environment
+from bench.records import KILLED, RecordWriter, Value, make_record, write_environment
 from bench.runtime import Answer, Program
 from bench.subjects import Subject, UnsupportedOption
 from bench.sweeps import Comparison
@@ -48,20 +48,24 @@ class Run:
         if folder:
             write_environment(folder, environment.describe(runtime=runtime.build_information()))
 
-    def measure(self, comparison: Comparison, benchmark) -> Record:
+    def measure(self, comparison: Comparison, benchmark, budget: Budget) -> Record:
         """Verifies, times and records one comparison, whatever happens; returns its record.
 
         Args:
-            benchmark: pytest-benchmark's fixture; its figures go into `extra_info`.
+            benchmark: pytest-benchmark's fixture; the record's figures go into its `extra_info`.
         """
-        row = {**self._facts, **_names(comparison, self.subjects)}
+        names = {**self._facts, **_names(comparison, self.subjects)}
+        in_flight = make_record(**names, **KILLED)
         if self._writer:
-            self._writer.begin(make_record(**row, status="failed", reason="killed"))
+            self._writer.begin(in_flight)
         try:
-            row |= self._figures(comparison, benchmark)
+            outcome = self._figures(comparison, benchmark, budget)
         except Exception as error:
-            row |= _outcome(error)
-        record = make_record(**row, timestamp=environment.timestamp())
+            outcome = _outcome(error)
+        except BaseException:  # Ctrl-C: what stands in the file stands
+            self.records.append(in_flight)
+            raise
+        record = make_record(**names, **outcome, timestamp=environment.timestamp())
         if self._writer:
             self._writer.finish(record)
         self.records.append(record)
@@ -73,14 +77,13 @@ class Run:
         if self._writer:
             self._writer.close()
 
-    def _figures(self, comparison: Comparison, benchmark) -> dict[str, Any]:
+    def _figures(self, comparison: Comparison, benchmark, budget: Budget) -> dict[str, Any]:
         baseline = self._baseline(comparison.baseline)
         subject = self._prove(comparison.case, baseline.problem)
         traces = subject.program.trace_count()
         if not benchmark.enabled:
             benchmark.pedantic(subject.program.run)
             return {"status": "ok"}
-        budget = Budget(float(benchmark._max_time), benchmark._min_rounds)
         timing = time_pair(subject.program.run, baseline.program.run, benchmark.pedantic, budget)
         verify_again(subject.problem, subject.answer, subject.program.answer(), subject.proof)
         return {

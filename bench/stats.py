@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 WISHED_HALF_WIDTH = 0.02  # of a ratio's interval, relative
 CONFIDENCE = 0.95
+FEWEST_BLOCKS = 6  # the lowest and highest of 5 values hold the median between them in 94% of cases, of 6 in 97%
+# The percentile bootstrap of a median of few values is too narrow: it held the true median in 87% of 2000
+# simulated samples of 7, 92% of 15, 94% of 30 to 50. The order statistics keep their 95% at any number, for
+# intervals wider by a fifth at 30.
+_BOOTSTRAP_BLOCKS = 50  # at least
 _RESAMPLES = 4000  # the ends of the interval then move by less than a tenth of its width from seed to seed
 # half the 95% interval of a median of n normal values is 1.96 * sqrt(pi / 2) * deviation / sqrt(n)
 _MEDIAN_FACTOR = 1.96 * math.sqrt(math.pi / 2)
@@ -26,29 +31,46 @@ class Interval:
 
 
 def ratio_interval(block_ratios: Sequence[float]) -> Interval:
-    """The median of the blocks' ratios, with its percentile bootstrap interval.
+    """The median of the blocks' ratios, with its interval.
+
+    That of few blocks is exact: two of the sorted ratios, by the binomial distribution of how many lie below
+    the true median; that of many is the percentile bootstrap's.
 
     Args:
-        block_ratios: one ratio for each of the disjoint ABBA blocks, at least two.
+        block_ratios: one ratio for each of the disjoint ABBA blocks, `FEWEST_BLOCKS` at least.
     """
+    import numpy as np
+
+    ratios = np.asarray(block_ratios, dtype=float)
+    if ratios.ndim != 1 or len(ratios) < FEWEST_BLOCKS:
+        raise ValueError(f"{ratios.size} blocks: an interval takes at least {FEWEST_BLOCKS}")
+    if not np.isfinite(ratios).all():
+        raise ValueError(f"ratios {ratios}: must be finite")
+    ends = _exact_ends if len(ratios) < _BOOTSTRAP_BLOCKS else _bootstrap_ends
+    low, high = ends(ratios)
+    return Interval(float(np.median(ratios)), float(low), float(high))
+
+
+def _exact_ends(ratios) -> tuple[float, float]:
+    from scipy.stats import quantile_test
+
+    return quantile_test(ratios, p=0.5).confidence_interval(CONFIDENCE)
+
+
+def _bootstrap_ends(ratios) -> tuple[float, float]:
     import numpy as np
     from scipy.stats import bootstrap
 
-    ratios = np.asarray(block_ratios, dtype=float)
-    if ratios.ndim != 1 or len(ratios) < 2:
-        raise ValueError(f"{len(ratios)} blocks: an interval takes at least 2")
     if np.ptp(ratios) == 0:
-        return Interval(*[float(ratios[0])] * 3)
-    result = bootstrap(
+        return ratios[0], ratios[0]
+    return bootstrap(
         (ratios,),
         np.median,
         n_resamples=_RESAMPLES,
         confidence_level=CONFIDENCE,
         method="percentile",
         rng=np.random.default_rng(0),
-    )
-    low, high = result.confidence_interval
-    return Interval(float(np.median(ratios)), float(low), float(high))
+    ).confidence_interval
 
 
 def blocks_for(pilot_ratios: Sequence[float]) -> int:

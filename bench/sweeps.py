@@ -91,7 +91,7 @@ def comparisons(
     guests = guests or {}
     return [
         Comparison(name, case, baseline_of(case, {**SUBJECTS, **guests}))
-        for name in names
+        for name in dict.fromkeys(names)
         for case in dict.fromkeys(_cases(SWEEPS[name], device, tuple(guests)))
     ]
 

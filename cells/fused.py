@@ -19,14 +19,16 @@ the separate gates, their input parts, the late gates. What the recurrent produc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 # TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
+from tensorflow.python.eager import record  # no public name
 
 # Multiplying all steps' inputs before the loop pays where a step's own product is too small to be worth its
 # call; it costs a stack of all gates. Break-even between batch 4 and 16 for 64 to 256 units.
@@ -89,10 +91,99 @@ class Recurrence:
     @cached_property
     def compiled(self):
         """The two programs, `forward` and `backward`; XLA compiles each once for every shape."""
-        return (
-            tf.function(_Forward(self), jit_compile=True, autograph=False),
-            tf.function(_Backward(self), jit_compile=True, autograph=False),
+
+        def forward(operands, constants, sequence, save):
+            return _Forward(self, operands, constants).run(sequence, save)
+
+        def backward(operands, constants, saved, outputs, states):
+            return _Backward(self, operands, constants).run(saved, outputs, states)
+
+        return tuple(tf.function(f, jit_compile=True, autograph=False) for f in (forward, backward))
+
+
+def recurrence_of(cell):
+    """The `Recurrence` of a `GatedCell`, after a trial of its `update` on drawn numbers.
+
+    Raises:
+        TypeError: `update` or `late_input` is not elementwise, or reads a weight that is not passed to it.
+    """
+    sums = len(cell.gates) - len(cell.separate) - len(cell.late)
+
+    def update(gates, states, vectors):
+        output, new = cell.update(gates, states, *vectors)
+        return list(new) if output is new[0] else [*new, output]
+
+    recurrence = Recurrence(
+        units=cell.units,
+        sums=sums,
+        separate=len(cell.separate),
+        late=len(cell.late),
+        recurrent=cell.recurrent,
+        update=lambda gates, states, vectors: update(gates, states[: len(cell.states)], vectors),
+        late_input=lambda gates, states, vectors: cell.late_input(gates, states[: len(cell.states)], *vectors),
+        own_output=False,
+    )
+    with tf.init_scope():
+        results = _try(recurrence, cell)
+    return replace(recurrence, own_output=results > len(cell.states))
+
+
+def _try(recurrence, cell, batch=3):
+    """Runs the elementwise functions as [batch, units] and as [units * batch]; the number of states."""
+    draw = np.random.default_rng(0).uniform(-1, 1, (32, batch, cell.units)).astype("float32")
+    rows = [tf.constant(array) for array in draw[: recurrence.blocks + len(cell.states)]]
+    vectors = [tf.constant(array[0]) for array in draw[-len(cell.vectors) :] if cell.vectors]
+    flat = [tf.reshape(tf.transpose(array), [-1]) for array in rows]
+    with tf.GradientTape() as tape:
+        natural = _results(recurrence, rows, vectors)
+        inside = _results(recurrence, flat, [tf.repeat(vector, batch) for vector in vectors])
+    name = type(cell).__name__
+    if tape.watched_variables():
+        names = ", ".join(variable.name for variable in tape.watched_variables())
+        raise TypeError(
+            f"FusedRNN cannot run {name}, whose `update` reads the weight {names}; name it in `vectors` "
+            "and take it as an argument. keras.layers.RNN runs it."
         )
+    for one, other in zip(natural, inside, strict=True):
+        if one.shape != rows[0].shape or not np.allclose(tf.reshape(tf.transpose(one), [-1]), other, atol=1e-5):
+            raise TypeError(
+                f"FusedRNN cannot run {name}, whose `update` or `late_input` is not elementwise. "
+                "keras.layers.RNN runs it."
+            )
+    return len(natural) - (1 if recurrence.late else 0)
+
+
+def _results(recurrence, arrays, vectors):
+    """The new states, and the input of the late products if there are any."""
+    blocks, states = arrays[: recurrence.blocks], arrays[recurrence.blocks :]
+    late = [recurrence.wait(blocks, states, vectors)] if recurrence.late else []
+    return recurrence.step(blocks, states, vectors) + late
+
+
+def recording():
+    """Whether a gradient tape is active, so that a gradient is likely to be asked for."""
+    return record.could_possibly_record()
+
+
+def padded(operands, constants, known):
+    """Operands and constants with the steps padded to one of a few numbers, where each may come with another.
+
+    That is where the number is unknown in a graph, and for eager calls with another than `known`. There are four
+    lengths from each power of two to the next: 8, 10, 12, 14, 16, 20, ..., at most a quarter too many. How many
+    steps to take goes in as a number, and the others cost nothing but their share of the products after the loop.
+    """
+    steps = operands["inputs"].shape[1]
+    if steps is not None and (steps == known or not tf.executing_eagerly()):
+        return operands, constants
+    steps = tf.shape(operands["inputs"])[1]
+    grain = 1
+    for power in range(3, 31):
+        grain = tf.where(steps > 2**power, 2 ** (power - 2), grain)
+    missing = [[0, 0], [0, -steps % grain]]
+    operands = {**operands, "inputs": tf.pad(operands["inputs"], [*missing, [0, 0]])}
+    if "mask" in constants:
+        constants = {**constants, "mask": tf.pad(constants["mask"], missing)}
+    return operands, {**constants, "steps": steps}
 
 
 def run(recurrence, operands, constants, sequence, save):
@@ -103,11 +194,11 @@ def run(recurrence, operands, constants, sequence, save):
         operands: dict of tensors, each of which gets a gradient:
             inputs [batch, steps, features], or without `kernel` [batch, steps, gates * units]: the inputs'
             products, biases included; kernel (features, gates * units) and bias (gates * units,);
-            recurrent (units, gates * units) where there are recurrent products; separate_bias (separate * units,)
-            added to the recurrent products of the separate gates; vectors, a list of (units,);
-            states, a list of [batch, units].
-        constants: dict of tensors without a gradient: steps, int32, how many of the steps to take; where
-            wanted mask [batch, steps], bool, false where the states are to stay; drops, a list of a
+            recurrent (units, gates * units) where there are recurrent products; separate_bias
+            (separate * units,) where there are separate gates, added to their recurrent products; vectors, a
+            list of (units,); states, a list of [batch, units].
+        constants: dict of tensors without a gradient, each where wanted: steps, int32, how many of the steps to
+            take; mask [batch, steps], bool, false where the states are to stay; drops, a list of a
             [batch, units] factor of the recurrent product's input for each gate.
         sequence: bool, whether all outputs are wanted.
         save: bool, whether to keep what a gradient needs. Without it a gradient runs the forward pass again.
@@ -160,19 +251,35 @@ def _first_derivative(backward, operands, constants, saved, upstream, sequence):
 
 
 class _Loop:
-    """What the loops of both directions share: the layout, and reading and writing the stacks."""
+    """One trace of a program, and what both directions share: the layout, reading and writing the stacks.
 
-    def __init__(self, recurrence):
+    Sizes are numbers where the shapes are known and tensors where they are not; XLA knows all of them.
+    """
+
+    def __init__(self, recurrence, operands, constants):
+        inputs = operands["inputs"]
         self.recurrence = recurrence
-        self.__name__ = type(self).__name__.strip("_").lower()  # names the compiled program
+        self.operands = operands
+        self.dtype = inputs.dtype
+        self.batch, self.steps = (inputs.shape[axis] or tf.shape(inputs)[axis] for axis in (0, 1))
+        self.width = recurrence.units * self.batch
+        self.end = constants.get("steps", self.steps)
+        self.vectors = [self.spread(vector) for vector in operands["vectors"]]
+        self.drops = [self.flat(drop) for drop in constants.get("drops", [])]
+        self.mask = self.stack_mask(constants["mask"]) if "mask" in constants else None
+
+    def stack_mask(self, mask):
+        """[batch, steps] -> [steps, units * batch]: selecting by a byte an element stays vectorised."""
+        mask = tf.repeat(tf.transpose(mask)[:, None, :], self.recurrence.units, axis=1)
+        return tf.reshape(mask, [self.steps, self.width])
 
     def matrix(self, vector):
-        """[units * batch] -> [units, batch], for any number of units that a product takes."""
+        """[rows * batch] -> [rows, batch], as the products take it."""
         return tf.reshape(vector, [-1, self.batch])
 
     def flat(self, rows):
         """[batch, units] -> the flat vector of its feature-major form."""
-        return tf.reshape(tf.transpose(rows), [-1])
+        return tf.reshape(tf.transpose(rows), [self.width])
 
     def rows(self, vector):
         """The reverse of `flat`."""
@@ -186,22 +293,18 @@ class _Loop:
         """[batch, steps, width] -> [steps, width * batch]."""
         return tf.reshape(tf.transpose(sequence, [1, 2, 0]), [self.steps, sequence.shape[-1] * self.batch])
 
-    def unstack(self, stack):
+    def unstack(self, stack, width):
         """The reverse of `stack`."""
-        return tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [2, 0, 1])
+        return tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [2, 0, 1])
 
-    def measure(self, operands):
-        """Takes the sizes from the operands: numbers where they are known, else tensors."""
-        inputs = operands["inputs"]
-        self.batch, self.steps, _ = (
-            known or tf.shape(inputs)[axis] for axis, known in enumerate(inputs.shape)
-        )
-        self.width = self.recurrence.units * self.batch
-        self.dtype = inputs.dtype
+    def inputs_and_one(self):
+        """The stack of the inputs with one more feature that is 1, which the bias multiplies."""
+        inputs = self.operands["inputs"]
+        return self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
 
     def read(self, stack, step, block=None):
         """A step's row of a stack, or one block of it."""
-        width = _columns(stack) if block is None else self.width
+        width = (stack.shape[1] or tf.shape(stack)[1]) if block is None else self.width
         start = 0 if block is None else block * self.width
         return tf.reshape(dynamic_slice(stack, tf.stack([step, start]), tf.stack([1, width])), [width])
 
@@ -214,27 +317,15 @@ class _Loop:
             stack = dynamic_update_slice(stack, vector[None], tf.stack([step, block * self.width]))
         return stack
 
-    def constants(self, operands, constants):
-        """Vectors, dropout factors and mask in the loop's layout."""
-        vectors = [self.spread(vector) for vector in operands["vectors"]]
-        drops = [self.flat(drop) for drop in constants.get("drops", [])]
-        mask = constants.get("mask")
-        if mask is not None:  # a byte for each element of the state: selecting by it stays vectorised
-            mask = tf.repeat(tf.transpose(mask)[:, None, :], self.recurrence.units, axis=1)
-            mask = tf.reshape(mask, [self.steps, self.width])
-        return vectors, drops, mask
-
 
 class _Forward(_Loop):
     """The program of the forward pass."""
 
-    def __call__(self, operands, constants, sequence, save):
+    def run(self, sequence, save):
         """(outputs or None, final states, what the backward pass needs or None)."""
         recurrence = self.recurrence
-        self.measure(operands)
-        self.vectors, self.drops, mask = self.constants(operands, constants)
-        products = self.products(operands)
-        states = [self.flat(state) for state in operands["states"]]
+        products = self.products()
+        states = [self.flat(state) for state in self.operands["states"]]
         if recurrence.own_output:
             states.append(tf.zeros_like(states[0]))
         kept = range(len(states)) if save else [self.output(states)] if sequence else []
@@ -244,17 +335,17 @@ class _Forward(_Loop):
         def body(step, states, stacks, blocks):
             gates = products(step, states)
             new = recurrence.step(gates, states, self.vectors)
-            if mask is not None:
-                visible = self.read(mask, step)
+            if self.mask is not None:
+                visible = self.read(self.mask, step)
                 new = [tf.where(visible, after, before) for after, before in zip(new, states, strict=True)]
             stacks = [self.write(stack, step + 1, [new[i]]) for i, stack in zip(kept, stacks, strict=True)]
             blocks = [self.write(stack, step, gates) for stack in blocks]
             return step + 1, new, stacks, blocks
 
         _, states, stacks, blocks = tf.while_loop(
-            lambda step, *_: step < constants["steps"], body, (0, states, stacks, blocks)
+            lambda step, *_: step < self.end, body, (0, states, stacks, blocks)
         )
-        outputs = self.unstack(stacks[self.output(stacks)][1:]) if sequence else None
+        outputs = self.unstack(stacks[self.output(stacks)][1:], recurrence.units) if sequence else None
         return outputs, [self.rows(state) for state in states], (stacks, blocks) if save else None
 
     def output(self, states):
@@ -265,21 +356,22 @@ class _Forward(_Loop):
         """A stack [1 + steps, units * batch] that begins with a state."""
         return tf.concat([state[None], tf.zeros([self.steps, self.width], self.dtype)], axis=0)
 
-    def products(self, operands):
+    def products(self):
         """The function (step, states) -> pre-activations that suits the shape."""
         recurrence = self.recurrence
         plain = recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops
         known_small = isinstance(self.batch, int) and self.batch < SMALL_BATCH
-        if "kernel" in operands and plain and not known_small:
-            return self.in_one(operands)
-        from_x = self.hoisted(operands) if "kernel" not in operands or known_small else self.each(operands)
-        return self.in_parts(operands, from_x)
+        if "kernel" in self.operands and plain and not known_small:
+            return self.in_one()
+        hoist = known_small or "kernel" not in self.operands
+        from_x = self.hoisted() if hoist else self.each()
+        return self.in_parts(from_x)
 
-    def in_one(self, operands):
+    def in_one(self):
         """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
-        left = tf.concat([operands["recurrent"], operands["kernel"], operands["bias"][None]], axis=0)
-        left = tf.transpose(left)
-        inputs = self.with_one(operands["inputs"])
+        weights = [self.operands["recurrent"], self.operands["kernel"], self.operands["bias"][None]]
+        left = tf.transpose(tf.concat(weights, axis=0))
+        inputs = self.inputs_and_one()
 
         def products(step, states):
             right = tf.concat([self.matrix(states[0]), self.matrix(self.read(inputs, step))], axis=0)
@@ -287,24 +379,20 @@ class _Forward(_Loop):
 
         return products
 
-    def with_one(self, inputs):
-        """The stack of the inputs with a feature that is 1, which the bias multiplies."""
-        return self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
-
-    def hoisted(self, operands):
+    def hoisted(self):
         """The inputs' products of all steps before the loop, as a function of the step."""
-        inputs = operands["inputs"]
-        if "kernel" in operands:
-            kernel = operands["kernel"]
-            rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + operands["bias"]
+        inputs = self.operands["inputs"]
+        if "kernel" in self.operands:
+            kernel = self.operands["kernel"]
+            rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + self.operands["bias"]
             inputs = tf.reshape(rows, [self.batch, self.steps, kernel.shape[1]])
         stack = self.stack(inputs)
         return lambda step: [self.read(stack, step, block) for block in range(self.recurrence.gates)]
 
-    def each(self, operands):
+    def each(self):
         """The inputs' product step by step, as a function of the step."""
-        left = tf.transpose(tf.concat([operands["kernel"], operands["bias"][None]], axis=0))
-        inputs = self.with_one(operands["inputs"])
+        left = tf.transpose(tf.concat([self.operands["kernel"], self.operands["bias"][None]], axis=0))
+        inputs = self.inputs_and_one()
 
         def from_x(step):
             product = tf.matmul(left, self.matrix(self.read(inputs, step)))
@@ -312,12 +400,15 @@ class _Forward(_Loop):
 
         return from_x
 
-    def in_parts(self, operands, from_x):
+    def in_parts(self, from_x):
         """The inputs' and the recurrent products apart."""
         recurrence = self.recurrence
         sums, together = recurrence.sums, recurrence.together
-        bias = [self.spread(part) for part in _split(operands["separate_bias"], recurrence.separate)]
-        multiply = self.recurrent_products(operands)
+        bias = []
+        if recurrence.separate:
+            parts = tf.split(self.operands["separate_bias"], recurrence.separate)
+            bias = [self.spread(part) for part in parts]
+        multiply = self.recurrent_products()
 
         def products(step, states):
             x = from_x(step)
@@ -334,12 +425,12 @@ class _Forward(_Loop):
 
         return products
 
-    def recurrent_products(self, operands):
+    def recurrent_products(self):
         """The function (vector, gates) -> the vector's product with the recurrent weights of those gates."""
         if not self.recurrence.recurrent:
             return None
         units = self.recurrence.units
-        left = tf.transpose(operands["recurrent"])
+        left = tf.transpose(self.operands["recurrent"])
 
         def multiply(vector, gates):
             if not self.drops:
@@ -356,11 +447,8 @@ class _Forward(_Loop):
 class _Backward(_Loop):
     """The program of the backward pass."""
 
-    def __call__(self, operands, constants, saved, outputs, states):
+    def run(self, saved, outputs, states):
         """The gradients of the operands, from those of the outputs, or None, and of the final states."""
-        self.measure(operands)
-        self.vectors, self.drops, mask = self.constants(operands, constants)
-        self.recurrent = operands.get("recurrent")
         stacks, (blocks,) = saved
         upstream = None if outputs is None else self.stack(outputs)
         output = len(stacks) - 1 if self.recurrence.own_output else 0
@@ -369,8 +457,8 @@ class _Backward(_Loop):
             if upstream is not None:
                 states[output] += self.read(upstream, step)
             stay = None
-            if mask is not None:  # what a masked step did not change passes it by
-                visible = self.read(mask, step)
+            if self.mask is not None:  # what a masked step did not change passes it by
+                visible = self.read(self.mask, step)
                 stay = [tf.where(visible, tf.zeros_like(state), state) for state in states]
                 states = [tf.where(visible, state, tf.zeros_like(state)) for state in states]
             before = [self.read(stack, step) for stack in stacks]
@@ -386,13 +474,13 @@ class _Backward(_Loop):
             lambda step, *_: step >= 0,
             body,
             (
-                constants["steps"] - 1,
+                self.end - 1,
                 [self.flat(state) for state in states],
                 [tf.zeros_like(vector) for vector in self.vectors],
                 tf.zeros_like(blocks),
             ),
         )
-        return self.after_loop(operands, stacks, blocks, gates, states, vectors)
+        return self.after_loop(stacks, blocks, gates, states, vectors)
 
     def through_step(self, blocks, states, upstream):
         """The gradients of a step's blocks, states and vectors, without the recurrent product of h."""
@@ -426,22 +514,22 @@ class _Backward(_Loop):
     def back_to_input(self, upstream, gates):
         """The gradient of what the recurrent weights of `gates` multiply; upstream [gates * units, batch]."""
         units = self.recurrence.units
-        part = self.recurrent[:, gates[0] * units : (gates[-1] + 1) * units]
+        part = self.operands["recurrent"][:, gates[0] * units : (gates[-1] + 1) * units]
         if not self.drops:
             return tf.reshape(tf.matmul(part, upstream), [-1])
-        pairs = zip(_split(part, len(gates), axis=1), tf.split(upstream, len(gates)), strict=True)
+        pairs = zip(tf.split(part, len(gates), axis=1), tf.split(upstream, len(gates)), strict=True)
         products = [tf.reshape(tf.matmul(weights, block), [-1]) for weights, block in pairs]
         return tf.add_n([product * self.drops[g] for product, g in zip(products, gates, strict=True)])
 
-    def after_loop(self, operands, stacks, blocks, gates, states, vectors):
+    def after_loop(self, stacks, blocks, gates, states, vectors):
         """The gradients of all operands, each weight's as one product over all steps."""
         recurrence = self.recurrence
         sums, together, twice = recurrence.sums, recurrence.together, recurrence.together + recurrence.separate
         gates = tf.reshape(gates, [self.steps, recurrence.blocks, self.width])
         of_x = tf.concat([gates[:, :sums], gates[:, together:]], axis=1) if recurrence.separate else gates
-        gradients = self.of_inputs(operands, tf.reshape(of_x, [self.steps, -1]))
-        of_separate = tf.reshape(gates[:, sums:together], [self.steps, -1])
-        gradients["separate_bias"] = tf.reduce_sum(self.by_feature(of_separate), axis=1)
+        gradients = self.of_inputs(of_x)
+        if recurrence.separate:
+            gradients["separate_bias"] = tf.reduce_sum(self.by_feature(gates[:, sums:together]), axis=1)
         if recurrence.recurrent:
             before = [stack[:-1] for stack in stacks]
             parts = [self.of_recurrent(before[0], gates[:, :together], range(together))] if together else []
@@ -456,14 +544,12 @@ class _Backward(_Loop):
         gradients["states"] = [self.rows(state) for state in states[:own]]
         return gradients
 
-    def of_inputs(self, operands, upstream):
+    def of_inputs(self, upstream):
         """The gradients of inputs, kernel and bias."""
-        if "kernel" not in operands:
-            return {"inputs": self.unstack(upstream)}
-        kernel, upstream = operands["kernel"], self.by_feature(upstream)
-        inputs = tf.reshape(operands["inputs"], [self.batch, self.steps, kernel.shape[0]])
-        with_one = self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
-        of_weights = tf.matmul(self.by_feature(with_one), upstream, transpose_b=True)
+        if "kernel" not in self.operands:
+            return {"inputs": self.unstack(upstream, self.recurrence.gates * self.recurrence.units)}
+        kernel, upstream = self.operands["kernel"], self.by_feature(upstream)
+        of_weights = tf.matmul(self.by_feature(self.inputs_and_one()), upstream, transpose_b=True)
         of_inputs = tf.reshape(tf.matmul(kernel, upstream), [kernel.shape[0], self.steps, self.batch])
         return {
             "inputs": tf.transpose(of_inputs, [2, 1, 0]),
@@ -473,7 +559,7 @@ class _Backward(_Loop):
 
     def of_recurrent(self, vector, upstream, gates):
         """The gradient of the recurrent weights of `gates`, which multiplied the rows of `vector`."""
-        upstream = self.by_feature(tf.reshape(upstream, [self.steps, -1]))
+        upstream = self.by_feature(upstream)
         if not self.drops:
             return tf.matmul(self.by_feature(vector), upstream, transpose_b=True)
         parts = zip(gates, tf.split(upstream, len(gates)), strict=True)
@@ -483,7 +569,7 @@ class _Backward(_Loop):
         return tf.concat(products, axis=1)
 
     def by_feature(self, stack):
-        """[steps, width * batch] -> [width, steps * batch]."""
+        """[steps, ..., width * batch] -> [... * width, steps * batch], as the products over all steps take it."""
         cube = tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [1, 0, 2])
         return tf.reshape(cube, [-1, self.steps * self.batch])
 
@@ -494,11 +580,3 @@ def _pull_back(function, variables, upstream):
         tape.watch(variables)
         results = function()
     return tape.gradient(results, variables, output_gradients=upstream, unconnected_gradients="zero")
-
-
-def _split(array, count, axis=0):
-    return tf.split(array, count, axis=axis) if count else []
-
-
-def _columns(stack):
-    return stack.shape[-1] or tf.shape(stack)[-1]

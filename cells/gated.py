@@ -43,10 +43,14 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         states     names of the states, each [batch, units]; the first is the h of the products
         separate   the gates, last in `gates`, that want their products apart
         late       the gates, last in `gates`, whose recurrent product waits for the others
+        recurrent  whether there are products with h; without them a gate is x W_g + b_g
+        vectors    names of further weights (units,), which `update` and `late_input` take as further
+                   arguments, each with the group ("kernel", "recurrent", "bias") whose initialiser,
+                   regulariser and constraint it has
         without    names of arguments below that the equation does not have; they are refused
 
-    Weights: `kernel` (features, gates * units), `recurrent_kernel` (units, gates * units) and, with
-    `use_bias`, `bias` (gates * units,), or (2, gates * units) where a gate is `separate`.
+    Weights: `kernel` (features, gates * units), `recurrent_kernel` (units, gates * units) if `recurrent`,
+    with `use_bias` `bias` (gates * units,), or (2, gates * units) where a gate is `separate`, and `vectors`.
 
     Args:
         units: int, the width of the output and of every state.
@@ -70,6 +74,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
     states: ClassVar[tuple[str, ...]] = ("h",)
     separate: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
+    recurrent: ClassVar[bool] = True
+    vectors: ClassVar[dict[str, str]] = {}
     without: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args, **kwargs):
@@ -132,19 +138,20 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         """The width of the output."""
         return self.units
 
-    def update(self, gates: Sequence[Any], states: Sequence[Any]):
-        """One step of the equation, elementwise.
+    def update(self, gates: Sequence[Any], states: Sequence[Any], *vectors: Any):
+        """One step of the equation, elementwise: of what it takes and of numbers, nothing else.
 
         Args:
             gates: for each gate its pre-activation [batch, units]; a pair of them for a `separate` gate.
             states: the states before the step, each [batch, units].
+            vectors: the weights named in `vectors`, in a shape that broadcasts against the others.
 
         Returns:
             (output, states): the output [batch, units] and the list of the states after the step.
         """
         raise NotImplementedError(f"{type(self).__name__} must write `update`, its equation.")
 
-    def late_input(self, gates: Sequence[Any], states: Sequence[Any]):
+    def late_input(self, gates: Sequence[Any], states: Sequence[Any], *vectors: Any):
         """What the recurrent products of the `late` gates multiply, [batch, units], elementwise."""
         raise NotImplementedError(f"{type(self).__name__} has late gates and must write `late_input`.")
 
@@ -159,13 +166,17 @@ class GatedCell(DropoutRNNCell, layers.Layer):
     def build(self, input_shape):
         width = len(self.gates) * self.units
         self.kernel = self._add("kernel", "kernel", (input_shape[-1], width), self.kernel_initializer)
-        self.recurrent_kernel = self._add(
-            "recurrent_kernel", "recurrent", (self.units, width), self.recurrent_initializer
-        )
+        self.recurrent_kernel = None
+        if self.recurrent:
+            self.recurrent_kernel = self._add(
+                "recurrent_kernel", "recurrent", (self.units, width), self.recurrent_initializer
+            )
         self.bias = None
         if self.use_bias:
             shape = (2, width) if self.separate else (width,)
             self.bias = self._add("bias", "bias", shape, self.get_bias_initializer())
+        for name, kind in self.vectors.items():
+            setattr(self, name, self._add(name, kind, (self.units,), getattr(self, f"{kind}_initializer")))
         super().build(input_shape)
 
     def _add(self, name, kind, shape, initializer):
@@ -180,7 +191,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
     def call(self, inputs, states, training=False):
         nested = isinstance(states, (list, tuple))
         states = list(states) if nested else [states]
-        output, new_states = self.update(self._gates(inputs, states, training), states)
+        gates = self._gates(inputs, states, training)
+        output, new_states = self.update(gates, states, *self._vectors())
         return output, list(new_states) if nested else new_states[0]
 
     def _gates(self, inputs, states, training):
@@ -189,6 +201,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         input_bias, recurrent_bias = self._biases()
         together = len(self.gates) - len(self.late)  # the gates whose recurrent product takes h
         sums = together - len(self.separate)
+        if not self.recurrent:
+            return self._products(inputs, self.kernel, drop_x, input_bias)
         if self.implementation == 2 and sums == len(self.gates):  # one sum for all, then split
             total = ops.matmul(_drop(inputs, drop_x), self.kernel)
             total = total + ops.matmul(_drop(states[0], drop_h), self.recurrent_kernel)
@@ -202,7 +216,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
             kernel = self.recurrent_kernel[:, together * self.units :]
             if self.implementation == 1 and drop_h is not None:
                 drop_h = drop_h[together:]
-            late = self._products(self.late_input(gates, states), kernel, drop_h, None)
+            late_input = self.late_input(gates, states, *self._vectors())
+            late = self._products(late_input, kernel, drop_h, None)
             gates += [a + b for a, b in zip(x[together:], late, strict=True)]
         return gates
 
@@ -219,6 +234,10 @@ class GatedCell(DropoutRNNCell, layers.Layer):
             return [product + b for product, b in zip(products, biases, strict=False)]
         product = ops.matmul(_drop(vector, drop), kernel)
         return _split(product if bias is None else product + bias[: count * self.units], count)
+
+    def _vectors(self):
+        """The weights named in `vectors`, in the compute dtype."""
+        return [ops.cast(getattr(self, name), self.compute_dtype) for name in self.vectors]
 
     def _biases(self):
         """The bias of the input products and that of the recurrent products, each (width,) or None."""

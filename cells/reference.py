@@ -280,12 +280,17 @@ REFERENCES: dict[type, Reference] = {
 def reference_for(cell) -> Recurrence | None:
     """The reference of a built cell with its settings filled in, or None if the project has none for it.
 
-    A cell with a method `reference(inputs, initial_states)` of its own is held against that; its weights
-    then are those in the cell, and it computes in float64 only.
+    A cell with a method `reference(inputs, initial_states)` of its own is held against that: the weights
+    are set in the cell, which had better be a float64 one, and it computes in float64 only.
     """
     own = getattr(cell, "reference", None)
     if callable(own):
-        return lambda weights, inputs, initial_states: own(inputs, initial_states)
+
+        def recurrence(weights, inputs, initial_states):
+            cell.set_weights(weights)
+            return own(inputs, initial_states)
+
+        return recurrence
     entry = REFERENCES.get(type(cell))
     if entry is None:
         return None

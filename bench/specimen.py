@@ -1,0 +1,333 @@
+"""A cell under test: made fresh, run in every way, and compared.
+
+`Cells` makes new cells and their inputs; `run` and `walk` run one; `agree` compares two answers. A check (in
+`bench/questions.py`) returns what it saw, or raises `Refused` or `Skipped`. Shapes are tiny.
+"""
+
+import contextlib
+import inspect
+import linecache
+import math
+import os
+import re
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops, tree
+
+from bench.target import Target
+
+BATCH, STEPS, SEED = 3, 5, 7
+
+
+# --- the run time: all that is TensorFlow's own -------------------------------------------------------------
+
+
+def compiled(function: Callable, *specs: tuple, xla: bool = False) -> Callable:
+    """`function` as a graph; `specs`: shapes of its float32 arguments if they are not to be fixed."""
+    signature = [tf.TensorSpec(spec, tf.float32) for spec in specs] or None
+    return tf.function(function, input_signature=signature, jit_compile=xla, autograph=False)
+
+
+@cache
+def has_xla() -> bool:
+    """Whether this TensorFlow can compile with XLA for the CPU."""
+    try:
+        compiled(lambda: tf.constant(1.0) + 1.0, xla=True)()
+    except (tf.errors.OpError, ValueError):
+        return False
+    return True
+
+
+def gradients(function: Callable[[], Any], sources: Sequence[Any]) -> list[np.ndarray | None]:
+    """The gradient of the number `function()` for each tensor or variable of `sources`, None if it has none."""
+    values = [getattr(source, "value", source) for source in sources]
+    with tf.GradientTape() as tape:
+        tape.watch(values)
+        total = function()
+    found = tape.gradient(total, values)
+    return [None if gradient is None else np.asarray(tf.convert_to_tensor(gradient)) for gradient in found]
+
+
+def variables_used(function: Callable[[], Any]) -> list[Any]:
+    """The variables that `function` reads."""
+    return list(tf.function(function, autograph=False).get_concrete_function().graph.variables)
+
+
+def variables_made(function: Callable[[], Any]) -> list[str]:
+    """The names of the variables that `function` creates when it is called."""
+    made: list[str] = []
+
+    def note(create, **kwargs):
+        made.append(kwargs.get("name") or "a variable")
+        return create(**kwargs)
+
+    with tf.variable_creator_scope(note):
+        function()
+    return made
+
+
+def is_tensor_shape(value: Any) -> bool:
+    return isinstance(value, tf.TensorShape)
+
+
+@contextlib.contextmanager
+def surroundings() -> Iterator[None]:
+    """On the CPU, with whole tracebacks, and without the warnings that a broken cell provokes."""
+    filtering = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        with tf.device("/CPU:0"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if filtering:
+            keras.config.enable_traceback_filtering()
+
+
+# --- what a check can say -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Seen:
+    """What a check that passes saw, and what is good to know."""
+
+    message: str
+    hint: str = ""
+
+
+class Refused(Exception):
+    """The cell breaks the contract: what was expected, what was seen, and maybe what to change, and where."""
+
+    def __init__(self, expected: str, seen: str, change: str = "", at: str = "") -> None:
+        super().__init__(f"expected {expected}; seen {seen}")
+        self.change, self.at = change, at
+
+
+class Skipped(Exception):
+    """The check does not apply to this cell."""
+
+
+def one_line(error: BaseException) -> str:
+    """Type and first line of an exception."""
+    text = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()
+    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first[:200]}".rstrip(": .")
+
+
+# --- cells and the data they are asked with -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Makes the cells and the inputs of a check, and knows where their source stands."""
+
+    target: Target
+    units: int
+    features: int
+
+    def new(self, **extra: Any) -> Any:
+        """A new cell, not built; its weights will be the same each time."""
+        keras.utils.set_random_seed(SEED)
+        return self.target.make(self.units, **extra)
+
+    def built(self, seed: int = 0, features: int | None = None, **extra: Any) -> Any:
+        """A new cell, built, its weights moved a little by `seed` so that no bias is zero."""
+        cell = self.new(**extra)
+        cell.build((None, features or self.features))
+        vary_weights(cell, seed)
+        return cell
+
+    def inputs(self, timesteps: int = STEPS, seed: int = 0) -> Any:
+        """Random numbers [BATCH, timesteps, features]; those of fewer timesteps are the first of more."""
+        shape = (timesteps, BATCH, self.features)
+        numbers = np.random.default_rng(seed).standard_normal(shape).transpose(1, 0, 2)
+        return ops.convert_to_tensor(numbers, dtype=keras.config.floatx())
+
+    def tolerance(self, dtype: str = "float32") -> float:
+        """Allowed difference relative to the largest number: rounding errors of a dot product over features
+        and units grow as the root of its length, and add up over the timesteps."""
+        return 4 * _epsilon(dtype) * STEPS * math.sqrt(self.features + self.units)
+
+    def where(self, method: str) -> str:
+        """`file:line` of the user's method, or of the class, "" for a cell that is not the user's."""
+        for owner in self._classes:
+            found = next((vars(base)[method] for base in owner.__mro__ if method in vars(base)), None)
+            for thing in (found, owner):
+                with contextlib.suppress(TypeError, OSError):
+                    file = inspect.getsourcefile(inspect.unwrap(thing))
+                    if file in self._files:
+                        return f"{_short(file)}:{inspect.getsourcelines(thing)[1]}"
+        return ""
+
+    def line(self, pattern: str) -> str:
+        """`file:line` of the first line of the user's classes that matches the pattern, or ""."""
+        for owner in self._classes:
+            with contextlib.suppress(TypeError, OSError):
+                lines, start = inspect.getsourcelines(owner)
+                for number, line in enumerate(lines, start):
+                    if re.search(pattern, line):
+                        return f"{_short(inspect.getsourcefile(owner))}:{number}"
+        return ""
+
+    def user_frame(self, error: BaseException) -> str:
+        """`file:line: source` of the last of the user's lines that an exception went through, or ""."""
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename in self._files:
+                source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+                return f"{_short(frame.filename)}:{frame.lineno}: {source}"
+        return ""
+
+    @cached_property
+    def _classes(self) -> list[type]:
+        """The classes of the cell and its sub-layers that are not Keras' own."""
+        return custom_classes(self.new())
+
+    @cached_property
+    def _files(self) -> set[str]:
+        files = {str(self.target.file)} if self.target.file else set()
+        for owner in self._classes:
+            for base in owner.__mro__:
+                if is_custom(base):
+                    with contextlib.suppress(TypeError, OSError):
+                        files.add(inspect.getsourcefile(base) or "")
+        return files
+
+
+def is_custom(owner: type) -> bool:
+    return owner.__module__.partition(".")[0] not in ("keras", "builtins", "tensorflow", "abc")
+
+
+def custom_classes(cell: Any) -> list[type]:
+    """The classes of a cell and its sub-layers that are not Keras' own, outermost first."""
+    layers = cell._flatten_layers() if isinstance(cell, keras.layers.Layer) else [cell]
+    return list(dict.fromkeys(type(layer) for layer in layers if is_custom(type(layer))))
+
+
+def custom_objects(cell: Any) -> dict[str, Any]:
+    """What Keras needs to make the cell again from its config: its classes, and the functions beside them."""
+    found: dict[str, Any] = {}
+    for owner in custom_classes(cell):
+        for thing in vars(inspect.getmodule(owner)).values():
+            if inspect.isfunction(thing) and thing.__module__ == owner.__module__:
+                found[thing.__name__] = thing
+        found[keras.saving.get_registered_name(owner)] = owner
+    return found
+
+
+def _short(file: str | None) -> str:
+    relative = os.path.relpath(file or "")
+    return relative if not relative.startswith("..") else str(file)
+
+
+def _epsilon(dtype: str) -> float:
+    return float(2.0 ** -{"float16": 10, "bfloat16": 7, "float32": 23, "float64": 52}[dtype])
+
+
+def vary_weights(cell: Any, seed: int) -> None:
+    """Moves every trainable weight by up to 10% and away from zero; signs stay, constraints are applied."""
+    rng = np.random.default_rng(seed)
+    for weight in cell.trainable_variables:
+        old = np.asarray(weight.value)
+        moved = np.where(old == 0, rng.uniform(0.05, 0.15, old.shape), old * rng.uniform(0.9, 1.1, old.shape))
+        moved = moved.astype(old.dtype)
+        weight.assign(weight.constraint(moved) if weight.constraint else moved)
+
+
+@contextlib.contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """New layers get this dtype policy; new tensors are float64 under "float64", else float32."""
+    policy, floatx = keras.config.dtype_policy(), keras.config.floatx()
+    keras.config.set_dtype_policy(name)
+    keras.config.set_floatx("float64" if name == "float64" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        keras.config.set_floatx(floatx)
+
+
+# --- running a cell -----------------------------------------------------------------------------------------
+
+
+def initial_states(cell: Any, batch_size: int = BATCH) -> list[Any]:
+    """The states as `keras.layers.RNN` hands them to the first step: in a list, in the compute dtype."""
+    states = keras.layers.RNN(cell).get_initial_state(batch_size)
+    return tree.map_structure(lambda state: ops.convert_to_tensor(state, dtype=cell.compute_dtype), states)
+
+
+def step(cell: Any, inputs: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """One call of the cell, [batch, features] -> ([batch, output], new states in a list)."""
+    output, new_states = cell(inputs, tuple(states))
+    return output, list(new_states) if tree.is_nested(new_states) else [new_states]
+
+
+def walk(cell: Any, inputs: Any, states: Sequence[Any] | None = None) -> tuple[Any, list[Any]]:
+    """The cell step by step in Python: ([batch, timesteps, output], final states)."""
+    states = initial_states(cell, inputs.shape[0]) if states is None else list(states)
+    outputs = []
+    for time in range(inputs.shape[1]):
+        output, states = step(cell, inputs[:, time], states)
+        outputs.append(output)
+    return ops.stack(outputs, axis=1), states
+
+
+def run(
+    cell: Any,
+    inputs: Any,
+    initial_state: Any = None,
+    mask: Any = None,
+    training: bool = False,
+    **options: Any,
+) -> tuple[Any, list[Any]]:
+    """The cell in `keras.layers.RNN(cell, **options)`: ([batch, timesteps, output], final states)."""
+    layer = keras.layers.RNN(cell, return_sequences=True, return_state=True, **options)
+    outputs, *states = layer(inputs, initial_state=initial_state, mask=mask, training=training)
+    return outputs, states
+
+
+def reached_states(cell: Any, inputs: Any) -> list[Any]:
+    """States that the cell can really be in: those after its first steps, not invented ones."""
+    return walk(cell, inputs[:, :2])[1]
+
+
+def arrays(values: Any) -> list[np.ndarray]:
+    """All tensors of a structure as NumPy arrays of float64."""
+    return [np.asarray(ops.cast(value, "float64")) for value in tree.flatten(values)]
+
+
+def difference(seen: Any, expected: Any) -> float:
+    """The largest difference, relative to the largest number expected (if that is over 1).
+
+    Infinite where numbers, shapes or NaNs do not correspond.
+    """
+    pairs = list(zip(arrays(seen), arrays(expected), strict=False))
+    if [a.shape for a in arrays(seen)] != [b.shape for b in arrays(expected)]:
+        return math.inf
+    worst = 0.0
+    for a, b in pairs:
+        if np.any(np.isfinite(a) != np.isfinite(b)):
+            return math.inf
+        with np.errstate(invalid="ignore"):
+            gap = np.where(np.isfinite(b), np.abs(a - b), 0.0)
+        worst = max(worst, float(gap.max(initial=0.0)) / max(1.0, float(np.abs(b).max(initial=0.0))))
+    return worst
+
+
+def agree(seen: Any, expected: Any, tolerance: float, what: str, change: str = "") -> str:
+    """Refuses unless both structures hold the same numbers; returns what was seen."""
+    found = difference(seen, expected)
+    if found > tolerance:
+        size = "other shapes or numbers that are not finite" if math.isinf(found) else f"up to {found:.2g}"
+        raise Refused(f"{what} (to within {tolerance:.0e})", f"a difference of {size}", change)
+    return f"{what}: to within {found:.0e}"
+
+
+def shapes(values: Any) -> str:
+    """The shapes of a structure, for people."""
+    return str(tree.map_structure(lambda value: tuple(getattr(value, "shape", ())), values))

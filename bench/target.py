@@ -1,0 +1,255 @@
+"""A cell named on the command line: `package.module:Name` or `path/to/file.py:Name`.
+
+`load_target` turns such a text into a `Target`, whose `make(units)` returns a new cell. TensorFlow is not
+imported here; the user's own file will do so. Whatever goes wrong in that file is a `TargetError` that
+carries the user's traceback from their file on down, without the frames that led there.
+"""
+
+import contextlib
+import difflib
+import hashlib
+import importlib
+import importlib.machinery
+import importlib.util
+import inspect
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import reduce
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+FORM = "package.module:Name or path/to/file.py:Name"
+
+# What tutorials for older versions use and Keras 3 no longer has: pattern in the error -> what to write.
+GONE = {
+    r"AbstractRNNCell": "AbstractRNNCell is gone from Keras 3: subclass keras.layers.Layer instead.",
+    r"tensorflow\.python\.keras|tensorflow_core": "import keras from `keras`, not from inside TensorFlow.",
+    r"keras\.backend' has no attribute": "most of keras.backend is gone from Keras 3: use keras.ops.",
+}
+
+
+class TargetError(Exception):
+    """The target cannot be loaded, or its constructor raises.
+
+    The text is one line; `details` is the user's own traceback ("" where there is none).
+    """
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message)
+        self.details = details
+
+
+@dataclass(frozen=True)
+class Target:
+    """Something that makes cells: its text, the callable, the file it stands in and its other arguments."""
+
+    text: str
+    factory: Callable[..., Any]
+    file: Path | None = None
+    kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, factory: "Target | Callable[..., Any]", **kwargs: Any) -> "Target":
+        """`factory` itself if it is a `Target`, else a `Target` around the class or function `factory`."""
+        if isinstance(factory, Target):
+            return factory
+        with contextlib.suppress(TypeError):  # a built-in or a partial has no source file
+            source = inspect.getsourcefile(factory)
+            return cls(_name_of(factory), factory, Path(source) if source else None, kwargs)
+        return cls(_name_of(factory), factory, None, kwargs)
+
+    def make(self, units: int, **extra: Any) -> Any:
+        """A new cell of `units` units; `extra` overrides the target's own keyword arguments.
+
+        Raises `TargetError` with the user's traceback if the constructor raises.
+        """
+        arguments = {**self.kwargs, **extra}
+        with _users_errors(f"{self.text} cannot be made with {_call_text(units, arguments)}"):
+            if _is_keyword_only(self.factory, "units"):
+                return self.factory(units=units, **arguments)
+            return self.factory(units, **arguments)
+
+    def accepts(self, argument: str) -> bool:
+        """Whether the class or function names this argument itself (`**kwargs` does not count)."""
+        return argument in _parameters(self.factory)
+
+
+def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
+    """The `Target` that `text` names, in the form `package.module:Name` or `path/to/file.py:Name`.
+
+    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
+    """
+    place, colon, name = text.rpartition(":")
+    if not colon or not place or not name:
+        raise TargetError(f"expected {FORM}, got {text!r}")
+    is_file = place.endswith(".py") or os.sep in place
+    module = _load_file(Path(place)) if is_file else _load_module(place)
+    factory = _find(module, name, text)
+    source = getattr(module, "__file__", None)
+    return Target(text, factory, Path(source) if source else None, dict(kwargs or {}))
+
+
+# --- importing ---------------------------------------------------------------------------------------
+
+
+def _load_file(path: Path) -> ModuleType:
+    """The module in the file at `path`, imported once for each content of each file.
+
+    Its name holds a digest of path and content: two files `cell.py` in two folders are two modules, and a
+    file that was edited is read again. It stands in `sys.modules`, where pickle and Keras look for classes.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise TargetError(f"no such file: {path}")
+    digest = hashlib.sha1(str(path).encode() + path.read_bytes()).hexdigest()[:10]
+    name = re.sub(r"\W", "_", path.stem) + f"_{digest}"
+    if name not in sys.modules:
+        with _users_errors(f"{path.name} cannot be imported"), _beside(path.parent):
+            _execute(name, path)
+    return sys.modules[name]
+
+
+def _execute(name: str, path: Path) -> None:
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _load_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        missing = importlib.util.find_spec(name.partition(".")[0]) is None
+    except ValueError:
+        missing = False
+    if missing:
+        raise TargetError(f"no module named {name.partition('.')[0]!r} (searched from {os.getcwd()})")
+    with _users_errors(f"{name} cannot be imported"):
+        return importlib.import_module(name)
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Imports find the modules beside the target's file, as they do when Python runs that file.
+
+    The folder comes first while the file is read, and stays at the end for imports made later. A helper of
+    the same name that an earlier target brought from its own folder is forgotten, so that two versions of
+    a project in two folders each get their own.
+    """
+    for name, module in list(sys.modules.items()):
+        source = getattr(module, "__file__", None)
+        mine = (folder / f"{name}.py").is_file() or (folder / name / "__init__.py").is_file()
+        if mine and source and _home(Path(source)) in _TARGET_FOLDERS - {folder}:
+            for part in [n for n in sys.modules if n == name or n.startswith(f"{name}.")]:
+                del sys.modules[part]
+    _TARGET_FOLDERS.add(folder)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+_TARGET_FOLDERS: set[Path] = set()
+
+
+def _home(source: Path) -> Path:
+    """The folder from which the top-level module in the file `source` was imported."""
+    return source.parent.parent if source.name == "__init__.py" else source.parent
+
+
+def _find(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
+    try:
+        found = reduce(getattr, name.split("."), module)
+    except AttributeError:
+        raise TargetError(f"{text}: no {name!r} in it; {_offer(module, name)}") from None
+    if not callable(found):
+        raise TargetError(f"{text}: expected a class or a function of `units`, got {found!r}")
+    if not isinstance(found, type) and hasattr(found, "state_size"):
+        raise TargetError(f"{text}: this is a cell already made; name its class, or a function of `units`")
+    return found
+
+
+def _offer(module: ModuleType, name: str) -> str:
+    own = [
+        key
+        for key, value in vars(module).items()
+        if callable(value) and getattr(value, "__module__", None) == module.__name__
+    ]
+    close = difflib.get_close_matches(name, own, n=1)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"it defines {', '.join(own)}" if own else "it defines no class or function"
+
+
+# --- the user's errors, as the user would see them ---------------------------------------------------
+
+
+@contextlib.contextmanager
+def _users_errors(message: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        last = traceback.format_exception_only(error)[-1].strip()
+        advice = [text for pattern, text in GONE.items() if re.search(pattern, last)]
+        raise TargetError(f"{message}: {last}", "\n".join([users_traceback(error), *advice])) from error
+
+
+def users_traceback(error: BaseException) -> str:
+    """The traceback of `error` without the leading frames of this file, Keras and the import system."""
+    shown = traceback.TracebackException(type(error), error, _from_user(error.__traceback__))
+    return "".join(shown.format()).rstrip()
+
+
+def _from_user(trace: TracebackType | None) -> TracebackType | None:
+    while trace is not None and _is_machinery(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return trace
+
+
+def _is_machinery(file: str) -> bool:
+    keras = sys.modules.get("keras")
+    folder = os.path.dirname(keras.__file__ or "") if keras is not None else ""
+    return (
+        file == __file__
+        or file.startswith("<frozen")
+        or os.path.dirname(file) == os.path.dirname(importlib.__file__)
+        or bool(folder and file.startswith(folder + os.sep))
+    )
+
+
+# --- signatures --------------------------------------------------------------------------------------
+
+
+def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _is_keyword_only(factory: Callable[..., Any], name: str) -> bool:
+    parameter = _parameters(factory).get(name)
+    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def _name_of(factory: Callable[..., Any]) -> str:
+    return getattr(factory, "__qualname__", None) or repr(factory)
+
+
+def _call_text(units: int, arguments: Mapping[str, Any]) -> str:
+    return ", ".join([f"units={units}", *(f"{key}={value!r}" for key, value in arguments.items())])

@@ -1,0 +1,251 @@
+"""The plugin, tried by running pytest on the benchmarks with tiny sweeps."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench.charts import draw
+from bench.records import read_environment, read_records
+from bench.subjects import SUBJECTS, guest
+from bench.sweeps import SWEEPS, Grid, Sweep
+from cells import LSTMCell
+from cells.reference import REFERENCES
+
+pytest_plugins = ["pytester"]
+
+BENCHMARK = Path(bench.__file__).parent / "test_cost.py"
+ROOT = BENCHMARK.parent.parent
+SHAPE = (2, 4, 3, 4)
+
+
+@pytest.fixture
+def tiny(pytester, monkeypatch):
+    """run(*options): pytest --benchmark-only on a sweep `tiny` of two subjects, in an empty folder."""
+    grid = Grid(("lstm-builtin", "slstm-rnn"), (SHAPE,))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("Does it run?", (grid,)))
+    monkeypatch.setattr("bench.charts.draw", lambda folder, records: [])
+    pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
+    shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
+
+    def run(*options, sweep="tiny", **keywords):
+        sweeps = ["--sweep", sweep] if sweep else []
+        return pytester.runpytest_inprocess(
+            "--benchmark-only",
+            "--benchmark-max-time=0.02",
+            "--results=results",
+            *sweeps,
+            *options,
+            **keywords,
+        )
+
+    return run
+
+
+def only_run(pytester) -> Path:
+    (folder,) = (pytester.path / "results").iterdir()
+    return folder
+
+
+def test_a_run_verifies_times_and_records(tiny, pytester):
+    result = tiny("--benchmark-json=out.json")
+    assert result.ret == 0
+    result.assert_outcomes(passed=4)
+    folder = only_run(pytester)
+    records = read_records(folder)
+    assert [record["case"] for record in records] == [
+        "infer-lstm-builtin-b2-t4-f3-u4",
+        "train-lstm-builtin-b2-t4-f3-u4",
+        "infer-slstm-rnn-b2-t4-f3-u4",
+        "train-slstm-rnn-b2-t4-f3-u4",
+    ]
+    for record in records:
+        assert record["status"] == "ok" and record["proof"] == "exact" and record["run_id"] == folder.name
+        assert 0 <= record["max_abs_error"] <= record["tolerance"]
+        assert 0 < record["ratio_low"] <= record["ratio"] <= record["ratio_high"]
+        assert record["median_s"] >= record["min_s"] > 0
+        assert record["rounds"] >= 5 and record["retraces"] == 0
+        assert record["trace_s"] > 0 and record["compile_s"] > 0
+        assert record["kernel"] == "while" and record["graph_nodes"] > 10
+        assert record["timesteps_per_s"] == pytest.approx(8 / record["median_s"])
+        assert record["baseline"] == f"{record['mode']}-lstm-builtin-b2-t4-f3-u4"
+    assert read_environment(folder)["machine"]["cores"] == os.cpu_count()
+    result.stdout.fnmatch_lines(
+        [
+            "*slstm in RNN, train: *x the time of keras LSTM [[]*, *[]]*",
+            "4 cases: 4 ok, 0 skipped, 0 failed*",
+            f"records: *{folder.name}/records.csv",
+        ]
+    )
+    extra = [
+        entry["extra_info"] for entry in json.loads((pytester.path / "out.json").read_text())["benchmarks"]
+    ]
+    assert [info["ratio"] for info in extra] == [record["ratio"] for record in records]
+
+
+def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):
+    monkeypatch.setattr("bench.charts.draw", draw)
+    result = pytester.runpytest_inprocess(
+        "--benchmark-only", "--sweep=smoke", "-k", "infer-lstm", "--results=r"
+    )
+    (folder,) = (pytester.path / "r").iterdir()
+    drawn = sorted(file.suffix for file in (folder / "charts").iterdir())
+    assert drawn and drawn.count(".png") == drawn.count(".svg")
+    result.stdout.fnmatch_lines([f"charts: *{len(drawn)} files in *{folder.name}/charts"])
+
+
+def test_two_runs_make_two_folders(tiny, pytester):
+    for _ in range(2):
+        assert tiny("-k", "infer-lstm").ret == 0
+        time.sleep(1.01)  # in one process the run's name differs by the second
+    assert len(list((pytester.path / "results").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--sweep=nonsense"], "invalid choice: 'nonsense' (choose from *default*smoke*"),
+        (["--device=tpu"], "invalid choice: 'tpu' (choose from *auto*cpu*gpu*"),
+        (["--device=gpu"], "--device gpu: TensorFlow sees no GPU on this machine; there is cpu"),
+        (
+            ["--case=infer-slstm-rnn-b2-t4-f3-u5"],
+            "no such case; the nearest are infer-slstm-rnn-b2-t4-f3-u4*",
+        ),
+        (["--results=file/results"], "--results file/results: cannot be written: *"),
+        (["--benchmark-max-time=nonsense"], "*nonsense*"),
+    ],
+)
+def test_a_wrong_option_is_one_line_and_writes_nothing(tiny, pytester, options, message):
+    import tensorflow as tf
+
+    if options == ["--device=gpu"] and tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    (pytester.path / "file").write_text("not a folder")
+    result = tiny(*options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+    assert not (pytester.path / "results").exists()
+
+
+def test_k_and_case_select_by_id(tiny):
+    tiny("-k", "train-slstm").assert_outcomes(passed=1, deselected=3)
+    tiny("--case=infer-slstm-rnn-b2-t4-f3-u4").assert_outcomes(passed=1)
+    tiny("--case=infer-slstm-rnn-b4-t10-f8-u16", sweep=None).assert_outcomes(passed=1)
+
+
+def test_a_wrong_cell_fails_and_the_sweep_goes_on(tiny, pytester, monkeypatch):
+    class Wrong(LSTMCell):
+        def update(self, gates, states):
+            h, new_states = super().update(gates, states)
+            return h * 1.001, new_states
+
+    monkeypatch.setitem(REFERENCES, Wrong, REFERENCES[LSTMCell])
+    monkeypatch.setitem(SUBJECTS, "wrong-rnn", guest("wrong", Wrong, "lstm-builtin"))
+    grid = Grid(("wrong-rnn", "lstm-rnn"), (SHAPE,), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
+    result = tiny()
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(failed=1, passed=1)
+    wrong, right = read_records(only_run(pytester))
+    assert (wrong["status"], wrong["reason"]) == ("failed", "wrong_answer")
+    assert "the outputs: differ from the reference by 0.0" in wrong["message"]
+    assert wrong["median_s"] is wrong["ratio"] is None
+    assert right["status"] == "ok"
+    result.stdout.fnmatch_lines(["failed: infer-wrong-rnn-b2-t4-f3-u4: wrong_answer: the outputs*"])
+
+
+def test_what_raises_or_is_not_supported_is_a_row_too(tiny, pytester, monkeypatch):
+    def out_of_memory(case):
+        raise MemoryError("too big")
+
+    def broken(case):
+        raise RuntimeError("no such thing\nat all")
+
+    for name, make in (("memory", out_of_memory), ("broken", broken)):
+        subject = guest(name, LSTMCell, "lstm-builtin")
+        monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": make}))
+    grid = Grid(("memory-rnn", "broken-rnn"), (SHAPE,), modes=("infer",))
+    unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, unsupported)))
+    result = tiny()
+    result.assert_outcomes(failed=2, skipped=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    outcomes = [(r["status"], r["reason"], r["message"]) for r in read_records(only_run(pytester))]
+    assert outcomes == [
+        ("failed", "out_of_memory", "MemoryError: too big"),
+        ("failed", "error", "RuntimeError: no such thing at all"),
+        ("skipped", "unsupported", "keras SimpleRNN has no option implementation"),
+    ]
+
+
+def test_skipped_alone_is_no_failure(tiny, monkeypatch):
+    unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (unsupported,)))
+    assert tiny().ret == 0
+
+
+def test_disabled_benchmarks_are_proven_and_write_nothing(tiny, pytester):
+    result = pytester.runpytest_inprocess("--benchmark-disable", "--sweep=tiny", "--results=results")
+    result.assert_outcomes(passed=4)
+    assert not (pytester.path / "results").exists()
+
+
+def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch):
+    def interrupted(case):
+        raise KeyboardInterrupt
+
+    subject = guest("stopped", LSTMCell, "lstm-builtin")
+    monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": interrupted}))
+    grids = (Grid(("lstm-rnn",), (SHAPE,), modes=("infer",)), Grid(("stopped-rnn", "slstm-rnn"), (SHAPE,)))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", grids))
+    result = tiny(no_reraise_ctrlc=True)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    done, stopped = read_records(only_run(pytester))
+    assert done["status"] == "ok"
+    assert (stopped["status"], stopped["reason"]) == ("failed", "killed")
+    result.stdout.fnmatch_lines(["failed: infer-stopped-rnn-b2-t4-f3-u4: killed: *"])
+
+
+def test_kill_9_keeps_every_finished_row(tmp_path):
+    command = [sys.executable, "-m", "bench", "run", "--sweep=smoke", "--benchmark-max-time=0.05"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while process.poll() is None and _rows(tmp_path) < 3:
+            time.sleep(0.02)
+        assert process.poll() is None, "the run ended before it could be killed"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (folder,) = (tmp_path / "results").iterdir()
+    *finished, last = read_records(folder)
+    assert len(finished) >= 1 and all(record["status"] == "ok" for record in finished)
+    assert (last["status"], last["reason"]) == ("failed", "killed")
+
+
+def _rows(folder: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in folder.glob("results/*/records.csv"))
+
+
+def _collected(*options) -> str:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_benchmark_only_leaves_the_tests_out():
+    collected = _collected("--benchmark-only")
+    assert "bench/test_cost.py::test_cost[default-infer-slstm-rnn-b32-t50-f64-u128]" in collected
+    assert "tests/" not in collected
+
+
+def test_benchmark_skip_leaves_the_benchmarks_out():
+    collected = _collected("--benchmark-skip")
+    assert "bench/tests/test_plugin.py::" in collected and "cells/tests/" in collected
+    assert "bench/test_" not in collected

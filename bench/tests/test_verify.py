@@ -1,0 +1,240 @@
+"""The proof: right cells pass it at their shape, and each planted fault is refused before any timing."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import cells.reference
+from bench import runtime
+from bench.case import Case
+from bench.problem import WrongAnswer, prepare
+from bench.runtime import Answer
+from bench.subjects import SUBJECTS, guest
+from bench.verify import Proof, verify, verify_again
+from cells import GRUCell, LSTMCell
+from cells.reference import REFERENCES
+
+SHAPE = (3, 6, 4, 5)
+
+
+def proof_of(subject, case):
+    problem = prepare(subject, case)
+    program = runtime.compile_program(problem.layer, case, problem.data)
+    return verify(problem, program.answer())
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("name", sorted(SUBJECTS))
+def test_every_subject_is_right(name, mode):
+    cell, _, layer = name.rpartition("-")
+    proof = proof_of(SUBJECTS[name], Case(cell, layer, mode, *SHAPE))
+    assert 0 < proof.max_abs_error < proof.tolerance < 1e-5
+    assert (proof.gradient_error is None) == (mode == "infer")
+    if mode == "train":
+        assert 0 < proof.gradient_error < proof.gradient_tolerance < 1e-4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unroll": True},
+        {"implementation": 1},
+        {"stateful": True},
+        {"jit_compile": True},
+        {"return_sequences": False},
+        {"go_backwards": True},
+        {"use_bias": False},
+        {"activation": "relu"},
+        {"dtype": "float64"},
+        {"dtype": "mixed_float16"},
+        {"dtype": "mixed_bfloat16"},
+    ],
+    ids=str,
+)
+def test_every_option_is_right(options):
+    proof = proof_of(SUBJECTS["lstm-rnn"], Case("lstm", "rnn", "train", *SHAPE, **options))
+    assert proof.max_abs_error <= proof.tolerance
+
+
+def test_reset_before_is_right():
+    proof_of(SUBJECTS["gru-rnn"], Case("gru", "rnn", "train", *SHAPE, reset_after=False))
+
+
+def test_only_the_first_rows_of_a_dear_case_have_cotangents(monkeypatch):
+    monkeypatch.setattr("bench.problem._DERIVATIVE_WORK", 1)
+    case = Case("lstm", "rnn", "train", *SHAPE)
+    problem = prepare(SUBJECTS["lstm-rnn"], case)
+    assert problem.rows == 1
+    assert all(np.any(c[0]) and not np.any(c[1:]) for c in problem.data.cotangents)
+    program = runtime.compile_program(problem.layer, case, problem.data)
+    assert verify(problem, program.answer()).gradient_error > 0
+
+
+def test_alike_cells_share_their_weights():
+    case = Case("lstm", "builtin", "infer", *SHAPE)
+    builtin = prepare(SUBJECTS["lstm-builtin"], case)
+    ours = prepare(SUBJECTS["lstm-rnn"], Case("lstm", "rnn", "infer", *SHAPE), alike=builtin)
+    other = prepare(SUBJECTS["slstm-rnn"], Case("slstm", "rnn", "infer", *SHAPE), alike=builtin)
+    assert all(np.array_equal(a, b) for a, b in zip(builtin.data.weights, ours.data.weights, strict=True))
+    assert other.data.weights[0].shape != builtin.data.weights[0].shape
+    assert np.array_equal(builtin.data.inputs, other.data.inputs)
+
+
+class SwappedGates(LSTMCell):
+    def update(self, gates, states):
+        i, f, g, o = gates
+        return super().update([f, i, g, o], states)
+
+
+class NoBias(LSTMCell):
+    def _biases(self):
+        return None, None
+
+
+class ForgetBiasOfZero(LSTMCell):
+    def get_bias_initializer(self):
+        return self.bias_initializer
+
+
+class StateOffByOne(LSTMCell):
+    def update(self, gates, states):
+        h, (new_h, c) = super().update(gates, states)
+        return h, [new_h, states[1] + 0 * c]
+
+
+class OutputOffByOne(LSTMCell):
+    def update(self, gates, states):
+        _, new_states = super().update(gates, states)
+        return states[0], new_states
+
+
+class SwappedActivation(LSTMCell):
+    def update(self, gates, states):
+        i, f, g, o = gates
+        i, f, o = (self.recurrent_activation(gate) for gate in (i, f, o))
+        c = f * states[1] + i * self.recurrent_activation(g)
+        h = o * self.activation(c)
+        return h, [h, c]
+
+
+class SlightlyWrong(LSTMCell):
+    """A thousandth in one gate: far below what a plot would show."""
+
+    def update(self, gates, states):
+        i, f, g, o = gates
+        return super().update([i, f * 1.001, g, o], states)
+
+
+class WrongGradient(LSTMCell):
+    def update(self, gates, states):
+        i, f, g, o = gates
+        return super().update([i, f, tf.stop_gradient(0.01 * g) + 0.99 * g, o], states)
+
+
+class LeakingRows(LSTMCell):
+    def update(self, gates, states):
+        h, (_, c) = super().update(gates, states)
+        return h, [h, c + 0.01 * keras.ops.mean(c, axis=0, keepdims=True)]
+
+
+class NotANumber(LSTMCell):
+    def update(self, gates, states):
+        h, new_states = super().update(gates, states)
+        return h / 0.0 * 0.0, new_states
+
+
+class ResetBeforeForAfter(GRUCell):
+    def update(self, gates, states):
+        z, r, (from_x, from_h) = gates
+        return super().update([z, r, (from_x, from_h * 0 + self.late_input([z, r], states))], states)
+
+
+FAULTS = [
+    (SwappedGates, "infer", "the outputs: differ"),
+    (NoBias, "infer", "the outputs: differ"),
+    (ForgetBiasOfZero, "infer", "the bias of ForgetBiasOfZero starts at 0"),
+    (StateOffByOne, "infer", "differ"),
+    (OutputOffByOne, "infer", "the outputs: differ"),
+    (SwappedActivation, "infer", "the outputs: differ"),
+    (SlightlyWrong, "infer", "the outputs: differ"),
+    (NotANumber, "infer", "the outputs: differ from the reference by inf"),
+    (LeakingRows, "infer", "differ"),
+    (WrongGradient, "train", "the gradient of "),
+    (ResetBeforeForAfter, "infer", "the outputs: differ"),
+]
+
+
+@pytest.mark.parametrize("fault, mode, message", FAULTS, ids=[fault[0].__name__ for fault in FAULTS])
+@pytest.mark.parametrize("shape", [SHAPE, (32, 50, 64, 128)], ids=["small", "base"])
+def test_planted_faults_are_refused(monkeypatch, fault, mode, message, shape):
+    parent = fault.__mro__[1]
+    monkeypatch.setitem(REFERENCES, fault, REFERENCES[parent])
+    with pytest.raises(WrongAnswer, match=message) as refused:
+        proof_of(guest("fault", fault, "lstm-builtin"), Case("fault", "rnn", mode, *shape))
+    assert any(character.isdigit() for character in str(refused.value))
+
+
+def test_a_gradient_that_only_leaks_between_rows_is_refused(monkeypatch):
+    """The outputs of the rows that count are right, and so is the gradient along them."""
+    monkeypatch.setattr("bench.problem._DERIVATIVE_WORK", 1)
+    case = Case("lstm", "rnn", "train", *SHAPE)
+    problem = prepare(SUBJECTS["lstm-rnn"], case)
+    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    leaking = answer.gradients["inputs"].copy()
+    leaking[1:] = 1.0
+    direction_free = leaking - answer.gradients["inputs"]
+    assert np.any(direction_free[1:])
+    with pytest.raises(WrongAnswer, match="the gradient of inputs"):
+        verify(problem, Answer(answer.outputs, {**answer.gradients, "inputs": leaking}))
+
+
+def test_a_guest_without_a_reference_is_held_against_itself():
+    class Plain(keras.layers.Layer):
+        state_size = output_size = 5
+
+        def build(self, input_shape):
+            self.kernel = self.add_weight(shape=(input_shape[-1], 5), name="kernel")
+            self.built = True
+
+        def call(self, inputs, states):
+            h = keras.ops.relu(keras.ops.matmul(inputs, self.kernel) + 0.5 * states[0])
+            return h, [h]
+
+    subject = guest("plain", lambda units: Plain(), "lstm-builtin")
+    case = Case("plain", "rnn", "train", *SHAPE)
+    problem = prepare(subject, case)
+    assert problem.proof == "consistent"
+    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    verify(problem, answer)
+    wrong = {**answer.gradients, "kernel": answer.gradients["kernel"] * 1.01}
+    with pytest.raises(WrongAnswer, match="the gradient of kernel"):
+        verify(problem, Answer(answer.outputs, wrong))
+
+
+def test_a_guests_own_reference_is_used(monkeypatch):
+    class Own(LSTMCell):
+        def reference(self, inputs, initial_states):
+            outputs, states = cells.reference.lstm(self.get_weights(), inputs, initial_states)
+            return outputs + self.off, states
+
+    case = Case("own", "rnn", "train", *SHAPE)
+    Own.off = 0
+    assert proof_of(guest("own", Own, "lstm-builtin"), case).gradient_error < 1e-4
+    Own.off = 1e-3
+    with pytest.raises(WrongAnswer, match="the outputs"):
+        proof_of(guest("own", Own, "lstm-builtin"), case)
+
+
+def test_what_changes_while_it_is_timed_is_refused():
+    case = Case("lstm", "rnn", "train", *SHAPE)
+    problem = prepare(SUBJECTS["lstm-rnn"], case)
+    before = runtime.compile_program(problem.layer, case, problem.data).answer()
+    proof = Proof(0.0, 1e-6, 0.0, 1e-6)
+    verify_again(problem, before, before, proof)
+    moved = Answer([before.outputs[0] + 1e-4, *before.outputs[1:]], before.gradients)
+    with pytest.raises(WrongAnswer, match="after the timing, the outputs"):
+        verify_again(problem, before, moved, proof)
+    gradients = {**before.gradients, "kernel": before.gradients["kernel"] * np.nan}
+    with pytest.raises(WrongAnswer, match="after the timing, the gradient of kernel"):
+        verify_again(problem, before, Answer(before.outputs, gradients), proof)

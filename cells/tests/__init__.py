@@ -1,0 +1,1 @@
+"""Tests of the cells, of the layers that run them and of their references."""
