@@ -6,8 +6,24 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 MODES = ("infer", "train")
+TASK_MODES = ("fit", "generate")
 DTYPES = ("float32", "mixed_float16", "mixed_bfloat16", "float64", "float16", "bfloat16")
 DEVICES = ("cpu", "gpu")
+_SWITCH = (False, True)
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "mode": MODES + TASK_MODES,
+    "dtype": DTYPES,
+    "unroll": _SWITCH,
+    "implementation": (1, 2),
+    "stateful": _SWITCH,
+    "jit_compile": _SWITCH,
+    "return_sequences": _SWITCH,
+    "go_backwards": _SWITCH,
+    "use_bias": (None, *_SWITCH),
+    "reset_after": (None, *_SWITCH),
+    "device": DEVICES,
+}
+_SIZES = ("batch_size", "timesteps", "features", "units")
 
 
 class CaseError(ValueError):
@@ -21,7 +37,7 @@ class Case:
     Attributes:
         cell, layer: the subject, by the names of `bench.subjects`.
         mode: `infer`, the forward pass, or `train`, the forward pass and the gradients of the weights,
-            the inputs and the initial states.
+            the inputs and the initial states; `fit` or `generate` in a training task.
         batch_size, timesteps, features, units: the shape, in Keras' words.
         dtype: a Keras dtype policy.
         unroll, stateful, return_sequences, go_backwards: as `keras.layers.RNN` has them.
@@ -51,22 +67,18 @@ class Case:
     device: str = "cpu"
 
     def __post_init__(self):
-        for name, allowed in (
-            ("mode", MODES),
-            ("dtype", DTYPES),
-            ("implementation", (1, 2)),
-            ("device", DEVICES),
-        ):
+        for name, allowed in _CHOICES.items():
             value = getattr(self, name)
-            if value not in allowed:
+            if not any(type(value) is type(choice) and value == choice for choice in allowed):  # True is 1
                 raise CaseError(f"{name} {value!r}: must be one of {', '.join(map(str, allowed))}")
-        for name in ("batch_size", "timesteps", "features", "units"):
+        for name in _SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if type(value) is not int or value < 1:
                 raise CaseError(f"{name} {value!r}: must be a positive integer")
-        for name in ("cell", "layer"):
-            if not re.fullmatch(r"[A-Za-z0-9_.]+", getattr(self, name)):
-                raise CaseError(f"{name} {getattr(self, name)!r}: only letters, digits, '_' and '.'")
+        for name in ("cell", "layer", *(["activation"] if self.activation is not None else [])):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.]+", value):
+                raise CaseError(f"{name} {value!r}: must be a name of letters, digits, '_' and '.'")
 
     @property
     def subject(self) -> str:

@@ -143,9 +143,8 @@ def _advice(change: str, at: str) -> str:
 # --- the table ----------------------------------------------------------------------------------------------
 
 # What a check needs so that its answer says something new.
-STEPS_RUN = ("call", "state_structure", "state_shapes", "state_dtypes", "sublayers_built", "finite")
-PURE = (*STEPS_RUN, "same_answer_twice", "hidden_state", "weights_created_once")
-COPIED = (*PURE, "own_variables", "weights_tracked", "set_weights")
+RUNS = ("call", "state_structure", "state_shapes", "state_dtypes", "sublayers_built", "finite")
+PURE = (*RUNS, "same_answer_twice", "hidden_state", "weights_created_once")
 
 _HIDDEN = "what a step leaves for later steps has to be in the states, not in an attribute, list or variable"
 _EAGER = "keep Python `if`, float() and .numpy() off tensors: use ops.where, ops.cond and static shapes"
@@ -226,68 +225,60 @@ CHECKS = (
     _check(
         ask.same_answer_twice,
         "draw random numbers only when training, and from a keras.random.SeedGenerator",
-        needs=STEPS_RUN,
+        needs=RUNS,
     ),
-    _check(ask.hidden_state, _HIDDEN, needs=(*STEPS_RUN, "same_answer_twice")),
+    _check(ask.hidden_state, _HIDDEN, needs=(*RUNS, "same_answer_twice")),
     _check(
         ask.weights_created_once,
         "make weights and sub-layers in build and keep them in attributes",
         needs=("call",),
     ),
+    _check(ask.graph, _EAGER),
     _check(
         ask.weights_tracked,
         "make weights with self.add_weight, and keep sub-layers in attributes of the cell",
         "build",
-        needs=("call", "sublayers_built", "weights_created_once"),
+        needs=("graph",),
     ),
-    _check(ask.graph, _EAGER),
-    _check(ask.xla, "use operations that XLA has, or set self.supports_jit = False", needs=(*PURE, "graph")),
+    _check(ask.xla, "use operations that XLA has, or set self.supports_jit = False", needs=("graph",)),
     _check(ask.causality, _HIDDEN),
     _check(ask.independent_samples, _BATCH),
-    _check(ask.any_batch_size, _BATCH, needs=(*PURE, "graph", "independent_samples")),
-    _check(ask.any_timesteps, "let nothing depend on how many steps there are", needs=(*PURE, "graph")),
-    _check(
-        ask.weight_gradients,
-        _GRADIENT,
-        needs=(*PURE, "weights_tracked"),
-    ),
+    _check(ask.any_batch_size, _BATCH, needs=("graph", "independent_samples")),
+    _check(ask.any_timesteps, "let nothing depend on how many steps there are", needs=("graph",)),
+    _check(ask.weight_gradients, _GRADIENT, needs=("weights_tracked",)),
     _check(
         ask.set_weights,
         "read weights in call only: no copy, transpose or random constant kept from __init__ or build",
-        needs=(*PURE, "own_variables", "weights_tracked"),
+        needs=("own_variables", "weights_tracked"),
     ),
-    _check(ask.get_config, _CONFIG, "get_config", needs=COPIED),
+    _check(ask.get_config, _CONFIG, "get_config", needs=("set_weights",)),
     _check(
         ask.save_load,
         "leave saving to Keras; what __init__ or build draws at random must be a weight",
         "__init__",
-        needs=(*COPIED, "get_config", "graph"),
+        needs=("get_config",),
     ),
-    _check(ask.float64, _DTYPE),
-    _check(ask.mixed_float16, _DTYPE),
-    _check(ask.mixed_bfloat16, _DTYPE),
-    _check(
-        ask.gradient,
-        _SLOPE,
-        needs=(*PURE, "float64", "weights_tracked"),
-    ),
+    _check(ask.float64, _DTYPE, needs=("set_weights",)),
+    _check(ask.mixed_float16, _DTYPE, needs=("set_weights",)),
+    _check(ask.mixed_bfloat16, _DTYPE, needs=("set_weights",)),
+    _check(ask.gradient, _SLOPE, needs=("float64",)),
     _check(ask.unroll, _SEQUENCE),
     _check(ask.stateful, _SEQUENCE),
     _check(ask.go_backwards, _SEQUENCE),
-    _check(ask.mask, _SHAPE, needs=(*PURE, "graph", "independent_samples")),
-    _check(ask.zero_output_for_mask, _SHAPE, needs=(*PURE, "graph", "mask")),
-    _check(ask.mask_gradients, _PADDING, needs=(*PURE, "mask", "weight_gradients")),
+    _check(ask.mask, _SHAPE, needs=("any_batch_size",)),
+    _check(ask.zero_output_for_mask, _SHAPE),
+    _check(ask.mask_gradients, _PADDING, needs=("mask", "weight_gradients")),
     _check(ask.return_state, _SEQUENCE),
     _check(
         ask.stacked,
         "return states as a list, and build for any number of features",
-        needs=(*PURE, "own_variables", "output_size"),
+        needs=("any_batch_size", "own_variables", "output_size"),
     ),
-    _check(ask.bidirectional, _SEQUENCE, needs=(*PURE, "own_variables", "get_config")),
+    _check(ask.bidirectional, _SEQUENCE, needs=("get_config",)),
     _check(
         ask.dropout,
         "apply dropout if training, with masks from self.seed_generator = keras.random.SeedGenerator(seed)",
-        needs=(*PURE, "set_weights"),
+        needs=("set_weights",),
     ),
     _check(
         ask.initial_state,

@@ -173,7 +173,16 @@ def _network_timeout(seconds: float) -> Iterator[None]:
 _SPEAKERS = ("KING", "QUEEN", "FOOL", "FIRST LORD", "SECOND LORD", "MESSENGER", "GHOST", "NURSE")
 _ADDRESSES = ("My lord", "Good sir", "Sweet lady", "Come", "Nay", "Alas", "O heavens", "Peace")
 _SUBJECTS = ("the king", "my heart", "this night", "our love", "the sword", "thy father", "the moon", "he")
-_VERBS = ("speaks of", "hath seen", "will not forget", "must answer", "brings", "fears", "shall undo", "loves")
+_VERBS = (
+    "speaks of",
+    "hath seen",
+    "will not forget",
+    "must answer",
+    "brings",
+    "fears",
+    "shall undo",
+    "loves",
+)
 _OBJECTS = ("the crown", "a stranger", "thy name", "the dawn", "such sorrow", "our house", "her grief", "war")
 _ENDINGS = (".", ".", "!", "?", ";\nso be it.", ",\nand there an end.")
 

@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.environment import new_run_id
+from bench.guests import BASELINES, GuestError, Guests, guests, loaded
 from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS, Comparison, comparisons
+from bench.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
+from bench.target import FORM, TargetError
 
 if TYPE_CHECKING:
     from bench.session import Run
+    from bench.tasks import Settings
 
+Row = Comparison | Task
 _DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
-_wanted = pytest.StashKey[list[Comparison]]()
+_guests = pytest.StashKey[Guests]()
+_wanted = pytest.StashKey[list[Row]]()
+_settings = pytest.StashKey["Settings"]()
 
 
 def pytest_addoption(parser):
@@ -30,6 +36,30 @@ def pytest_addoption(parser):
         choices=sorted(SWEEPS),
         metavar="NAME",
         help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))} (default: default).",
+    )
+    group.addoption(
+        "--cell",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help=f"your own cell joins the sweeps as a subject; {FORM}; may repeat.",
+    )
+    group.addoption(
+        "--baseline",
+        metavar="NAME",
+        help=f"what --cell is compared with: {', '.join(BASELINES)} or a TARGET (default: lstm).",
+    )
+    group.addoption(
+        "--corpus",
+        metavar="PATH",
+        type=Path,
+        help="the text that character models learn, UTF-8, a blank line after each speech "
+        "(default: Shakespeare).",
+    )
+    group.addoption(
+        "--full",
+        action="store_true",
+        help="training tasks at the tutorials' size, not in the short form: hours without a GPU.",
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id.")
     group.addoption(
@@ -46,14 +76,19 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU")
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
-    config.stash[_wanted] = _choose(config.getoption("sweep"), config.getoption("case"))
+    try:
+        config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
+    except GuestError as error:
+        raise pytest.UsageError(str(error)) from error
+    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
+    config.stash[_wanted] = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
 
 
-def _choose(sweeps: list[str] | None, case_id: str | None) -> list[Comparison]:
-    """The comparisons that the options ask for; raises pytest.UsageError for a case that is not there."""
+def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full: bool) -> list[Row]:
+    """The rows that the options ask for; raises pytest.UsageError for a case that is not there."""
     if case_id is None:
-        return comparisons(list(dict.fromkeys(sweeps or [_DEFAULT_SWEEP])))
-    known = comparisons(sweeps or list(SWEEPS))
+        return _rows(sweeps or [_DEFAULT_SWEEP], guests, full)
+    known = _rows(sweeps or list(SWEEPS), guests, full)
     found = [row for row in known if row.case.id == case_id]
     if not found:
         near = difflib.get_close_matches(case_id, [row.case.id for row in known], n=3, cutoff=0.3)
@@ -61,6 +96,10 @@ def _choose(sweeps: list[str] | None, case_id: str | None) -> list[Comparison]:
             f"--case {case_id}: no such case; the nearest are {', '.join(near) or 'none'}"
         )
     return found if sweeps else found[:1]
+
+
+def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
+    return [*comparisons(sweeps, guests), *tasks(sweeps, guests, full)]
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -77,34 +116,70 @@ def pytest_ignore_collect(collection_path, config):
     return True if leave_out else None
 
 
+# of the benchmarks; a row is one value
+_ARGUMENTS: dict[str, type[Comparison] | type[Task]] = {"comparison": Comparison, "task": Task}
+
+
 def pytest_generate_tests(metafunc):
-    if "comparison" in metafunc.fixturenames:
-        rows = metafunc.config.stash[_wanted]
-        metafunc.parametrize("comparison", rows, ids=[f"{row.sweep}-{row.case.id}" for row in rows])
+    for argument, kind in _ARGUMENTS.items():
+        if argument in metafunc.fixturenames:
+            rows: list[Row] = [row for row in metafunc.config.stash[_wanted] if isinstance(row, kind)]
+            metafunc.parametrize(argument, rows, ids=[f"{row.sweep}-{row.case.id}" for row in rows])
+
+
+def pytest_collection_modifyitems(items):
+    """A benchmark without rows in the chosen sweeps would stand there as a skipped test of nothing."""
+    items[:] = [item for item in items if not _has_no_row(item)]
+
+
+def _has_no_row(item) -> bool:
+    given = item.callspec.params if hasattr(item, "callspec") else {}
+    return any(name in given and not isinstance(given[name], kind) for name, kind in _ARGUMENTS.items())
 
 
 def pytest_collection_finish(session):
     """Before the first case: the device must be there and the results folder be writable."""
     config = session.config
-    measured = [item for item in session.items if "measure" in getattr(item, "fixturenames", ())]
-    if not measured or config.getoption("collectonly"):
+    used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if config.getoption("collectonly"):
         return
-    config.stash[_run] = _start_run(config)
+    if "perform" in used:
+        config.stash[_settings] = _task_settings(config)
+    if used & {"measure", "perform"}:
+        config.stash[_run] = _start_run(config)
+
+
+def _task_settings(config) -> "Settings":
+    from bench.corpus import CorpusError, load_corpus
+    from bench.tasks import FULL, SHORT
+
+    settings = replace(FULL if config.getoption("full") else SHORT, corpus=config.getoption("corpus"))
+    if any(isinstance(row, Task) and row.name != "partial_sum" for row in config.stash[_wanted]):
+        try:
+            load_corpus(settings.corpus)
+        except CorpusError as error:
+            raise pytest.UsageError(f"--corpus {error}") from error
+    return settings
 
 
 def _start_run(config) -> "Run":
     from bench import runtime
     from bench.session import Run
 
+    subjects = {**SUBJECTS, **config.stash[_guests].subjects}
     try:
         runtime.check_backend()
         device = runtime.device(config.getoption("device"))
+        for subject in config.stash[_guests].subjects.values():
+            loaded(subject.target or "")
+    except TargetError as error:
+        raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
     except (runtime.NoDevice, runtime.UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, SUBJECTS)
+        return Run(folder, device, subjects)
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 
@@ -126,13 +201,29 @@ def measure(request, benchmark):
             baseline=replace(comparison.baseline, **on_device),
         )
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        record = run.measure(comparison, benchmark, budget)
-        if record["status"] == "failed":
-            pytest.fail(f"{record['reason']}: {record['message']}", pytrace=False)
-        if record["status"] == "skipped":
-            pytest.skip(f"{record['reason']}: {record['message']}")
+        _report(run.measure(comparison, benchmark, budget))
 
     return measure
+
+
+@pytest.fixture
+def perform(request, benchmark):
+    """perform(task): proves the layer, performs the task and records it; the test ends as the record does."""
+    run, settings = request.config.stash[_run], request.config.stash[_settings]
+
+    def perform(task: Task) -> None:
+        benchmark.group = f"{task.sweep} {task.case.shape}"
+        case = replace(task.case, device=run.device)
+        _report(run.perform(replace(task, case=case), settings, benchmark))
+
+    return perform
+
+
+def _report(record) -> None:
+    if record["status"] == "failed":
+        pytest.fail(f"{record['reason']}: {record['message']}", pytrace=False)
+    if record["status"] == "skipped":
+        pytest.skip(f"{record['reason']}: {record['message']}")
 
 
 @pytest.hookimpl(trylast=True)
@@ -141,13 +232,15 @@ def pytest_terminal_summary(terminalreporter, config):
     if run is None or run.folder is None:
         return
     from bench.charts import draw
+    from bench.records import TASKS_FILE
     from bench.summary import summary_lines
 
-    run.close()
     terminalreporter.section("recurrent cells")
     for line in summary_lines(run.records, {name: subject.label for name, subject in run.subjects.items()}):
         terminalreporter.write_line(line)
     terminalreporter.write_line(f"records: {run.folder}/records.csv")
-    if any(record["status"] == "ok" for record in run.records):
+    if (run.folder / TASKS_FILE).exists():
+        terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
+    if any(record["ratio"] is not None for record in run.records):
         charts = draw(run.folder, run.records)
         terminalreporter.write_line(f"charts:  {len(charts)} files in {run.folder}/charts")

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any
 
 RECORDS_FILE = "records.csv"
 ENVIRONMENT_FILE = "environment.json"
+TASKS_FILE = "tasks.json"
 Value = str | int | float | bool | None
 
 
@@ -50,7 +51,8 @@ COLUMNS: tuple[Column, ...] = (
         subject="`cell-layer`",
         layer="what runs the cell: `builtin` (`keras.layers.LSTM` …) or `rnn` (`keras.layers.RNN`)",
         cell="the cell; `keras_lstm` … are Keras' own cells, in `keras.layers.RNN`",
-        mode="`infer`: forward; `train`: forward and the gradients of weights, inputs and initial states",
+        mode="`infer`: forward; `train`: forward and the gradients of weights, inputs and initial states; "
+        "`fit`: a model is trained; `generate`: a trained model writes",
     ),
     *_columns(
         int,
@@ -155,7 +157,7 @@ KEY = ("run_id", "sweep", "case", "baseline")
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "rounds", "baseline_median_s", "ratio", "ratio_low", "ratio_high"),
     *("converged", "sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction"),
-    *("epoch_s", "characters_per_s"),
+    *("epoch_s", "characters_per_s", "loss"),
 )
 
 STATUSES = ("ok", "skipped", "failed")
@@ -385,5 +387,28 @@ def read_environment(path: Path) -> dict[str, Any]:
     file = records_file(path).with_name(ENVIRONMENT_FILE)
     try:
         return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{file}: cannot be read: {error}") from error
+
+
+def write_tasks(folder: Path, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what came out of the run's training tasks, beside their figures in the CSV.
+
+    Args:
+        tasks: for each its `sweep` and `case`, and weights, predictions or texts, fit for JSON.
+    """
+    new = folder / f"{TASKS_FILE}.new"
+    new.write_text(json.dumps(tasks, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
+    new.replace(folder / TASKS_FILE)
+
+
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """What came out of a run's training tasks, empty where it had none; raises RecordError where it cannot be
+    read."""
+    file = records_file(path).with_name(TASKS_FILE)
+    if not file.exists():
+        return []
+    try:
+        return json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(f"{file}: cannot be read: {error}") from error

@@ -1,18 +1,20 @@
 """`Run`: one process's worth of records. Takes one comparison after another all the way to its record."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench import environment, runtime
 from bench.case import Case
-from bench.measure import Budget, Timing, time_pair
+from bench.guests import broken_contract
+from bench.measure import Budget, Timing, time_call, time_pair
 from bench.problem import Problem, WrongAnswer, prepare
-from bench.records import KILLED, RecordWriter, Value, make_record, write_environment
+from bench.records import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
 from bench.runtime import Answer, Program
 from bench.subjects import Subject, UnsupportedOption
-from bench.sweeps import Comparison
+from bench.sweeps import Comparison, Task
+from bench.tasks import Repeat, Settings, perform
 from bench.verify import Proof, verify, verify_again
 
 Record = dict[str, Value]
@@ -26,6 +28,10 @@ class Proven:
     program: Program
     answer: Answer
     proof: Proof
+
+
+class BrokenContract(AssertionError):
+    """A cell that breaks the cell contract; the message says which checks failed."""
 
 
 class Run:
@@ -42,6 +48,7 @@ class Run:
         self.device = device
         self.subjects = subjects
         self.records: list[Record] = []
+        self._artefacts: list[dict[str, Any]] = []
         self._baselines: dict[Case, Proven] = {}
         self._facts = _facts(folder.name if folder else "none", device)
         self._writer = RecordWriter(folder) if folder else None
@@ -54,12 +61,24 @@ class Run:
         Args:
             benchmark: pytest-benchmark's fixture; the record's figures go into its `extra_info`.
         """
-        names = {**self._facts, **_names(comparison, self.subjects)}
+        names = _names(comparison.sweep, comparison.case, comparison.baseline, self.subjects)
+        return self._record(names, lambda: self._figures(comparison, benchmark, budget), benchmark)
+
+    def perform(self, task: Task, settings: Settings, benchmark) -> Record:
+        """Proves the layer of a training task, performs the task and records it, whatever happens.
+
+        What is no figure (weights, predictions, texts) goes into the folder's `tasks.json`.
+        """
+        names = _names(task.sweep, task.case, None, self.subjects)
+        return self._record(names, lambda: self._task_figures(task, settings, benchmark), benchmark)
+
+    def _record(self, names: Record, figures: Callable[[], Record], benchmark) -> Record:
+        names = {**self._facts, **names}
         in_flight = make_record(**names, **KILLED)
         if self._writer:
             self._writer.begin(in_flight)
         try:
-            outcome = self._figures(comparison, benchmark, budget)
+            outcome = figures()
         except Exception as error:
             outcome = _outcome(error)
         except BaseException:  # Ctrl-C: what stands in the file stands
@@ -72,12 +91,8 @@ class Run:
         benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
         return record
 
-    def close(self) -> None:
-        """Closes the run's file."""
-        if self._writer:
-            self._writer.close()
-
     def _figures(self, comparison: Comparison, benchmark, budget: Budget) -> dict[str, Any]:
+        self._check_contract(comparison.case)
         baseline = self._baseline(comparison.baseline)
         subject = self._prove(comparison.case, baseline.problem)
         traces = subject.program.trace_count()
@@ -95,9 +110,33 @@ class Run:
             **_timing_columns(comparison.case, timing),
         }
 
+    def _task_figures(self, task: Task, settings: Settings, benchmark) -> dict[str, Any]:
+        case = task.case
+        self._check_contract(case)
+        proven = self._prove(replace(case, mode="train"))
+        result = perform(task.name, case, self.subjects[case.subject], settings, _repeat_in(benchmark))
+        self._artefacts.append({"sweep": task.sweep, "case": case.id, **result.artefact})
+        if self.folder:
+            write_tasks(self.folder, self._artefacts)
+        return {
+            "status": "ok",
+            **_proof_columns(proven),
+            "kernel": proven.program.kernel,
+            "xla": case.jit_compile,
+            **result.figures,
+        }
+
+    def _check_contract(self, case: Case) -> None:
+        """Somebody's own cell must hold the cell contract before anything else is asked of it."""
+        target = self.subjects[case.subject].target
+        broken = broken_contract(target) if target else None
+        if broken:
+            raise BrokenContract(broken)
+
     def _baseline(self, case: Case) -> Proven:
         """The baseline of a case; compiled and proven once a run, however many cases it serves."""
         if case not in self._baselines:
+            self._check_contract(case)
             try:
                 self._baselines[case] = self._prove(case)
             except WrongAnswer as error:
@@ -109,6 +148,22 @@ class Run:
         program = runtime.compile_program(problem.layer, case, problem.data)
         answer = program.answer()
         return Proven(problem, program, answer, verify(problem, answer))
+
+
+def _repeat_in(benchmark) -> Repeat:
+    """Repeats a task's run as rounds of pytest-benchmark's `pedantic`, on our clock."""
+
+    def repeat(run: Callable[[], object], rounds: int) -> list[float]:
+        times: list[float] = []
+
+        def target():
+            if len(times) < rounds:  # --benchmark-cprofile asks for one more, which would train on
+                times.append(time_call(run))
+
+        benchmark.pedantic(target, rounds=rounds)
+        return times
+
+    return repeat
 
 
 def _facts(run_id: str, device: str) -> dict[str, Value]:
@@ -125,20 +180,21 @@ def _facts(run_id: str, device: str) -> dict[str, Value]:
     }
 
 
-def _names(comparison: Comparison, subjects: Mapping[str, Subject]) -> dict[str, Value]:
-    case = comparison.case
+def _names(
+    sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]
+) -> dict[str, Value]:
     fields = asdict(case)
     if "implementation" not in subjects[case.subject].options:
         fields["implementation"] = None
     return {
         **fields,
-        "sweep": comparison.sweep,
+        "sweep": sweep,
         "case": case.id,
         "subject": case.subject,
-        "baseline": comparison.baseline.id,
+        "baseline": baseline.id if baseline else None,
         "bidirectional": False,
         "depth": 1,
-        "static_timesteps": True,
+        "static_timesteps": case.mode != "generate",
         "static_batch": True,
         "time_major": False,
     }
@@ -150,6 +206,8 @@ def _outcome(error: Exception) -> dict[str, Value]:
         return {"status": "skipped", "reason": "unsupported", "message": str(error)}
     if isinstance(error, WrongAnswer):
         return {"status": "failed", "reason": "wrong_answer", "message": str(error)}
+    if isinstance(error, BrokenContract):
+        return {"status": "failed", "reason": "contract", "message": str(error)}
     reason = "out_of_memory" if runtime.is_out_of_memory(error) else "error"
     return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
 

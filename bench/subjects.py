@@ -4,7 +4,7 @@ Nothing of Keras is imported before a subject is made.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.case import Case
@@ -27,6 +27,7 @@ class Subject:
         baseline: the name of the subject that it is compared with by default.
         make: case -> layer, not built, that returns its outputs and its states.
         options: the fields of `Case` that it honours beside shape, dtype and `jit_compile`.
+        target: for somebody's own cell, what `--cell` said; such a cell must pass the contract.
     """
 
     cell: str
@@ -35,6 +36,7 @@ class Subject:
     baseline: str
     make: Callable[[Case], Any]
     options: frozenset[str]
+    target: str | None = None
 
     @property
     def name(self) -> str:
@@ -119,9 +121,9 @@ def _keras_cell(cell: str, keras_name: str, baseline: str, *options: str) -> Sub
     return _in_rnn(cell, f"keras {keras_name}", baseline, find_cell, *options)
 
 
-def guest(name: str, make_cell: Callable[[int], Any], baseline: str) -> Subject:
+def guest(name: str, make_cell: Callable[[int], Any], baseline: str, target: str | None = None) -> Subject:
     """A subject for somebody's own cell, in `keras.layers.RNN`; `make_cell` is called with `units`."""
-    return _in_rnn(name, name, baseline, lambda: make_cell)
+    return replace(_in_rnn(name, name, baseline, lambda: make_cell), target=target)
 
 
 _GATED = ("activation", "use_bias")
@@ -139,5 +141,7 @@ SUBJECTS: dict[str, Subject] = {
         _ours("lstm", "lstm-builtin", *_GATED),
         _ours("gru", "gru-builtin", "reset_after", *_GATED),
         _ours("slstm", "lstm-builtin", *_GATED),
+        _ours("chosen_state", "simple_rnn-builtin", *_GATED),
+        _ours("learned_state", "simple_rnn-builtin", *_GATED),
     )
 }

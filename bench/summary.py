@@ -3,48 +3,73 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.records import Value
-
-Record = Mapping[str, Value]
+from bench import human
+from bench.records import STATUSES
+from bench.views import Record, at_base, options
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
-    """One line a subject and mode, then what did not run and why, then the counts.
+    """One line a subject and mode, one a training task, then what did not run and why, then the counts.
 
     Args:
         labels: what people call a subject, by its name; a subject without one is called by its name.
     """
     measured = [record for record in records if record["status"] == "ok"]
+    compared = [record for record in measured if record["ratio"] is not None]
     return [
-        *_ratios(measured, labels),
+        *_ratios(compared, labels),
+        *_tasks(measured, labels),
         *_not_measured(records),
-        *_counts(records, measured),
+        *_counts(records, compared),
     ]
 
 
-def _ratios(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
-    """The rows without options at the commonest shape; the XLA rows stand beside them."""
-    if not measured:
-        return
-    shapes = Counter(_shape(record) for record in measured)
-    shape = shapes.most_common(1)[0][0]
-    here = {_plain_id(record): record for record in measured if _shape(record) == shape}
-    yield f"at {shape}:"
-    for record in here.values():
-        if record["case"] != "-".join((str(record["mode"]), str(record["subject"]), shape)):
-            continue
-        xla = here.get(f"{record['case']}-xla")
-        label = labels.get(str(record["subject"]), str(record["subject"]))
-        against = _baseline_label(record, labels)
-        line = f"  {label}, {record['mode']}: {_times(record)} the time of {against} {_interval(record)}"
-        yield line + (f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else "")
-    others = len(measured) - sum(_shape(record) == shape for record in measured)
+def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
+    """The rows without options at the shape that most subjects share; the XLA rows stand beside them."""
+    base = at_base(compared)
+    by_case = {str(record["case"]): record for record in base}
+    if base:
+        yield f"at {_shape(base[0])}:"
+    for case, record in by_case.items():
+        if not options(record):
+            xla = by_case.get(f"{case}-xla")
+            beside = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
+            yield f"  {_ratio(record, labels)}{beside}"
+        elif case.removesuffix("-xla") not in by_case:
+            yield f"  under XLA: {_ratio(record, labels)}"
+    others = len(compared) - len(base)
     if others:
-        yield f"  and {others} rows at other shapes"
+        yield f"  and {others} rows at other shapes or with other options"
 
 
-def _plain_id(record: Record) -> str:
-    return str(record["case"])
+def _ratio(record: Record, labels: Mapping[str, str]) -> str:
+    return (
+        f"{_label(record, labels)}, {record['mode']}: {_times(record)} the time of "
+        f"{_baseline_label(record, labels)} {_interval(record)}"
+    )
+
+
+def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
+    for record in measured:
+        figures = ", ".join(
+            text.format(write(float(value)))
+            for name, (text, write) in _TASK_FIGURES.items()
+            if (value := record[name]) is not None
+        )
+        if figures:
+            named = ", ".join((_label(record, labels), str(record["mode"]), *options(record)))
+            yield f"{record['sweep']}: {named}: {figures}"
+
+
+_TASK_FIGURES = {
+    "epoch_s": ("{} an epoch", human.seconds),
+    "characters_per_s": ("{} characters/s", human.count),
+    "loss": ("loss {}", human.number),
+}
+
+
+def _label(record: Record, labels: Mapping[str, str]) -> str:
+    return labels.get(str(record["subject"]), str(record["subject"]))
 
 
 def _shape(record: Record) -> str:
@@ -52,8 +77,7 @@ def _shape(record: Record) -> str:
 
 
 def _baseline_label(record: Record, labels: Mapping[str, str]) -> str:
-    baseline = str(record["baseline"])
-    subject = "-".join(baseline.split("-")[1:3])
+    subject = "-".join(str(record["baseline"]).split("-")[1:3])
     label = labels.get(subject, subject)
     return f"a second {label}" if subject == record["subject"] else label
 
@@ -73,8 +97,8 @@ def _not_measured(records: Sequence[Record]) -> Iterator[str]:
                 yield f"{status}: {record['case']}: {record['reason']}: {record['message']}"
 
 
-def _counts(records: Sequence[Record], measured: Sequence[Record]) -> Iterator[str]:
-    statuses = Counter(str(record["status"]) for record in records)
-    counts = ", ".join(f"{statuses[status]} {status}" for status in ("ok", "skipped", "failed"))
-    converged = sum(bool(record["converged"]) for record in measured)
-    yield f"{len(records)} cases: {counts}; {converged} of {len(measured)} intervals within ±2%"
+def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:
+    statuses = Counter(record["status"] for record in records)
+    counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
+    converged = sum(bool(record["converged"]) for record in compared)
+    yield f"{len(records)} cases: {counts}; {converged} of {len(compared)} intervals within ±2%"

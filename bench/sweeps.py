@@ -1,11 +1,12 @@
 """The sweeps: declared sets of cases, each the answer to a question. Adding one is adding an entry."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
 from bench.case import MODES, Case
+from bench.guests import NO_GUESTS, Guests
 from bench.subjects import SUBJECTS, Subject
 
 
@@ -36,11 +37,16 @@ class Sweep:
         grids: its cases.
         baseline: what each case is compared with: `builtin`, the built-in layer of the subject's
             `Subject.baseline` at the same shape, mode, dtype and `jit_compile`.
+        task: the name in `bench.tasks.TASKS` of what its cases do, compared with nothing; None: its cases
+            time a layer.
+        full: the fields of a task's cases that `--full` sets to the tutorial's size.
     """
 
     question: str
     grids: tuple[Grid, ...]
     baseline: str = "builtin"
+    task: str | None = None
+    full: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,21 @@ class Comparison:
     baseline: Case
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one row of a training task is about: a case of a sweep, and the task's name."""
+
+    sweep: str
+    case: Case
+    name: str
+
+
 OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
 LINES = ("lstm-builtin", "gru-builtin", "slstm-rnn")
+ADDERS = ("simple_rnn-builtin", "lstm-builtin", "slstm-rnn", "chosen_state-rnn", "learned_state-rnn")
+WRITERS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin", "slstm-rnn")
 BASE = (32, 50, 64, 128)
 
 SWEEPS: dict[str, Sweep] = {
@@ -81,18 +98,54 @@ SWEEPS: dict[str, Sweep] = {
             Grid(("slstm-rnn",), ((4, 10, 8, 16),), ({"jit_compile": True}, {"unroll": True}), guests=True),
         ),
     ),
+    "partial_sum": Sweep(
+        "Does a linear cell of one unit learn to add up?",
+        (Grid(ADDERS, ((512, 30, 1, 1),), ({"activation": "linear"},), modes=("fit",)),),
+        task="partial_sum",
+    ),
+    "char_model": Sweep(
+        "What does a cell learn of the next character, at what speed, and does being stateful help?",
+        (Grid(WRITERS, ((32, 79, 256, 128),), ({"stateful": True}, {}), modes=("fit",), guests=True),),
+        task="char_model",
+        full={"units": 1024},
+    ),
+    "generate": Sweep(
+        "How fast does the character model write, one character a call or a hundred in one loop?",
+        (
+            Grid(
+                WRITERS,
+                ((1, 1, 256, 128), (1, 100, 256, 128)),
+                ({"stateful": True},),
+                modes=("generate",),
+                guests=True,
+            ),
+        ),
+        task="generate",
+        full={"units": 1024},
+    ),
 }
 
 
-def comparisons(
-    names: Sequence[str], device: str = "cpu", guests: Mapping[str, Subject] | None = None
-) -> list[Comparison]:
-    """The rows of the sweeps called `names`: each case once a sweep, with its baseline."""
-    guests = guests or {}
+def comparisons(names: Sequence[str], guests: Guests = NO_GUESTS, device: str = "cpu") -> list[Comparison]:
+    """The rows of the sweeps called `names` that time layers: each case once a sweep, with its baseline."""
+    subjects = {**SUBJECTS, **guests.subjects}
     return [
-        Comparison(name, case, baseline_of(case, {**SUBJECTS, **guests}))
+        Comparison(name, case, baseline_of(case, subjects))
         for name in dict.fromkeys(names)
-        for case in dict.fromkeys(_cases(SWEEPS[name], device, tuple(guests)))
+        if SWEEPS[name].task is None
+        for case in dict.fromkeys(_cases(SWEEPS[name], device, guests.joining))
+    ]
+
+
+def tasks(
+    names: Sequence[str], guests: Guests = NO_GUESTS, full: bool = False, device: str = "cpu"
+) -> list[Task]:
+    """The rows of the sweeps called `names` that are training tasks, at the tutorial's size if `full`."""
+    return [
+        Task(name, replace(case, **sweep.full) if full else case, sweep.task)
+        for name, sweep in ((name, SWEEPS[name]) for name in dict.fromkeys(names))
+        if sweep.task is not None
+        for case in dict.fromkeys(_cases(sweep, device, guests.joining))
     ]
 
 
@@ -109,9 +162,3 @@ def baseline_of(case: Case, subjects: Mapping[str, Subject]) -> Case:
     cell, _, layer = subjects[case.subject].baseline.rpartition("-")
     kept = ("mode", "batch_size", "timesteps", "features", "units", "dtype", "jit_compile", "device")
     return Case(cell, layer, **{name: getattr(case, name) for name in kept})
-
-
-def with_baseline(rows: Sequence[Comparison], subject: str) -> list[Comparison]:
-    """The same rows, compared with `subject` instead."""
-    cell, _, layer = subject.rpartition("-")
-    return [replace(row, baseline=replace(row.baseline, cell=cell, layer=layer)) for row in rows]

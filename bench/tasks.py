@@ -17,7 +17,7 @@ import numpy as np
 
 from bench import sampling
 from bench.case import Case
-from bench.corpus import END, Corpus, CorpusError, load_corpus
+from bench.corpus import END, LENGTH, Corpus, CorpusError, load_corpus
 from bench.measure import time_call
 from bench.problem import WrongAnswer
 from bench.subjects import Subject, make_layer
@@ -25,7 +25,7 @@ from bench.subjects import Subject, make_layer
 # repeat(run, rounds): runs it that often, or less; the seconds of each time
 Repeat = Callable[[Callable[[], object], int], list[float]]
 
-TRAINING = {"batch_size": 32, "timesteps": 79}  # of the model that `generate` writes with
+_BATCH_SIZE = 32  # that the model which `generate` writes with is trained in
 _LIMIT = 100  # characters of a generated text
 _COMPARED = 3  # texts, of those that every way of sampling must agree on
 _RUNNING_SUM_FROM = {"chosen_state": 1.0, "learned_state": 1.0}  # h_0, by cell; the others start at 0
@@ -145,8 +145,8 @@ def char_model(case: Case, subject: Subject, settings: Settings, repeat: Repeat)
     """Learns the next character of a speech; Adam, the tutorial's model (`build_char_model`).
 
     An epoch is the first `settings.batches` full batches of the shuffled speeches, in another order each
-    time. A stateful layer is reset at each epoch, and at no batch: as in the tutorial, a row of a batch goes on
-    from the speech in the same row of the batch before.
+    time. A stateful layer is reset at each epoch and at no batch: a row of a batch goes on from the speech
+    in the same row of the batch before, which has nothing to do with it, as in the tutorial.
 
     The loss is the cross entropy in nats of a character of text. Padding is neither counted in it nor in the
     characters a second, though its steps are computed.
@@ -173,9 +173,9 @@ def char_model(case: Case, subject: Subject, settings: Settings, repeat: Repeat)
 def generate(case: Case, subject: Subject, settings: Settings, repeat: Repeat) -> TaskResult:
     """Writes texts with the trained `char_model`, rebuilt with a batch of one: up to `*` or 100 characters.
 
-    A call of the compiled program draws `case.timesteps` characters: 1, one at a time, or 100, the whole text in
-    one loop. First, three texts are drawn so, and operation by operation, and in one loop, from one seed:
-    they must be the same.
+    A call of the compiled program draws `case.timesteps` characters: 1, one at a time, or 100, the whole
+    text in one loop. Before it is timed, three texts are drawn with it, in one loop, and eagerly, operation
+    by operation as the tutorials do it, from one seed: they must be the same.
     """
     corpus = load_corpus(settings.corpus)
     weights = _trained_weights(case, subject, settings, corpus)
@@ -216,8 +216,8 @@ TASKS: Mapping[str, Task] = {"partial_sum": partial_sum, "char_model": char_mode
 def build_char_model(case: Case, subject: Subject, characters: int, timesteps: int | None):
     """Embedding, the subject's layer, and a dense layer of logits: (model, recurrent layer).
 
-    int32 [batch_size, timesteps] -> [batch_size, timesteps, characters]. The embedding is `case.features` wide.
-    The recurrent kernel starts Glorot uniform where the cell has a `recurrent_initializer`.
+    int32 [batch_size, timesteps] -> [batch_size, timesteps, characters]. The embedding is `case.features`
+    wide. The recurrent kernel starts Glorot uniform where the cell has a `recurrent_initializer`.
     """
     layer = _silent(make_layer(subject, case))
     if hasattr(layer.cell, "recurrent_initializer"):
@@ -282,7 +282,8 @@ class _EpochTimes(keras.callbacks.Callback):
 
 def _fit(model, inputs, targets, batch_size: int, epochs: int, repeat: Repeat, callbacks=()) -> Training:
     """`model.fit`, the whole training as one round of `repeat`."""
-    times, losses = _EpochTimes(), []
+    times = _EpochTimes()
+    losses: list[float] = []
 
     def run():
         done = model.fit(
@@ -310,7 +311,7 @@ _weights_of: dict[tuple[Subject, Case, Settings], list[np.ndarray]] = {}
 
 
 def _trained_weights(case: Case, subject: Subject, settings: Settings, corpus: Corpus) -> list[np.ndarray]:
-    training = replace(case, mode="fit", stateful=True, **TRAINING)
+    training = replace(case, mode="fit", batch_size=_BATCH_SIZE, timesteps=LENGTH - 1, stateful=True)
     if (subject, training, settings) not in _weights_of:
         char_model(training, subject, settings, repeat_plainly)
     return _weights_of[subject, training, settings]

@@ -1,12 +1,14 @@
 """What is measured: recurrent cells, the layers that run them, and their float64 references.
 
 Nothing here imports `bench`. `CELLS` is the one table of cells, by the name that case ids use; a new
-cell is an entry here and one in `cells/reference.py`.
+cell is an entry here and one in `cells/reference.py`. `LAYERS` is that of the layers.
 """
 
 from cells.activations import historical_hard_sigmoid
 from cells.gated import GatedCell
 from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
+from cells.layers import RNN, FusedRNN
+from cells.literature import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
 from cells.memory import MatrixMemoryCell
 from cells.recurrent import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
 from cells.sublayer import DenseRNNCell
@@ -26,21 +28,34 @@ CELLS = {
     "chosen_state": ChosenStateRNNCell,
     "learned_state": LearnedStateRNNCell,
     "matrix_memory": MatrixMemoryCell,
+    "peephole_lstm": PeepholeLSTMCell,
+    "janet": JANETCell,
+    "mgu": MGUCell,
+    "indrnn": IndRNNCell,
 }
+
+LAYERS = {"rnn": RNN, "fused": FusedRNN}
 
 __all__ = [
     "CELLS",
+    "LAYERS",
+    "RNN",
     "CandidateGRUCell",
     "ChosenStateRNNCell",
     "DenseRNNCell",
+    "FusedRNN",
     "GRUCell",
     "GatedCell",
     "HardSigmoidLSTMCell",
     "HistoricalHardSigmoidLSTMCell",
+    "IndRNNCell",
+    "JANETCell",
     "LSTMCell",
     "LearnedStateRNNCell",
+    "MGUCell",
     "MatrixMemoryCell",
     "MinimalRNNCell",
+    "PeepholeLSTMCell",
     "SLSTMCell",
     "SimpleRNNCell",
     "dynamic_unroll",

@@ -20,7 +20,7 @@ the separate gates, their input parts, the late gates. What the recurrent produc
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -90,15 +90,23 @@ class Recurrence:
 
     @cached_property
     def compiled(self):
-        """The two programs, `forward` and `backward`; XLA compiles each once for every shape."""
+        """The two programs, `forward` and `backward`; XLA compiles each once for every shape.
 
-        def forward(operands, constants, sequence, save):
-            return _Forward(self, operands, constants).run(sequence, save)
+        As partials: TensorFlow counts the traces of all functions with the same code, and would warn that the
+        programs of several layers were one that is traced too often.
+        """
+        return tuple(
+            tf.function(partial(program, self), jit_compile=True, autograph=False)
+            for program in (_forward, _backward)
+        )
 
-        def backward(operands, constants, saved, outputs, states):
-            return _Backward(self, operands, constants).run(saved, outputs, states)
 
-        return tuple(tf.function(f, jit_compile=True, autograph=False) for f in (forward, backward))
+def _forward(recurrence, operands, constants, sequence, save):
+    return _Forward(recurrence, operands, constants).run(sequence, save)
+
+
+def _backward(recurrence, operands, constants, saved, outputs, states):
+    return _Backward(recurrence, operands, constants).run(saved, outputs, states)
 
 
 def recurrence_of(cell):
@@ -211,6 +219,7 @@ def run(recurrence, operands, constants, sequence, save):
         NotImplementedError: when a second derivative is asked for.
     """
     forward, backward = recurrence.compiled
+    constants = tf.nest.map_structure(tf.stop_gradient, constants)
 
     # The custom gradient stands outside of the compiled functions, whose inputs it cuts off from the tape:
     # inside, an eager tape would differentiate the compiled function, and so the loop.

@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
+from cells.literature import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
 from cells.memory import MatrixMemoryCell
 from cells.recurrent import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
 from cells.sublayer import DenseRNNCell
@@ -234,6 +235,73 @@ def matrix_memory(weights, inputs, initial_states) -> Outputs:
     return _scan(step, inputs, initial_states)
 
 
+def peephole_lstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=_sigmoid) -> Outputs:
+    kernel, recurrent = weights[:2]
+    bias = weights[2] if len(weights) == 6 else np.zeros(())
+    input_peephole, forget_peephole, output_peephole = weights[-3:]
+
+    def sum_of(number, x, h):
+        return x @ _gate(kernel, number, 4) + h @ _gate(recurrent, number, 4) + _gate(bias, number, 4)
+
+    def step(x, states):
+        h, c = states
+        input_gate = recurrent_activation(sum_of(0, x, h) + input_peephole * c)
+        forget_gate = recurrent_activation(sum_of(1, x, h) + forget_peephole * c)
+        c = forget_gate * c + input_gate * activation(sum_of(2, x, h))
+        output_gate = recurrent_activation(sum_of(3, x, h) + output_peephole * c)
+        h = output_gate * activation(c)
+        return h, [h, c]
+
+    return _scan(step, inputs, initial_states)
+
+
+def janet(
+    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=_sigmoid, beta=1.0
+) -> Outputs:
+    kernel, recurrent = weights[:2]
+    bias = _bias(weights)
+
+    def sum_of(number, x, h):
+        return x @ _gate(kernel, number, 2) + h @ _gate(recurrent, number, 2) + _gate(bias, number, 2)
+
+    def step(x, states):
+        (h,) = states
+        forget = sum_of(0, x, h)
+        take = 1 - recurrent_activation(forget - beta)
+        h = recurrent_activation(forget) * h + take * activation(sum_of(1, x, h))
+        return h, [h]
+
+    return _scan(step, inputs, initial_states)
+
+
+def mgu(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=_sigmoid) -> Outputs:
+    kernel, recurrent = weights[:2]
+    bias = _bias(weights)
+
+    def sum_of(number, x, h):
+        return x @ _gate(kernel, number, 2) + h @ _gate(recurrent, number, 2) + _gate(bias, number, 2)
+
+    def step(x, states):
+        (h,) = states
+        forget_gate = recurrent_activation(sum_of(0, x, h))
+        candidate = activation(sum_of(1, x, forget_gate * h))
+        h = h + forget_gate * (candidate - h)
+        return h, [h]
+
+    return _scan(step, inputs, initial_states)
+
+
+def indrnn(weights, inputs, initial_states, activation=_relu) -> Outputs:
+    kernel, recurrent = weights[0], weights[-1]
+    bias = weights[1] if len(weights) == 3 else np.zeros(())
+
+    def step(x, states):
+        h = activation(x @ kernel + recurrent * states[0] + bias)
+        return h, [h]
+
+    return _scan(step, inputs, initial_states)
+
+
 def _zeros(shape) -> Array:
     return np.zeros(shape)
 
@@ -271,6 +339,10 @@ REFERENCES: dict[type, Reference] = {
     ChosenStateRNNCell: Reference(simple_rnn),
     LearnedStateRNNCell: Reference(learned_state_rnn),
     MatrixMemoryCell: Reference(matrix_memory),
+    PeepholeLSTMCell: Reference(peephole_lstm, _forget_bias_of_one),
+    JANETCell: Reference(janet),
+    MGUCell: Reference(mgu),
+    IndRNNCell: Reference(indrnn),
     keras.layers.SimpleRNNCell: Reference(simple_rnn),
     keras.layers.LSTMCell: _LSTM,
     keras.layers.GRUCell: Reference(gru),

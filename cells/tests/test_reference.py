@@ -1,6 +1,7 @@
 """The references: right by hand, exact in their derivatives, and strict enough to see a wrong cell."""
 
 import math
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -252,7 +253,7 @@ def swapped_activation(cell_class):
     return Wrong
 
 
-FAULTS = {
+FAULTS: dict[Callable[[type], type], list[type]] = {
     wrong_gate_order: [LSTMCell, GRUCell, SLSTMCell],
     missing_bias: [SimpleRNNCell, LSTMCell, GRUCell, SLSTMCell],
     output_one_step_late: [MinimalRNNCell, SimpleRNNCell, LSTMCell, GRUCell, SLSTMCell],

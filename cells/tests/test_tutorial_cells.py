@@ -236,11 +236,12 @@ def running_sum(cell):
     return cell
 
 
-def test_chosen_state_is_where_the_sum_starts():
-    cell = running_sum(ChosenStateRNNCell(1, activation=None))
+@pytest.mark.parametrize("start", [1.0, -2.5])
+def test_chosen_state_is_where_the_sum_starts(start):
+    cell = running_sum(ChosenStateRNNCell(1, initial_value=start, activation=None))
     inputs = np.full((BATCH, TIMESTEPS, 1), 0.5, "float32")
     found = arrays(in_rnn(cell, RNN)(inputs))[0]
-    np.testing.assert_allclose(found[..., 0], np.tile(1 + 0.5 * np.arange(1, TIMESTEPS + 1), (BATCH, 1)))
+    np.testing.assert_allclose(found[..., 0], np.tile(start + 0.5 * np.arange(1, TIMESTEPS + 1), (BATCH, 1)))
 
 
 @pytest.mark.parametrize(

@@ -182,12 +182,23 @@ def test_dropout_is_the_layers(cell_class, unroll):
 
 
 @pytest.mark.parametrize("unroll", UNROLLS)
-def test_builds_the_cell_and_takes_its_dtype(unroll):
-    cell = LSTMCell(UNITS, dtype="mixed_float16")
+@pytest.mark.parametrize("cell_class", [LSTMCell, LearnedStateRNNCell])
+def test_builds_the_cell(cell_class, unroll):
+    """A learned initial state is asked for only after that."""
+    cell = cell_class(UNITS)
+    outputs, _ = unroll(cell, sequences())
+    assert len(cell.weights) == len(drawn(cell_class(UNITS)).weights)
+    assert_same(outputs, in_rnn(cell)(sequences())[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("unroll", UNROLLS)
+def test_takes_the_dtype_of_the_cell(unroll):
+    """Also for states that come in another and are copied through, and in a graph, where a loop keeps it."""
+    cell = drawn(LSTMCell(UNITS, dtype="mixed_float16"))
     states = [np.zeros((BATCH, UNITS))] * 2  # float64, as NumPy makes them
-    outputs, final = unroll(cell, sequences(), states)
+    run = tf.function(lambda inputs: unroll(cell, inputs, states, LENGTHS), autograph=False)
+    outputs, final = run(sequences())
     assert {outputs.dtype, *(state.dtype for state in final)} == {tf.float16}
-    assert len(cell.weights) == 3
 
 
 def operations(unroll, timesteps):

@@ -1,0 +1,141 @@
+"""Cases: their ids, and what cannot be a case."""
+
+import re
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.case import DEVICES, DTYPES, MODES, TASK_MODES, Case, CaseError
+
+PLAIN = Case("slstm", "rnn", "train", 32, 50, 64, 128)
+NAMES = st.from_regex(r"[A-Za-z0-9_.]+", fullmatch=True)
+SIZES = st.integers(1, 5000)
+CASES = st.builds(
+    Case,
+    cell=NAMES,
+    layer=NAMES,
+    mode=st.sampled_from(MODES + TASK_MODES),
+    batch_size=SIZES,
+    timesteps=SIZES,
+    features=SIZES,
+    units=SIZES,
+    dtype=st.sampled_from(DTYPES),
+    unroll=st.booleans(),
+    implementation=st.sampled_from((1, 2)),
+    stateful=st.booleans(),
+    jit_compile=st.booleans(),
+    return_sequences=st.booleans(),
+    go_backwards=st.booleans(),
+    activation=st.none() | NAMES,
+    use_bias=st.none() | st.booleans(),
+    reset_after=st.none() | st.booleans(),
+)
+# a value other than PLAIN's for every field that the id names
+CHANGES = {
+    "cell": "lstm",
+    "layer": "builtin",
+    "mode": "infer",
+    "batch_size": 33,
+    "timesteps": 51,
+    "features": 65,
+    "units": 129,
+    "dtype": "float16",
+    "unroll": True,
+    "implementation": 1,
+    "stateful": True,
+    "jit_compile": True,
+    "return_sequences": False,
+    "go_backwards": True,
+    "activation": "relu",
+    "use_bias": False,
+    "reset_after": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "id"),
+    [
+        ({}, "train-slstm-rnn-b32-t50-f64-u128"),
+        ({"unroll": True}, "train-slstm-rnn-b32-t50-f64-u128-unroll"),
+        ({"implementation": 1}, "train-slstm-rnn-b32-t50-f64-u128-impl1"),
+        ({"jit_compile": True}, "train-slstm-rnn-b32-t50-f64-u128-xla"),
+        ({"dtype": "float16"}, "train-slstm-rnn-b32-t50-f64-u128-float16"),
+        (
+            {"jit_compile": True, "stateful": True, "unroll": True, "implementation": 1},
+            "train-slstm-rnn-b32-t50-f64-u128-unroll-impl1-stateful-xla",
+        ),
+        ({"use_bias": False, "reset_after": False}, "train-slstm-rnn-b32-t50-f64-u128-no_bias-reset_before"),
+        ({"activation": "relu"}, "train-slstm-rnn-b32-t50-f64-u128-act_relu"),
+        ({"mode": "fit"}, "fit-slstm-rnn-b32-t50-f64-u128"),
+    ],
+)
+def test_id(options, id):
+    assert replace(PLAIN, **options).id == id
+
+
+def test_every_field_but_the_device_changes_the_id():
+    assert set(CHANGES) == {field.name for field in fields(Case)} - {"device"}
+    ids = {replace(PLAIN, **{name: value}).id for name, value in CHANGES.items()}
+    assert len(ids | {PLAIN.id}) == len(CHANGES) + 1
+    assert replace(PLAIN, device="gpu").id == PLAIN.id
+
+
+@given(CASES, CASES)
+def test_distinct_cases_have_distinct_ids(first, second):
+    assert (first.id == second.id) == (first == second)
+
+
+@given(CASES, st.sampled_from(sorted(CHANGES)))
+def test_neighbours_have_distinct_ids(case, name):
+    neighbour = replace(case, **{name: CHANGES[name]})
+    assert (case.id == neighbour.id) == (case == neighbour)
+
+
+@given(CASES)
+def test_ids_are_safe_and_readable(case):
+    assert re.fullmatch(r"[A-Za-z0-9_.-]+", case.id)
+    mode, cell, layer, *shape = case.id.split("-")[:7]
+    assert (mode, cell, layer) == (case.mode, case.cell, case.layer)
+    assert shape == [f"b{case.batch_size}", f"t{case.timesteps}", f"f{case.features}", f"u{case.units}"]
+    assert case.subject == f"{cell}-{layer}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("mode", "predict", ("infer", "train")),
+        ("dtype", "float23", DTYPES),
+        ("implementation", 3, ("1", "2")),
+        ("implementation", True, ("1", "2")),  # equal to 1, but another id
+        ("implementation", 2.0, ("1", "2")),
+        ("device", "tpu", DEVICES),
+        ("unroll", 1, ("False", "True")),
+        ("stateful", None, ("False", "True")),
+        ("jit_compile", "auto", ("False", "True")),
+        ("return_sequences", 0, ("False", "True")),
+        ("go_backwards", "no", ("False", "True")),
+        ("use_bias", 1, ("None", "False", "True")),
+        ("reset_after", "after", ("None", "False", "True")),
+        ("batch_size", 0, ("positive integer",)),
+        ("timesteps", -1, ("positive integer",)),
+        ("features", True, ("positive integer",)),
+        ("units", 128.0, ("positive integer",)),
+        ("units", "128", ("positive integer",)),
+        ("cell", "my-cell", ("letters, digits, '_' and '.'",)),
+        ("cell", "", ("letters, digits, '_' and '.'",)),
+        ("cell", None, ("letters, digits, '_' and '.'",)),
+        ("layer", "rnn=2", ("letters, digits, '_' and '.'",)),
+        ("layer", "rnn\n", ("letters, digits, '_' and '.'",)),
+        ("activation", "hard-tanh", ("letters, digits, '_' and '.'",)),
+        ("activation", len, ("letters, digits, '_' and '.'",)),
+    ],
+)
+def test_refusal_names_field_value_and_allowed(name, value, allowed):
+    with pytest.raises(CaseError) as refused:
+        replace(PLAIN, **{name: value})
+    message = str(refused.value)
+    assert message.startswith(f"{name} {value!r}: ")
+    for each in allowed:
+        assert each in message

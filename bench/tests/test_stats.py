@@ -1,0 +1,148 @@
+"""Intervals: that they hold the true ratio as often as they say, and what they refuse."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench.stats import (
+    CONFIDENCE,
+    FEWEST_BLOCKS,
+    WISHED_HALF_WIDTH,
+    Interval,
+    blocks_for,
+    ratio_interval,
+)
+
+DRAWS = 400
+
+
+def skewed(generator, count: int, ratio: float = 1.0) -> np.ndarray:
+    """Ratios of the median `ratio` with a long tail upwards, as times have."""
+    return ratio * np.exp(0.03 * (generator.exponential(1, count) - math.log(2)))
+
+
+def spiked(generator, count: int, ratio: float = 1.0) -> np.ndarray:
+    """Ratios of the median `ratio` of two noisy times, each disturbed now and then to a multiple."""
+
+    def times():
+        disturbed = generator.random(count) < 0.1
+        return 1 + generator.exponential(0.02, count) + disturbed * generator.exponential(1, count)
+
+    return ratio * times() / times()
+
+
+@pytest.mark.parametrize("noise", [skewed, spiked])
+@pytest.mark.parametrize("count", [6, 7, 9, 15, 30, 49])
+def test_few_blocks_hold_the_true_ratio_in_95_percent(noise, count):
+    """The exact interval's coverage is 95.1% (49 blocks) to 98.4% (7); 400 draws scatter by 1.1%."""
+    coverage, above, below = coverage_of(noise, count)
+    assert CONFIDENCE - 0.025 <= coverage <= 0.9999
+    assert max(above, below) <= 0.05  # 2.5% a side
+
+
+@pytest.mark.parametrize("noise", [skewed, spiked])
+def test_many_blocks_hold_the_true_ratio_in_95_percent(noise):
+    coverage, above, below = coverage_of(noise, 60)
+    assert 0.92 <= coverage <= 0.98
+    assert max(above, below) <= 0.05
+
+
+def coverage_of(noise, count: int) -> tuple[float, float, float]:
+    """The shares of intervals that hold the true ratio, that lie above it and that lie below it."""
+    generator = np.random.default_rng(count)
+    true = 0.7
+    intervals = [ratio_interval(noise(generator, count, true)) for _ in range(DRAWS)]
+    above = sum(interval.low > true for interval in intervals) / DRAWS
+    below = sum(interval.high < true for interval in intervals) / DRAWS
+    return 1 - above - below, above, below
+
+
+@pytest.mark.parametrize(("count", "low", "high"), [(6, 1, 6), (9, 2, 8), (15, 4, 12), (30, 10, 21)])
+def test_few_blocks_give_the_binomial_order_statistics(count, low, high):
+    """The k-th smallest and k-th largest, k from tables of the sign test's interval."""
+    ratios = np.random.default_rng(0).permutation(count) + 1.0
+    assert ratio_interval(ratios) == Interval((count + 1) / 2, low, high)
+
+
+@pytest.mark.parametrize("count", [FEWEST_BLOCKS, 30, 60])
+def test_constant_ratios_have_an_interval_without_width(count):
+    interval = ratio_interval([1.25] * count)
+    assert interval == Interval(1.25, 1.25, 1.25)
+    assert interval.converged
+
+
+@pytest.mark.parametrize("count", [9, 60])
+def test_the_same_ratios_give_the_same_interval_in_any_scale(count):
+    ratios = skewed(np.random.default_rng(3), count)
+    one, ten = ratio_interval(ratios), ratio_interval(10 * ratios)
+    assert ratio_interval(list(ratios)) == one
+    assert (ten.value, ten.low, ten.high) == pytest.approx((10 * one.value, 10 * one.low, 10 * one.high))
+    assert one.low <= one.value <= one.high
+
+
+@pytest.mark.parametrize("count", [15, 60])
+def test_one_spoiled_block_does_not_move_the_interval_away(count):
+    ratios = np.append(skewed(np.random.default_rng(4), count - 1), 1000.0)
+    interval = ratio_interval(ratios)
+    assert interval.low < 1 < interval.high < 1.1
+
+
+@pytest.mark.parametrize("ratios", [[], [1.0], [1.0] * (FEWEST_BLOCKS - 1), np.ones((6, 6))])
+def test_too_few_blocks_have_no_interval(ratios):
+    with pytest.raises(ValueError, match=f"{np.size(ratios)} blocks: an interval takes at least 6"):
+        ratio_interval(ratios)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_ratios_that_are_no_numbers_have_no_interval(bad):
+    with pytest.raises(ValueError, match="must be finite"):
+        ratio_interval([1.0] * 6 + [bad])
+
+
+@pytest.mark.parametrize(
+    ("interval", "converged"),
+    [
+        (Interval(1.0, 0.981, 1.019), True),
+        (Interval(10.0, 9.81, 10.19), True),  # relative to the figure
+        (Interval(1.0, 0.979, 1.0), False),
+        (Interval(1.0, 1.0, 1.021), False),
+        (Interval(0.1, 0.09, 0.11), False),
+    ],
+)
+def test_converged_is_within_two_percent(interval, converged):
+    assert interval.converged is converged
+
+
+def test_blocks_grow_with_the_square_of_the_spread_and_not_with_the_ratio():
+    pilot = np.array([-1.0, 0.5, 0.0, 1.0, -0.5, 0.25])
+    narrow = blocks_for(np.exp(0.05 * pilot))
+    assert blocks_for(np.exp(0.1 * pilot)) == pytest.approx(4 * narrow, abs=4)
+    assert blocks_for(7 * np.exp(0.05 * pilot)) == pytest.approx(narrow, abs=1)
+    assert blocks_for([1.5, 1.5]) == 0
+
+
+def test_a_pilot_of_few_blocks_is_trusted_less():
+    assert blocks_for([0.98, 1.02]) > 3 * blocks_for([0.98, 1.02, 0.98, 1.02, 0.98, 1.02])
+
+
+@pytest.mark.parametrize("pilot_blocks", [3, 6])
+@pytest.mark.parametrize("spread", [0.03, 0.06])
+def test_the_blocks_asked_for_bring_the_wished_interval_more_often_than_not(pilot_blocks, spread):
+    generator = np.random.default_rng(5)
+
+    def noise(count):
+        return np.exp(generator.normal(0, spread, count))
+
+    pilots = [noise(pilot_blocks) for _ in range(100)]
+    counts = [max(blocks_for(pilot), FEWEST_BLOCKS) for pilot in pilots]
+    converged = sum(ratio_interval(noise(count)).converged for count in counts)
+    assert 60 <= converged
+    enough = (2 * 1.96 * spread / WISHED_HALF_WIDTH) ** 2  # twice what the mean of known spread takes, and more
+    assert np.median(counts) <= 3 * enough
+
+
+@pytest.mark.parametrize("pilot", [[], [1.0]])
+def test_a_pilot_of_fewer_than_two_blocks_says_nothing(pilot):
+    with pytest.raises(ValueError):
+        blocks_for(pilot)
