@@ -95,7 +95,7 @@ def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full:
         raise pytest.UsageError(
             f"--case {case_id}: no such case; the nearest are {', '.join(near) or 'none'}"
         )
-    return found if sweeps else found[:1]
+    return [row for row in found if sweeps or row.sweep == found[0].sweep]
 
 
 def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
@@ -124,7 +124,7 @@ def pytest_generate_tests(metafunc):
     for argument, kind in _ARGUMENTS.items():
         if argument in metafunc.fixturenames:
             rows: list[Row] = [row for row in metafunc.config.stash[_wanted] if isinstance(row, kind)]
-            metafunc.parametrize(argument, rows, ids=[f"{row.sweep}-{row.case.id}" for row in rows])
+            metafunc.parametrize(argument, rows, ids=[f"{row.sweep}-{row.id}" for row in rows])
 
 
 def pytest_collection_modifyitems(items):

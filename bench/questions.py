@@ -172,7 +172,7 @@ def _old_signature(method: Callable) -> str:
         raise Refused(
             called, f"{signature}{', the signature of Keras 2' if old else ''}: {one_line(error)}", change
         ) from error
-    return f"{' and '.join(old)} are never given in Keras 3; {change}" if old else ""
+    return f"{' and '.join(old)} are left out by Keras 3, which gives batch_size only" if old else ""
 
 
 def _as_list(size: Any) -> list[Any]:
@@ -293,24 +293,33 @@ def finite(cells: Cells) -> str:
 
 def same_answer_twice(cells: Cells) -> str:
     """Is the answer the same twice?"""
-    cell, inputs = cells.built(), cells.inputs()
-    states = reached_states(cell, inputs)
-    first, again = (step(cell, inputs[:, 2], states) for _ in range(2))
-    return agree(again, first, cells.tolerance(), "the same answer to the same inputs and states")
+    first, others, changed = _asked_again(cells)
+    what = "the same answer to the same inputs and states"
+    if changed and difference(others, first) > cells.tolerance():
+        return "not the same, since the cell's attributes change"  # which `hidden_state` says
+    return agree(others, first, cells.tolerance(), what)
 
 
 def hidden_state(cells: Cells) -> Seen:
     """Is there no state but the states?"""
+    first, others, changed = _asked_again(cells)
+    names = ", ".join(f"self.{name}" for name in changed)
+    if not names:
+        return Seen("no attribute changes from call to call")
+    what = f"an answer that does not depend on {names}, which changes from call to call"
+    return Seen(agree(others, first, cells.tolerance(), what), f"{names} changes from call to call")
+
+
+def _asked_again(cells: Cells) -> tuple[Any, list[Any], list[str]]:
+    """An answer, the answers to the same question at once and after another one, and the names of the
+    attributes that had changed."""
     cell, inputs = cells.built(), cells.inputs()
     states = reached_states(cell, inputs)
-    first, before = step(cell, inputs[:, 2], states), _attributes(cell)
+    before, first = _attributes(cell), step(cell, inputs[:, 2], states)
+    at_once = step(cell, inputs[:, 2], states)
     step(cell, inputs[:, 3], initial_states(cell))
-    again = step(cell, inputs[:, 2], states)
-    changed = ", ".join(f"self.{name}" for name in _changed(before, _attributes(cell)))
-    what = "an answer that does not depend on earlier calls"
-    change = f"{changed} changes from call to call: carry it in the states instead" if changed else ""
-    seen = agree(again, first, cells.tolerance(), what, change)
-    return Seen(seen, f"{changed} changes from call to call; in a graph it would not" if changed else "")
+    later = step(cell, inputs[:, 2], states)
+    return [first, first], [at_once, later], _changed(before, _attributes(cell))
 
 
 def _attributes(cell: Any) -> dict[str, Any]:
@@ -321,8 +330,8 @@ def _attributes(cell: Any) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    if isinstance(value, keras.Variable):
-        return np.asarray(value.value).tobytes()
+    if isinstance(value, (keras.Variable, np.ndarray)):
+        return np.asarray(getattr(value, "value", value)).tobytes()
     if isinstance(value, (list, tuple, dict, set)):
         return len(value)
     return value
@@ -507,15 +516,12 @@ def save_load(cells: Cells) -> Seen:
         file = Path(folder) / "model.keras"
         model.save(file)
         loaded = keras.models.load_model(file, custom_objects=custom_objects(cell))
-    seen = agree(
-        loaded(inputs), model(inputs), cells.tolerance(), "a saved and loaded model to answer the same"
-    )
-    return Seen(
-        seen, _registration(cell, "keras.models.load_model needs custom_objects={name: class} for it")
-    )
+    what = "a saved and loaded model to answer the same"
+    return Seen(agree(loaded(inputs), model(inputs), cells.tolerance(), what), _unregistered(cell))
 
 
-def _registration(cell: Any, consequence: str) -> str:
+def _unregistered(cell: Any) -> str:
+    """A hint for classes that only this check's `custom_objects` made known to Keras."""
     names = [
         owner.__name__
         for owner in custom_classes(cell)
@@ -523,7 +529,10 @@ def _registration(cell: Any, consequence: str) -> str:
     ]
     if not names:
         return ""
-    return f"{', '.join(names)} has no @keras.saving.register_keras_serializable(): {consequence}"
+    return (
+        f"{', '.join(names)} has no @keras.saving.register_keras_serializable(): without it "
+        "keras.models.load_model needs custom_objects, and Bidirectional a keras.saving.custom_object_scope"
+    )
 
 
 # --- gradients ----------------------------------------------------------------------------------------------
@@ -701,12 +710,16 @@ def return_state(cells: Cells) -> Seen | str:
     )
     last = keras.layers.RNN(cell)(inputs)
     agree(last, run(cell, inputs)[0][:, -1], cells.tolerance(), "the last output alone to be the last of all")
-    sizes = _as_list(cell.state_size)
-    nested = any(isinstance(size, (list, tuple)) for size in sizes)
-    hint = (
-        "in a functional model Keras' RNN gives other symbolic shapes for such states with return_state=True"
-    )
-    return Seen(seen, hint if nested else "")
+    return Seen(seen, _symbolic_shapes(cells))
+
+
+def _symbolic_shapes(cells: Cells) -> str:
+    """A hint where Keras gets the shapes of the states wrong, as it does for tensor-shaped ones."""
+    layer = keras.layers.RNN(cells.built(), return_state=True)
+    said = layer(keras.Input(batch_shape=(BATCH, STEPS, cells.features)))
+    if shapes(tree.flatten(said)) == shapes(tree.flatten(layer(cells.inputs()))):
+        return ""
+    return "in a functional model with return_state=True keras.layers.RNN says other shapes for the states"
 
 
 def stacked(cells: Cells) -> str:
@@ -715,26 +728,30 @@ def stacked(cells: Cells) -> str:
     width = step(lower, inputs[:, 0], initial_states(lower))[0].shape[-1]
     upper = cells.built(seed=1, features=width)
     for batch in (BATCH, 1):
-        stack = keras.layers.RNN([lower, upper], return_sequences=True)
-        two_layers = run(upper, run(lower, inputs[:batch])[0])[0]
+        between, lower_states = run(lower, inputs[:batch])
+        outputs, upper_states = run(upper, between)
         what = f"RNN([cell, cell]) to be as two layers, at batch size {batch}"
-        seen = agree(stack(inputs[:batch]), two_layers, 2 * cells.tolerance(), what)
-    return seen
+        seen = run([lower, upper], inputs[:batch])
+        agree(seen, (outputs, lower_states, upper_states), 2 * cells.tolerance(), what)
+    return f"RNN([cell, cell]) is as two layers, at batch sizes {BATCH} and 1"
 
 
-def bidirectional(cells: Cells) -> Seen:
+def bidirectional(cells: Cells) -> str:
     """Does Bidirectional answer as both directions?"""
     cell, inputs = cells.new(), cells.inputs()
     with keras.saving.custom_object_scope(custom_objects(cell)):
         both = keras.layers.Bidirectional(keras.layers.RNN(cell, return_sequences=True))
         outputs = both(inputs)
     forth, back = both.forward_layer.cell, both.backward_layer.cell
+    if {id(variable) for variable in forth.variables} & {id(variable) for variable in back.variables}:
+        raise Refused("two clones with weights of their own", "one cell for both directions", _CLONES)
     backwards = ops.flip(run(back, ops.flip(inputs, axis=1))[0], axis=1)
     expected = ops.concatenate([run(forth, inputs)[0], backwards], axis=-1)
-    seen = agree(outputs, expected, cells.tolerance(), "Bidirectional to be as both directions side by side")
-    return Seen(
-        seen, _registration(cell, "Bidirectional cannot clone it outside of keras.saving.custom_object_scope")
-    )
+    what = "Bidirectional to be as both directions side by side"
+    return agree(outputs, expected, cells.tolerance(), what)
+
+
+_CLONES = "let from_config return a new cell each time: return cls(**config)"
 
 
 def float64(cells: Cells) -> str:

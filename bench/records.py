@@ -12,6 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
 )
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
+_EMPTY: dict[str, Value] = dict.fromkeys(BY_NAME)
 KEY = ("run_id", "sweep", "case", "baseline")
 # what only a row that is `ok` has
 TIMINGS = (
@@ -193,9 +195,7 @@ def make_record(**values: Value) -> dict[str, Value]:
     unknown = sorted(set(values) - set(BY_NAME))
     if unknown:
         raise RecordError(f"no such columns: {', '.join(unknown)}")
-    record = {column.name: _checked(column, values.get(column.name)) for column in COLUMNS}
-    _check_status(record)
-    return record
+    return _status_checked({column.name: _checked(column, values.get(column.name)) for column in COLUMNS})
 
 
 def _checked(column: Column, value: Value) -> Value:
@@ -217,7 +217,7 @@ def _one_line(text: str) -> str:
     return " ".join(text.encode(errors="backslashreplace").decode().splitlines())
 
 
-def _check_status(record: Mapping[str, Value]) -> None:
+def _status_checked(record: dict[str, Value]) -> dict[str, Value]:
     status, reason = record["status"], record["reason"]
     if status not in STATUSES:
         raise RecordError(f"status: {status!r} is not one of {', '.join(STATUSES)}")
@@ -225,9 +225,10 @@ def _check_status(record: Mapping[str, Value]) -> None:
         raise RecordError(f"reason: {reason!r} in a row that is ok")
     if status != "ok" and reason not in REASONS:
         raise RecordError(f"reason: {reason!r} is not one of {', '.join(REASONS)}")
-    timings = [name for name in TIMINGS if record[name] is not None]
-    if status != "ok" and timings:
+    timings = [name for name in TIMINGS if record[name] is not None] if status != "ok" else []
+    if timings:
         raise RecordError(f"{', '.join(timings)}: a timing in a row that is {status}")
+    return record
 
 
 class RecordWriter:
@@ -239,7 +240,7 @@ class RecordWriter:
     """
 
     def __init__(self, folder: Path):
-        """Makes `folder`, which must not exist, and a CSV without rows in it; raises OSError where it cannot."""
+        """Makes `folder`, which must not exist, and a CSV without rows; raises OSError where it cannot."""
         folder.mkdir(parents=True)
         self.path = folder / RECORDS_FILE
         self._finished = _line([column.name for column in COLUMNS])
@@ -351,8 +352,8 @@ def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Valu
     if len(row) != len(header):
         raise RecordError(f"{where}: {len(row)} values for {len(header)} columns")
     try:
-        return make_record(
-            **{name: _value(BY_NAME[name], text) for name, text in zip(header, row, strict=True)}
+        return _status_checked(
+            _EMPTY | {name: _value(name, text) for name, text in zip(header, row, strict=True)}
         )
     except ValueError as error:
         raise RecordError(f"{where}: {error}") from error
@@ -366,15 +367,28 @@ _READERS: dict[type, Callable[[str], Value]] = {
 }
 
 
-def _value(column: Column, text: str) -> Value:
+def _value(name: str, text: str) -> Value:
     if text == "":
         return None
+    column = BY_NAME[name]
+    # the same few texts stand in row after row, but for measured figures: 30,000 rows are read in a fifth of
+    # the time that checking each text takes
+    return _checked_text(column, text) if column.kind is float else _known_text(name, text)
+
+
+@lru_cache(maxsize=4096)
+def _known_text(name: str, text: str) -> Value:
+    return _checked_text(BY_NAME[name], text)
+
+
+def _checked_text(column: Column, text: str) -> Value:
     try:
         if "_" in text and column.kind is not str:  # Python reads 1_0 as 10
             raise ValueError(text)
-        return _READERS[column.kind](text)
+        value = _READERS[column.kind](text)
     except (ValueError, KeyError):
         raise RecordError(f"{column.name}: {text!r} is not a {column.kind.__name__}") from None
+    return _checked(column, value)
 
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 
 from bench.case import Case
+from bench.chatter import no_chatter
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+with no_chatter():
+    import keras
+    import tensorflow as tf
 
-import keras
-import tensorflow as tf
+    tf.config.list_physical_devices()
 
 Arrays = list[np.ndarray]
 
@@ -135,6 +137,7 @@ class Program:
         trace_s, compile_s: seconds of tracing, and of the first call.
         graph_nodes: operations in the graph and its function library.
         kernel: `cudnn`, `block`, `while` or `unrolled`.
+        xla: whether XLA compiles it, as a whole or the layer by itself.
     """
 
     run: Callable[[], Any]
@@ -144,6 +147,7 @@ class Program:
     compile_s: float
     graph_nodes: int
     kernel: str
+    xla: bool
 
 
 def build_layer(layer, case: Case, seed: int) -> None:
@@ -213,7 +217,8 @@ def compile_program(layer, case: Case, data: Data) -> Program:
             {name: np.asarray(gradient) for name, gradient in gradients.items()},
         )
 
-    nodes = list(_graph_nodes(concrete.graph.as_graph_def()))
+    graph = concrete.graph.as_graph_def()
+    nodes = list(_graph_nodes(graph))
     return Program(
         run,
         answer,
@@ -222,6 +227,7 @@ def compile_program(layer, case: Case, data: Data) -> Program:
         called - traced,
         len(nodes),
         _kernel(nodes),
+        _uses_xla(concrete.function_def, *graph.library.function),
     )
 
 
@@ -298,6 +304,11 @@ def _kernel(nodes) -> str:
     if operations & {"BlockLSTM", "BlockLSTMV2", "GRUBlockCell", "LSTMBlockCell"}:
         return "block"
     return "while" if operations & {"While", "StatelessWhile"} else "unrolled"
+
+
+def _uses_xla(*functions) -> bool:
+    """Whether any of the functions must be compiled by XLA."""
+    return any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -106,7 +106,7 @@ class Run:
             "retraces": subject.program.trace_count() - traces,
             "sync_s": runtime.sync_seconds(),
             **_proof_columns(subject),
-            **_program_columns(comparison.case, subject.program),
+            **_program_columns(subject.program),
             **_timing_columns(comparison.case, timing),
         }
 
@@ -122,7 +122,7 @@ class Run:
             "status": "ok",
             **_proof_columns(proven),
             "kernel": proven.program.kernel,
-            "xla": case.jit_compile,
+            "xla": proven.program.xla,
             **result.figures,
         }
 
@@ -216,10 +216,10 @@ def _proof_columns(proven: Proven) -> dict[str, Value]:
     return {"proof": proven.problem.proof, **asdict(proven.proof)}
 
 
-def _program_columns(case: Case, program: Program) -> dict[str, Value]:
+def _program_columns(program: Program) -> dict[str, Value]:
     return {
         "kernel": program.kernel,
-        "xla": case.jit_compile,
+        "xla": program.xla,
         "trace_s": program.trace_s,
         "compile_s": program.compile_s,
         "graph_nodes": program.graph_nodes,

@@ -11,6 +11,7 @@ import math
 import os
 import random
 import re
+import textwrap
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -119,10 +120,11 @@ class Skipped(Exception):
 
 
 def one_line(error: BaseException) -> str:
-    """Type and first line of an exception."""
-    text = re.sub(r"\{\{.*?\}\}", "", str(error)).strip()
-    first = next((line.strip() for line in text.splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first[:200]}".rstrip(": .")
+    """Type and first sentence of an exception, without what TensorFlow and Keras wrap around it."""
+    text = str(error).rpartition("Exception encountered: ")[2]
+    text = re.sub(r"\{\{.*?\}\}|\[Op:.*|__inference\S+", "", text).strip()
+    first = " ".join(text.partition("\n\n")[0].split())
+    return f"{type(error).__name__}: {textwrap.shorten(first, 200, placeholder=' …')}".rstrip(": .")
 
 
 # --- cells and the data they are asked with -----------------------------------------------------------------
@@ -165,9 +167,11 @@ class Cells:
         return 4 * _epsilon(dtype) * STEPS * math.sqrt(self.features + self.units)
 
     def where(self, method: str) -> str:
-        """`file:line` of the user's method, or of the class, "" for a cell that is not the user's."""
-        for owner in self._classes:
-            found = next((vars(base)[method] for base in owner.__mro__ if method in vars(base)), None)
+        """`file:line` of the user's method, class or function; "" for a cell that is not the user's."""
+        for owner in (*self._classes, self.target.factory):
+            found = next(
+                (vars(base)[method] for base in getattr(owner, "__mro__", ()) if method in vars(base)), None
+            )
             for thing in (found, owner):
                 with contextlib.suppress(TypeError, OSError):
                     file = inspect.getsourcefile(inspect.unwrap(thing))
@@ -200,7 +204,8 @@ class Cells:
 
     @cached_property
     def _files(self) -> set[str]:
-        files = {str(self.target.file)} if self.target.file else set()
+        custom = self.target.file and is_custom(self.target.factory)
+        files = {str(self.target.file)} if custom else set()
         for owner in self._classes:
             for base in owner.__mro__:
                 if is_custom(base):
@@ -209,7 +214,8 @@ class Cells:
         return files
 
 
-def is_custom(owner: type) -> bool:
+def is_custom(owner: Any) -> bool:
+    """Whether a class or function is neither Keras' nor Python's own."""
     return owner.__module__.partition(".")[0] not in ("keras", "builtins", "tensorflow", "abc")
 
 
@@ -332,10 +338,13 @@ def difference(seen: Any, expected: Any) -> float:
 def agree(seen: Any, expected: Any, tolerance: float, what: str, change: str = "") -> str:
     """Refuses unless both structures hold the same numbers; returns what was seen."""
     found = difference(seen, expected)
-    if found > tolerance:
-        size = "other shapes or numbers that are not finite" if math.isinf(found) else f"up to {found:.2g}"
-        raise Refused(f"{what} (to within {tolerance:.0e})", f"a difference of {size}", change)
-    return f"{what}: to within {found:.0e}"
+    if found <= tolerance:
+        return f"{what}: to within {found:.0e}"
+    ours, theirs = shapes(tree.flatten(seen)), shapes(tree.flatten(expected))
+    if ours != theirs:
+        raise Refused(f"{what}, of shapes {theirs}", ours, change)
+    size = "numbers that are not finite" if math.isinf(found) else f"a difference of up to {found:.2g}"
+    raise Refused(f"{what} (to within {tolerance:.0e})", size, change)
 
 
 def shapes(values: Any) -> str:

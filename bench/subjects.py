@@ -75,8 +75,8 @@ def _cell_arguments(case: Case, options: frozenset[str]) -> dict[str, Any]:
     return given
 
 
-def _layer_arguments(case: Case) -> dict[str, Any]:
-    return {"return_state": True, **{name: getattr(case, name) for name in _LAYER_OPTIONS}}
+def _layer_arguments(case: Case, options: frozenset[str] = _LAYER_OPTIONS) -> dict[str, Any]:
+    return {"return_state": True, **{name: getattr(case, name) for name in _LAYER_OPTIONS & options}}
 
 
 def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
@@ -121,6 +121,19 @@ def _keras_cell(cell: str, keras_name: str, baseline: str, *options: str) -> Sub
     return _in_rnn(cell, f"keras {keras_name}", baseline, find_cell, *options)
 
 
+def _fused(cell: str, baseline: str, *options: str) -> Subject:
+    """One of ours in `cells.FusedRNN`, where `implementation` and `unroll` mean nothing."""
+    honoured = (_LAYER_OPTIONS - {"unroll"}) | set(options)
+
+    def make(case):
+        from cells import CELLS, FusedRNN
+
+        made = CELLS[cell](case.units, **_cell_arguments(case, honoured))
+        return FusedRNN(made, **_layer_arguments(case, honoured))
+
+    return Subject(cell, "fused", f"{cell} in FusedRNN", baseline, make, honoured)
+
+
 def guest(name: str, make_cell: Callable[[int], Any], baseline: str, target: str | None = None) -> Subject:
     """A subject for somebody's own cell, in `keras.layers.RNN`; `make_cell` is called with `units`."""
     return replace(_in_rnn(name, name, baseline, lambda: make_cell), target=target)
@@ -141,6 +154,10 @@ SUBJECTS: dict[str, Subject] = {
         _ours("lstm", "lstm-builtin", *_GATED),
         _ours("gru", "gru-builtin", "reset_after", *_GATED),
         _ours("slstm", "lstm-builtin", *_GATED),
+        _fused("simple_rnn", "simple_rnn-builtin", *_GATED),
+        _fused("lstm", "lstm-builtin", *_GATED),
+        _fused("gru", "gru-builtin", "reset_after", *_GATED),
+        _fused("slstm", "lstm-builtin", *_GATED),
         _ours("chosen_state", "simple_rnn-builtin", *_GATED),
         _ours("learned_state", "simple_rnn-builtin", *_GATED),
     )

@@ -57,7 +57,8 @@ def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[st
             if (value := record[name]) is not None
         )
         if figures:
-            named = ", ".join((_label(record, labels), str(record["mode"]), *options(record)))
+            calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
+            named = ", ".join((_label(record, labels), str(record["mode"]), *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
 
 

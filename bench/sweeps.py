@@ -1,7 +1,8 @@
 """The sweeps: declared sets of cases, each the answer to a question. Adding one is adding an entry."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -35,8 +36,10 @@ class Sweep:
     Attributes:
         question: what it answers, in a sentence.
         grids: its cases.
-        baseline: what each case is compared with: `builtin`, the built-in layer of the subject's
-            `Subject.baseline` at the same shape, mode, dtype and `jit_compile`.
+        baselines: what each case is compared with, a row for each of these rules: `builtin`, the subject's
+            `Subject.baseline` at the same shape, mode, dtype and `jit_compile`; `loop`, the same cell in
+            Keras' loop (the built-in layer where there is one, else `RNN`), plain; `loop_xla`, that under
+            XLA.
         task: the name in `bench.tasks.TASKS` of what its cases do, compared with nothing; None: its cases
             time a layer.
         full: the fields of a task's cases that `--full` sets to the tutorial's size.
@@ -44,7 +47,7 @@ class Sweep:
 
     question: str
     grids: tuple[Grid, ...]
-    baseline: str = "builtin"
+    baselines: tuple[str, ...] = ("builtin",)
     task: str | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
 
@@ -57,6 +60,13 @@ class Comparison:
     case: Case
     baseline: Case
 
+    @property
+    def id(self) -> str:
+        """The row's name within its sweep: the case's, and the baseline's where the sweep has several."""
+        if len(SWEEPS[self.sweep].baselines) == 1:
+            return self.case.id
+        return f"{self.case.id}-vs-{'-'.join((self.baseline.subject, *self.baseline.options))}"
+
 
 @dataclass(frozen=True)
 class Task:
@@ -66,10 +76,16 @@ class Task:
     case: Case
     name: str
 
+    @property
+    def id(self) -> str:
+        """The row's name within its sweep."""
+        return self.case.id
+
 
 OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
+FUSED = ("lstm-fused", "gru-fused", "slstm-fused")
 LINES = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 ADDERS = ("simple_rnn-builtin", "lstm-builtin", "slstm-rnn", "chosen_state-rnn", "learned_state-rnn")
 WRITERS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin", "slstm-rnn")
@@ -85,6 +101,7 @@ SWEEPS: dict[str, Sweep] = {
                 (BASE,),
                 ({"unroll": True}, {"implementation": 1}, {"stateful": True}),
             ),
+            Grid(FUSED, (BASE,)),
             Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), guests=True),
             Grid(LINES, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), guests=True),
             Grid(LINES, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), guests=True),
@@ -97,6 +114,30 @@ SWEEPS: dict[str, Sweep] = {
             Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn"), ((4, 10, 8, 16),), guests=True),
             Grid(("slstm-rnn",), ((4, 10, 8, 16),), ({"jit_compile": True}, {"unroll": True}), guests=True),
         ),
+    ),
+    "gate": Sweep(
+        "Did a change make it slower? A dozen cases, about a minute a process on two cores.",
+        (
+            Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn", "slstm-fused"), (BASE,)),
+            Grid(("slstm-rnn",), (BASE,), ({"jit_compile": True},)),
+        ),
+    ),
+    "fused": Sweep(
+        "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA?",
+        (
+            Grid(
+                FUSED,
+                (
+                    (1, 100, 64, 128),
+                    (8, 400, 64, 64),
+                    (256, 30, 1, 16),
+                    (32, 100, 128, 256),
+                    (64, 80, 256, 512),
+                    (32, 79, 256, 1024),
+                ),
+            ),
+        ),
+        baselines=("loop", "loop_xla"),
     ),
     "partial_sum": Sweep(
         "Does a linear cell of one unit learn to add up?",
@@ -130,10 +171,11 @@ def comparisons(names: Sequence[str], guests: Guests = NO_GUESTS, device: str = 
     """The rows of the sweeps called `names` that time layers: each case once a sweep, with its baseline."""
     subjects = {**SUBJECTS, **guests.subjects}
     return [
-        Comparison(name, case, baseline_of(case, subjects))
+        Comparison(name, case, baseline)
         for name in dict.fromkeys(names)
         if SWEEPS[name].task is None
         for case in dict.fromkeys(_cases(SWEEPS[name], device, guests.joining))
+        for baseline in baselines_of(case, SWEEPS[name], subjects)
     ]
 
 
@@ -154,11 +196,33 @@ def _cases(sweep: Sweep, device: str, guests: tuple[str, ...]) -> Iterator[Case]
         subjects = (*grid.subjects, *(guests if grid.guests else ()))
         for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
             cell, _, layer = subject.rpartition("-")
-            yield Case(cell, layer, mode, *shape, **options, device=device)
+            yield Case(cell, layer, mode, *shape, **{**options, "device": device})
 
 
-def baseline_of(case: Case, subjects: Mapping[str, Subject]) -> Case:
-    """The case that `case` is compared with under the rule `builtin`."""
-    cell, _, layer = subjects[case.subject].baseline.rpartition("-")
-    kept = ("mode", "batch_size", "timesteps", "features", "units", "dtype", "jit_compile", "device")
-    return Case(cell, layer, **{name: getattr(case, name) for name in kept})
+def _against(subject: str, case: Case, jit_compile: bool) -> Case:
+    """The subject at the shape, mode and dtype of `case`, without its other options."""
+    cell, _, layer = subject.rpartition("-")
+    shape = (case.batch_size, case.timesteps, case.features, case.units)
+    return Case(cell, layer, case.mode, *shape, dtype=case.dtype, jit_compile=jit_compile, device=case.device)
+
+
+def _builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    return _against(subjects[case.subject].baseline, case, case.jit_compile)
+
+
+def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case:
+    builtin = f"{case.cell}-builtin"
+    return _against(builtin if builtin in subjects else f"{case.cell}-rnn", case, jit_compile)
+
+
+# the rules that say what a case is compared with
+BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case]] = {
+    "builtin": _builtin,
+    "loop": _loop,
+    "loop_xla": partial(_loop, jit_compile=True),
+}
+
+
+def baselines_of(case: Case, sweep: Sweep, subjects: Mapping[str, Subject]) -> list[Case]:
+    """The cases that `case` is compared with, one for each of the sweep's rules."""
+    return [BASELINES[rule](case, subjects) for rule in sweep.baselines]

@@ -109,6 +109,36 @@ def _line(records: Sequence[Record], axis: str) -> str:
     return f"{caption}\n\n{table(header, rows, right=2)}"
 
 
+def speed_ups(records: Sequence[Record]) -> str:
+    """Of each case of a sweep with several baselines: its time, and how many times faster than each it is."""
+    rows_of = {(record["case"], _baseline_words(record)): record for record in _by_mode(records)}
+    cases = _first_of_each(_by_mode(records), lambda record: record["case"])
+    columns = list(dict.fromkeys(_baseline_kind(record) for record in records))
+    rows = []
+    for case in cases:
+        found = {_baseline_kind(record): record for (name, _), record in rows_of.items() if name == case["case"]}
+        shape = " · ".join(str(case[name]) for name in views.SHAPE)
+        cells = [_speed_up(found.get(column)) for column in columns]
+        rows.append([plain(views.label(case)), str(case["mode"]), shape, _time(case), *cells])
+    header = ("subject", "mode", "batch · timesteps · features · units", "time", *columns)
+    return table(header, rows, right=3) if rows else "The run has no cases."
+
+
+def _baseline_words(record: Record) -> str:
+    return views.baseline_label(record) + (", XLA" if str(record["baseline"]).endswith("-xla") else "")
+
+
+def _baseline_kind(record: Record) -> str:
+    return "faster than Keras' loop under XLA" if "XLA" in _baseline_words(record) else "faster than Keras' loop"
+
+
+def _speed_up(record: Record | None) -> str:
+    ratio = views.compared(record) if record is not None and record["status"] == "ok" else None
+    if record is None or ratio is None:
+        return NOTHING if record is None else _why_not(record)
+    return f"{human.ratio(1 / ratio.value)} {human.interval(1 / ratio.high, 1 / ratio.low)}"
+
+
 def environment(records: Sequence[Record]) -> str:
     """One line: the machine, the versions, the commit and the day."""
     if not records:
@@ -215,6 +245,7 @@ BLOCKS: dict[str, Block] = {
     "summary": Block(summary),
     "options": Block(options),
     "scaling": Block(scaling),
+    "speed_ups": Block(speed_ups),
     "environment": Block(environment),
     "cases": Block(cases),
     "columns": Block(columns, needs_run=False),

@@ -40,7 +40,8 @@ class Settings:
     """What a task's case does not say. The defaults are the short form, minutes on two cores.
 
     Attributes:
-        seed: of weights, data and samples.
+        seed: of weights, data and samples. A recurrent kernel of one unit starts at +1 or −1, which is what
+            orthogonal means; from −1, SGD at 1e-4 learns no sum in ten epochs. With 0 it starts at +1.
         sequences, sum_epochs: of `partial_sum`.
         corpus: the file with one's own text; None for Shakespeare.
         batches: of an epoch of `char_model`; None for the whole corpus.
@@ -48,7 +49,7 @@ class Settings:
         samples: how many texts `generate` times.
     """
 
-    seed: int = 2016
+    seed: int = 0
     sequences: int = 51_200
     sum_epochs: int = 10
     corpus: Path | None = None

@@ -1,4 +1,4 @@
-"""What comes out of training with it? The training tasks of the chosen sweeps, each with its layer proven first."""
+"""What comes out of training with it? The training tasks of the chosen sweeps, after the proof."""
 
 
 def test_task(task, perform):

@@ -31,8 +31,11 @@ from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_
 from tensorflow.python.eager import record  # no public name
 
 # Multiplying all steps' inputs before the loop pays where a step's own product is too small to be worth its
-# call; it costs a stack of all gates. Break-even between batch 4 and 16 for 64 to 256 units.
-SMALL_BATCH = 8
+# call; it costs a stack of all gates. Break-even near batch 16 for 64 to 256 units (GRU, batch 8, 64 units:
+# 1.3 to 1.4 times faster hoisted; batch 32, 256 units: the same; batch 64, 512 units: 1.15 times slower).
+# Where the inputs' product would be one with the recurrent one, for all gates, it pays less.
+SMALL_BATCH = 16
+SMALL_BATCH_IN_ONE = 8
 
 
 @dataclass(frozen=True)
@@ -128,36 +131,40 @@ def recurrence_of(cell):
         late=len(cell.late),
         recurrent=cell.recurrent,
         update=lambda gates, states, vectors: update(gates, states[: len(cell.states)], vectors),
-        late_input=lambda gates, states, vectors: cell.late_input(gates, states[: len(cell.states)], *vectors),
+        late_input=lambda gates, states, vectors: cell.late_input(
+            gates, states[: len(cell.states)], *vectors
+        ),
         own_output=False,
     )
-    with tf.init_scope():
-        results = _try(recurrence, cell)
-    return replace(recurrence, own_output=results > len(cell.states))
+    states = _try(recurrence, cell)
+    return replace(recurrence, own_output=states > len(cell.states))
 
 
 def _try(recurrence, cell, batch=3):
     """Runs the elementwise functions as [batch, units] and as [units * batch]; the number of states."""
-    draw = np.random.default_rng(0).uniform(-1, 1, (32, batch, cell.units)).astype("float32")
-    rows = [tf.constant(array) for array in draw[: recurrence.blocks + len(cell.states)]]
-    vectors = [tf.constant(array[0]) for array in draw[-len(cell.vectors) :] if cell.vectors]
-    flat = [tf.reshape(tf.transpose(array), [-1]) for array in rows]
-    with tf.GradientTape() as tape:
-        natural = _results(recurrence, rows, vectors)
+    count = recurrence.blocks + len(cell.states)
+    draw = np.random.default_rng(0).uniform(-1, 1, (count, batch, cell.units)).astype("float32")
+    vectors = np.random.default_rng(1).uniform(-1, 1, (len(cell.vectors), cell.units)).astype("float32")
+
+    @tf.function(autograph=False)
+    def trial(draw, vectors):
+        draw, vectors = tf.unstack(draw), tf.unstack(vectors)
+        flat = [tf.reshape(tf.transpose(rows), [-1]) for rows in draw]
         inside = _results(recurrence, flat, [tf.repeat(vector, batch) for vector in vectors])
-    name = type(cell).__name__
-    if tape.watched_variables():
-        names = ", ".join(variable.name for variable in tape.watched_variables())
-        raise TypeError(
-            f"FusedRNN cannot run {name}, whose `update` reads the weight {names}; name it in `vectors` "
-            "and take it as an argument. keras.layers.RNN runs it."
-        )
-    for one, other in zip(natural, inside, strict=True):
-        if one.shape != rows[0].shape or not np.allclose(tf.reshape(tf.transpose(one), [-1]), other, atol=1e-5):
-            raise TypeError(
-                f"FusedRNN cannot run {name}, whose `update` or `late_input` is not elementwise. "
-                "keras.layers.RNN runs it."
-            )
+        return _results(recurrence, draw, vectors), inside
+
+    with tf.init_scope():
+        program = trial.get_concrete_function(tf.constant(draw), tf.constant(vectors))
+        refusal = f"FusedRNN cannot run {type(cell).__name__}, whose `update` or `late_input` %s. "
+        refusal += "keras.layers.RNN runs it."
+        if any(capture.dtype == tf.resource for capture in program.captured_inputs):
+            raise TypeError(refusal % "reads a weight or draws numbers; it may use only what it is given")
+        natural, inside = program(tf.constant(draw), tf.constant(vectors))
+    for rows, flat in zip(natural, inside, strict=True):
+        if rows.shape != (batch, cell.units) or not np.allclose(
+            np.ravel(np.transpose(rows)), flat, atol=1e-5
+        ):
+            raise TypeError(refusal % "is not elementwise")
     return len(natural) - (1 if recurrence.late else 0)
 
 
@@ -174,11 +181,12 @@ def recording():
 
 
 def padded(operands, constants, known):
-    """Operands and constants with the steps padded to one of a few numbers, where each may come with another.
+    """Operands and constants with the steps padded to one of a few numbers, where they may vary.
 
-    That is where the number is unknown in a graph, and for eager calls with another than `known`. There are four
-    lengths from each power of two to the next: 8, 10, 12, 14, 16, 20, ..., at most a quarter too many. How many
-    steps to take goes in as a number, and the others cost nothing but their share of the products after the loop.
+    That is where the number is unknown in a graph, and for eager calls with another than `known`. There are
+    four lengths from each power of two to the next: 8, 10, 12, 14, 16, 20, ..., at most a quarter too many.
+    How many steps to take goes in as a number; the others cost only their share of the products after the
+    loop.
     """
     steps = operands["inputs"].shape[1]
     if steps is not None and (steps == known or not tf.executing_eagerly()):
@@ -205,8 +213,8 @@ def run(recurrence, operands, constants, sequence, save):
             recurrent (units, gates * units) where there are recurrent products; separate_bias
             (separate * units,) where there are separate gates, added to their recurrent products; vectors, a
             list of (units,); states, a list of [batch, units].
-        constants: dict of tensors without a gradient, each where wanted: steps, int32, how many of the steps to
-            take; mask [batch, steps], bool, false where the states are to stay; drops, a list of a
+        constants: dict of tensors without a gradient, each where wanted: steps, int32, how many of the
+            steps to take; mask [batch, steps], bool, false where the states are to stay; drops, a list of a
             [batch, units] factor of the recurrent product's input for each gate.
         sequence: bool, whether all outputs are wanted.
         save: bool, whether to keep what a gradient needs. Without it a gradient runs the forward pass again.
@@ -225,14 +233,15 @@ def run(recurrence, operands, constants, sequence, save):
     # inside, an eager tape would differentiate the compiled function, and so the loop.
     @tf.custom_gradient
     def outermost(*flat):
-        flat = [tf.stop_gradient(tensor) for tensor in flat]
-        packed = tf.nest.pack_sequence_as(operands, flat)
+        packed = tf.nest.pack_sequence_as(operands, [tf.stop_gradient(tensor) for tensor in flat])
         outputs, states, saved = forward(packed, constants, sequence, save)
         results = [outputs, *states] if sequence else states
 
         def gradient(*upstream):
             kept = saved if save else forward(packed, constants, False, True)[2]
-            return _first_derivative(backward, packed, constants, kept, upstream, sequence)
+            return _first_derivative(
+                lambda *of: backward(packed, constants, kept, *of), flat, upstream, sequence
+            )
 
         return results, gradient
 
@@ -240,23 +249,22 @@ def run(recurrence, operands, constants, sequence, save):
     return (results[0], results[1:]) if sequence else (None, list(results))
 
 
-def _first_derivative(backward, operands, constants, saved, upstream, sequence):
-    """The gradients of the operands, flat; differentiating them again raises."""
+def _first_derivative(backward, operands, upstream, sequence):
+    """The gradients of the operands, flat; differentiating them again, by operands or upstream, raises."""
 
     @tf.custom_gradient
-    def once(*upstream):
-        upstream = [tf.stop_gradient(tensor) for tensor in upstream]
+    def once(*arguments):
+        upstream = [tf.stop_gradient(tensor) for tensor in arguments[len(operands) :]]
         outputs, states = (upstream[0], upstream[1:]) if sequence else (None, upstream)
-        gradients = backward(operands, constants, saved, outputs, list(states))
 
         def again(*_):
             raise NotImplementedError(
                 "FusedRNN has no second derivative; keras.layers.RNN with the same cell has one."
             )
 
-        return tf.nest.flatten(gradients), again
+        return tf.nest.flatten(backward(outputs, list(states))), again
 
-    return once(*upstream)
+    return once(*operands, *upstream)
 
 
 class _Loop:
@@ -368,13 +376,13 @@ class _Forward(_Loop):
     def products(self):
         """The function (step, states) -> pre-activations that suits the shape."""
         recurrence = self.recurrence
+        if "kernel" not in self.operands:
+            return self.in_parts(self.hoisted())
         plain = recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops
-        known_small = isinstance(self.batch, int) and self.batch < SMALL_BATCH
-        if "kernel" in self.operands and plain and not known_small:
+        small = isinstance(self.batch, int) and self.batch < (SMALL_BATCH_IN_ONE if plain else SMALL_BATCH)
+        if plain and not small:
             return self.in_one()
-        hoist = known_small or "kernel" not in self.operands
-        from_x = self.hoisted() if hoist else self.each()
-        return self.in_parts(from_x)
+        return self.in_parts(self.hoisted() if small else self.each())
 
     def in_one(self):
         """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
@@ -446,7 +454,9 @@ class _Forward(_Loop):
                 part = left[gates[0] * units : (gates[-1] + 1) * units]
                 return tf.split(tf.reshape(tf.matmul(part, self.matrix(vector)), [-1]), len(gates))
             return [
-                tf.reshape(tf.matmul(left[g * units : (g + 1) * units], self.matrix(vector * self.drops[g])), [-1])
+                tf.reshape(
+                    tf.matmul(left[g * units : (g + 1) * units], self.matrix(vector * self.drops[g])), [-1]
+                )
                 for g in gates
             ]
 
@@ -533,7 +543,11 @@ class _Backward(_Loop):
     def after_loop(self, stacks, blocks, gates, states, vectors):
         """The gradients of all operands, each weight's as one product over all steps."""
         recurrence = self.recurrence
-        sums, together, twice = recurrence.sums, recurrence.together, recurrence.together + recurrence.separate
+        sums, together, twice = (
+            recurrence.sums,
+            recurrence.together,
+            recurrence.together + recurrence.separate,
+        )
         gates = tf.reshape(gates, [self.steps, recurrence.blocks, self.width])
         of_x = tf.concat([gates[:, :sums], gates[:, together:]], axis=1) if recurrence.separate else gates
         gradients = self.of_inputs(of_x)
@@ -578,7 +592,7 @@ class _Backward(_Loop):
         return tf.concat(products, axis=1)
 
     def by_feature(self, stack):
-        """[steps, ..., width * batch] -> [... * width, steps * batch], as the products over all steps take it."""
+        """[steps, ..., width * batch] -> [... * width, steps * batch], for the products over all steps."""
         cube = tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [1, 0, 2])
         return tf.reshape(cube, [-1, self.steps * self.batch])
 

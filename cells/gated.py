@@ -59,7 +59,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         kernel_initializer, recurrent_initializer, bias_initializer: how the weights start.
         kernel_regularizer, recurrent_regularizer, bias_regularizer: penalties on the weights.
         kernel_constraint, recurrent_constraint, bias_constraint: projections of the weights.
-        dropout: float in [0, 1], the share of the inputs to drop, the same ones at every step.
+        dropout: float in [0, 1], the share of the inputs to drop, the same ones at every step; as in Keras
+            a share of 1 drops nothing.
         recurrent_dropout: float in [0, 1], the same for h. As in Keras it implies `implementation=1`.
         implementation: 2 multiplies by the weights of all gates at once; 1 gate by gate, each gate with
             a dropout mask of its own.
@@ -106,7 +107,9 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        _check(type(self).__name__, units, implementation, dropout=dropout, recurrent_dropout=recurrent_dropout)
+        _check(
+            type(self).__name__, units, implementation, dropout=dropout, recurrent_dropout=recurrent_dropout
+        )
         self.units = units
         self.activation = activations.get(activation)
         self.recurrent_activation = activations.get(recurrent_activation)
@@ -166,7 +169,7 @@ class GatedCell(DropoutRNNCell, layers.Layer):
     def build(self, input_shape):
         width = len(self.gates) * self.units
         self.kernel = self._add("kernel", "kernel", (input_shape[-1], width), self.kernel_initializer)
-        self.recurrent_kernel = None
+        self.recurrent_kernel: Any = None
         if self.recurrent:
             self.recurrent_kernel = self._add(
                 "recurrent_kernel", "recurrent", (self.units, width), self.recurrent_initializer
@@ -209,7 +212,9 @@ class GatedCell(DropoutRNNCell, layers.Layer):
             return _split(total if input_bias is None else total + input_bias, sums)
 
         x = self._products(inputs, self.kernel, drop_x, input_bias)
-        h = self._products(states[0], self.recurrent_kernel[:, : together * self.units], drop_h, recurrent_bias)
+        h = self._products(
+            states[0], self.recurrent_kernel[:, : together * self.units], drop_h, recurrent_bias
+        )
         gates = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
         gates += zip(x[sums:together], h[sums:], strict=True)
         if self.late:
@@ -248,17 +253,23 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         return self.bias, None
 
     def _dropout_masks(self, inputs, h, training):
-        """The masks of the inputs and of h; None where nothing is dropped."""
-        drop_x = self.get_dropout_mask(inputs) if training and self.dropout else None
-        drop_h = self.get_recurrent_dropout_mask(h) if training and self.recurrent_dropout else None
+        """The masks of the inputs and of h; None where nothing is dropped, which includes a share of 1."""
+        drops_x, drops_h = (training and 0 < rate < 1 for rate in (self.dropout, self.recurrent_dropout))
+        drop_x = self.get_dropout_mask(inputs) if drops_x else None
+        drop_h = self.get_recurrent_dropout_mask(h) if drops_h else None
         return drop_x, drop_h
 
     def get_config(self):
-        """The arguments that make an equal cell."""
-        signatures = [inspect.signature(owner.__init__) for owner in (GatedCell, type(self))]
-        names = dict.fromkeys(name for signature in signatures for name in signature.parameters)
-        unwanted = {"self", "args", "kwargs", *self.without}
-        own = {name: self._config_value(name) for name in names if name not in unwanted}
+        """The arguments that make an equal cell: those of every constructor from `GatedCell`'s down."""
+        owners = [owner for owner in reversed(type(self).__mro__) if issubclass(owner, GatedCell)]
+        parameters = [
+            parameter
+            for owner in owners
+            for parameter in list(inspect.signature(owner.__init__).parameters.values())[1:]
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        ]
+        names = dict.fromkeys(parameter.name for parameter in parameters)
+        own = {name: self._config_value(name) for name in names if name not in self.without}
         return {**super().get_config(), **own}
 
     def _config_value(self, name):
@@ -273,7 +284,7 @@ def _check(name, units, implementation, **rates):
     if implementation not in (1, 2):
         raise ValueError(f"{name}: implementation must be 1 or 2, not {implementation!r}.")
     for rate, value in rates.items():
-        if not 0 <= value <= 1:
+        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
             raise ValueError(f"{name}: {rate} must be between 0 and 1, not {value!r}.")
 
 

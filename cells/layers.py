@@ -13,7 +13,7 @@ from cells.gated import GatedCell
 from cells.recurrent import GRUCell, LSTMCell, SimpleRNNCell
 
 # Keras' own cells and the ones here that have their equations, weights and arguments.
-TWINS = {
+TWINS: dict[type, type[GatedCell]] = {
     keras.layers.SimpleRNNCell: SimpleRNNCell,
     keras.layers.LSTMCell: LSTMCell,
     keras.layers.GRUCell: GRUCell,
@@ -59,11 +59,14 @@ class FusedRNN(RNN):
 
         layer = FusedRNN(SLSTMCell(128), return_sequences=True)
 
-    Arguments, inputs, outputs, weights and saved files are those of `keras.layers.RNN` with the same cell, and
-    so are the results to the rounding of the dtype. The layer compiles itself: nothing else is to be set. The
-    program is compiled at the first call with a new batch size or number of timesteps. Where the number of
-    timesteps is not known beforehand the sequences are padded to one of a few lengths (at most a quarter
+    Arguments, inputs, outputs, weights and saved files are those of `keras.layers.RNN` with the same cell,
+    and so are the results to the rounding of the dtype. The layer compiles itself: nothing else is to be set.
+    The program is compiled at the first call with a new batch size or number of timesteps. Where the number
+    of timesteps is not known beforehand the sequences are padded to one of a few lengths (at most a quarter
     longer), so that not every length compiles.
+
+    In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
+    sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
     With a 16-bit policy it computes in float32, and casts what goes in and comes out.
 
@@ -72,7 +75,8 @@ class FusedRNN(RNN):
     Args:
         cell: a `GatedCell` whose `update` is elementwise, or a `keras.layers.LSTMCell`, `GRUCell` or
             `SimpleRNNCell`.
-        return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in `keras.layers.RNN`.
+        return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in
+            `keras.layers.RNN`.
         unroll: must be false; there is no loop to unroll.
 
     Raises:
@@ -84,7 +88,9 @@ class FusedRNN(RNN):
     def __init__(self, cell, *args, **kwargs):
         super().__init__(cell, *args, **kwargs)
         if self.unroll:
-            raise ValueError("FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`.")
+            raise ValueError(
+                "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
+            )
         self._definition = definition_of(self.cell)
         self._recurrence = None
         self._built_timesteps = None
@@ -110,9 +116,11 @@ class FusedRNN(RNN):
             mask = None if mask is None else ops.flip(mask, axis=1)
         operands = self._operands(sequences, tree.flatten(initial_state), training, dtype)
         constants = self._constants(mask, training, dtype)
+        operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
         outputs, states = fused.run(
             self._recurrence,
-            *fused.padded(operands, constants, known=self._built_timesteps),
+            operands,
+            constants,
             sequence=self.return_sequences,
             save=training or fused.recording(),
         )
@@ -199,5 +207,6 @@ def _drops(rate, training):
 @functools.cache
 def _say_plain_loop(backend):
     warnings.warn(
-        f"FusedRNN is written for TensorFlow; on {backend} it runs Keras' own loop, at its speed.", stacklevel=2
+        f"FusedRNN is written for TensorFlow; on {backend} it runs Keras' own loop, at its speed.",
+        stacklevel=2,
     )

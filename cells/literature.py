@@ -22,7 +22,8 @@ class PeepholeLSTMCell(LSTMCell):
         o = σ(x W_o + h R_o + p_o ∘ c' + b_o)
         h' = o ∘ tanh(c')
 
-    Output: h'. Weights: those of `LSTMCell`, then p_i, p_f and p_o, each (units,), which start as `kernel` does.
+    Output: h'. Weights: those of `LSTMCell`, then p_i, p_f and p_o, each (units,), which start as `kernel`
+    does.
     """
 
     vectors = {"input_peephole": "kernel", "forget_peephole": "kernel", "output_peephole": "kernel"}  # noqa: RUF012
@@ -51,8 +52,9 @@ class JANETCell(GatedCell):
     Output: h'.
 
     Args:
-        beta: float, β, how much easier the cell takes in than it forgets. The other arguments are `GatedCell`'s.
-            The paper starts b_f at log(u), u uniform in [1, longest dependency): give a `bias_initializer`.
+        beta: float, β, by how much the cell would rather keep than take in. The other arguments are
+            `GatedCell`'s. The paper starts b_f at log(u), u uniform in [1, longest dependency): give a
+            `bias_initializer` for that.
     """
 
     gates = ("f", "c")
@@ -73,8 +75,8 @@ class JANETCell(GatedCell):
 
 @saving.register_keras_serializable("cells")
 class MGUCell(GatedCell):
-    """Minimal gated unit: the GRU with one gate for both its own (Zhou et al., Minimal gated unit for recurrent
-    neural networks, 2016).
+    """Minimal gated unit: the GRU with one gate in place of its two (Zhou et al., Minimal gated unit for
+    recurrent neural networks, 2016).
 
         f = σ(x W_f + h R_f + b_f)
         g = tanh(x W_h + (f ∘ h) R_h + b_h)
@@ -107,8 +109,8 @@ class IndRNNCell(GatedCell):
 
         h' = relu(x W + u ∘ h + b)
 
-    Output: h'. Weights: `kernel`, `bias` and u, `recurrent_vector` (units,), which the `recurrent_…` arguments
-    are about. It starts uniform in [-0.05, 0.05]; the paper's own range is up to 2 ** (1 / timesteps).
+    Output: h'. Weights: `kernel`, `bias` and u, `recurrent_vector` (units,), which the `recurrent_…`
+    arguments are about. It starts uniform in [-0.05, 0.05]; the paper's own range is up to 2 ** (1 / timesteps).
     """
 
     gates = ("h",)
@@ -118,7 +120,11 @@ class IndRNNCell(GatedCell):
 
     def __init__(self, units, activation="relu", recurrent_initializer="uniform", use_bias=True, **kwargs):
         super().__init__(
-            units, activation=activation, use_bias=use_bias, recurrent_initializer=recurrent_initializer, **kwargs
+            units,
+            activation=activation,
+            use_bias=use_bias,
+            recurrent_initializer=recurrent_initializer,
+            **kwargs,
         )
 
     def update(self, gates, states, *vectors):

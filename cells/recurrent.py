@@ -75,7 +75,8 @@ class LSTMCell(GatedCell):
         c' = f ∘ c + i ∘ g
         h' = o ∘ tanh(c')
 
-    Output: h'. Args: `unit_forget_bias` starts b_f at 1 (Jozefowicz et al. 2015); the others are `GatedCell`'s.
+    Output: h'. Args: `unit_forget_bias` starts b_f at 1 (Jozefowicz et al. 2015); the others are
+    `GatedCell`'s.
     """
 
     gates = ("i", "f", "c", "o")
@@ -124,8 +125,8 @@ class GRUCell(GatedCell):
         g = tanh(x W_h + b_h + (r ∘ h) R_h)             without, as in the paper
         h' = z ∘ h + (1 − z) ∘ g
 
-    Output: h'. With `reset_after` the products have a bias each and `bias` is (2, 3 * units): those of x W, then those of h R.
-    Args: `reset_after`; the others are `GatedCell`'s.
+    Output: h'. With `reset_after` the products have a bias each and `bias` is (2, 3 * units): those of x W,
+    then those of h R. Args: `reset_after`; the others are `GatedCell`'s.
     """
 
     gates = ("z", "r", "h")
@@ -143,11 +144,11 @@ class GRUCell(GatedCell):
         self.reset_after = reset_after
 
     @property
-    def separate(self):
+    def separate(self):  # type: ignore[override]  # here it depends on an argument
         return ("h",) if self.reset_after else ()
 
     @property
-    def late(self):
+    def late(self):  # type: ignore[override]
         return () if self.reset_after else ("h",)
 
     def late_input(self, gates, states):

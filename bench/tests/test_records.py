@@ -1,4 +1,4 @@
-"""Records: what is written is read, whatever ends the process; what is no record is refused by file and row."""
+"""Records: what is written is read, whatever ends the process; what is none is refused by file and row."""
 
 import os
 import signal
@@ -27,10 +27,12 @@ from bench.records import (
 )
 from bench.tests.sample_records import record
 
-OK = record("slstm-rnn", "train", figures={"message": "±2%, said \"quoted\", it's ok"})
+ROOT = Path(records.__file__).parent.parent
+OK = record("slstm-rnn", "train", figures={"message": '±2%, said "quoted", it\'s ok'})
 OTHER = record("lstm-rnn", "infer")
 SKIPPED = record("gru-rnn", status="skipped", reason="unsupported", figures={"message": "no such option"})
 FAILED = record("lstm-rnn", "train", status="failed", reason="wrong_answer", figures={"message": "off by 1"})
+IN_FLIGHT = record("slstm-rnn", "train", status="failed", reason="killed")
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -77,6 +79,7 @@ FIGURES = st.fixed_dictionaries(
 )
 
 
+@settings(deadline=None)
 @given(figures=FIGURES)
 def test_round_trip_of_every_kind_of_value(tmp_path_factory, figures):
     row = make_record(**figures, status="ok")
@@ -117,7 +120,7 @@ def test_environment_round_trip(run):
 def test_the_case_in_flight_reads_killed_until_it_is_finished(tmp_path):
     writer = RecordWriter(tmp_path / "run")
     writer.finish(OTHER)
-    writer.begin(record("slstm-rnn", "train", status="failed", reason="killed"))
+    writer.begin(IN_FLIGHT)
     first, in_flight = read_records(writer.path)
     assert first == OTHER
     assert (in_flight["status"], in_flight["reason"]) == ("failed", "killed")
@@ -139,8 +142,9 @@ def test_a_row_that_is_shorter_than_the_one_in_flight_leaves_nothing_of_it(tmp_p
 def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypatch, broken):
     writer = RecordWriter(tmp_path / "run")
     writer.finish(OTHER)
-    writer.begin(OK)
+    writer.begin(IN_FLIGHT)
     before = read_records(writer.path)
+    assert len(before) == 2
 
     def fail(*arguments):
         raise OSError("No space left on device")
@@ -175,14 +179,14 @@ while True:
 def test_kill_minus_9_keeps_every_finished_row(tmp_path, lines):
     """The child runs on while its lines are read, so that it dies wherever it happens to be."""
     folder = tmp_path / "run"
-    child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
-    )
-    assert child.stdout is not None
-    said = [child.stdout.readline() for _ in range(lines)]
-    child.send_signal(signal.SIGKILL)
-    said += child.stdout.readlines()
-    assert child.wait() == -signal.SIGKILL
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None
+        said = [child.stdout.readline() for _ in range(lines)]
+        child.send_signal(signal.SIGKILL)
+        said += child.stdout.readlines()
+    assert child.returncode == -signal.SIGKILL
     begun = sum(line.startswith("begun") for line in said)
     finished = sum(line.startswith("finished") for line in said)
     assert begun >= 1
@@ -347,7 +351,9 @@ CONTENT = st.builds(
 
 def _changed(rows, changes) -> bytes:
     """The CSV of the rows with bytes put over, put in or cut out."""
-    content = b"".join(records._line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows)))
+    content = b"".join(
+        records._line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows))
+    )
     for change, place, some in changes:
         at = int(place * len(content))
         end = at if change == "insert" else at + len(some)
@@ -355,7 +361,7 @@ def _changed(rows, changes) -> bytes:
     return content
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(CONTENT)
 def test_a_damaged_file_gives_records_or_a_record_error(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("damaged") / RECORDS_FILE
@@ -377,7 +383,7 @@ def test_a_damaged_file_gives_records_or_a_record_error(tmp_path_factory, conten
 
 def test_two_runs_in_one_results_folder_do_not_touch_each_other(tmp_path):
     first, second = RecordWriter(tmp_path / "one"), RecordWriter(tmp_path / "two")
-    first.begin(OK)
+    first.begin(IN_FLIGHT)
     second.begin(OTHER)
     second.finish(OTHER)
     first.finish(OK)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,17 @@ import keras
 import numpy as np
 import pytest
 
+import bench
 from bench import sampling, tasks
 from bench.case import Case
 from bench.corpus import END, CorpusError, cut, generate_play, load_corpus
 from bench.problem import WrongAnswer
+from bench.records import read_records, read_tasks
 from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS
+from bench.sweeps import SWEEPS, Grid, Sweep
 from bench.tasks import FULL, SHORT, TASKS, Settings, build_char_model, next_character_loss, perform
+
+pytest_plugins = ["pytester"]
 
 SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "shakespeare.txt"
 STATEFUL_CELLS = ("simple_rnn-builtin", "gru-builtin", "slstm-rnn")
@@ -28,7 +33,7 @@ def settings(tmp_path_factory) -> Settings:
     if not file.exists():
         file = tmp_path_factory.mktemp("corpus") / "play.txt"
         file.write_text(generate_play())
-    return Settings(sequences=256, sum_epochs=3, corpus=file, batches=2, char_epochs=3, samples=2)
+    return Settings(sequences=256, sum_epochs=3, corpus=file, batches=2, char_epochs=2, samples=2)
 
 
 def case(subject: str, mode: str, shape: tuple[int, int, int, int], **options) -> Case:
@@ -190,11 +195,11 @@ def test_the_text_does_not_depend_on_its_chunks(settings, subject):
     for feed, draw in [("eager", "eager"), ("compiled", "1"), ("one by one", "7"), ("compiled", "100")]:
         sampling.seed(3)
         texts[draw] = [
-            sampling.sample(layer, feeds[feed], draws[draw], start, end, limit) for limit in (30, 100, 40)
+            sampling.sample(layer, feeds[feed], draws[draw], start, end, limit) for limit in (15, 40, 20)
         ]
     assert texts["1"] == texts["7"] == texts["100"] == texts["eager"]
     assert any(len(text) > 7 for text in texts["1"])
-    assert texts["1"][0] != texts["1"][1][:30], "the stream of random numbers goes on"
+    assert texts["1"][0] != texts["1"][1][:15], "the stream of random numbers goes on"
 
 
 def one_by_one(model):
@@ -217,7 +222,12 @@ def test_a_text_ends_at_the_end_or_the_limit(settings, steps):
 # --- generate -----------------------------------------------------------------------------------------------
 
 
-def test_generate_writes_the_same_text_one_at_a_time_and_in_one_loop(settings):
+@pytest.fixture
+def short_texts(monkeypatch):
+    monkeypatch.setattr(tasks, "_LIMIT", 20)
+
+
+def test_generate_writes_the_same_text_one_at_a_time_and_in_one_loop(settings, short_texts):
     results = [
         perform_case("generate", settings, "slstm-rnn", "generate", (1, steps, 8, 16), stateful=True)
         for steps in (1, 100)
@@ -227,13 +237,13 @@ def test_generate_writes_the_same_text_one_at_a_time_and_in_one_loop(settings):
     start = load_corpus(settings.corpus).speeches[0].split()[0]
     for text in texts[0]:
         assert text.startswith(start)
-        assert text.endswith(END) or len(text) == len(start) + 100
+        assert text.endswith(END) or len(text) == len(start) + 20
     for result in results:
         assert set(result.figures) == {"characters_per_s"}
         json.dumps(result.artefact, allow_nan=False)
 
 
-def test_generate_takes_the_weights_of_the_trained_model(settings, monkeypatch):
+def test_generate_takes_the_weights_of_the_trained_model(settings, short_texts, monkeypatch):
     made = case("gru-builtin", "fit", (32, 79, 8, 12), stateful=True)
     perform("char_model", made, SUBJECTS[made.subject], settings)
     monkeypatch.setattr(tasks, "char_model", None)  # nothing is trained again
@@ -249,10 +259,76 @@ def test_generate_takes_the_weights_of_the_trained_model(settings, monkeypatch):
     assert not np.array_equal(untrained.get_weights()[0], trained[0])
 
 
-def test_generate_refuses_ways_that_disagree(settings, monkeypatch):
+def test_generate_refuses_ways_that_disagree(settings, short_texts, monkeypatch):
     monkeypatch.setattr(sampling, "draw_compiled", lambda model, end, steps: lambda *_: [end])
     with pytest.raises(WrongAnswer, match="one compiled loop draws"):
         perform_case("generate", settings, "slstm-rnn", "generate", (1, 1, 8, 16), stateful=True)
+
+
+# --- the plugin ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tiny(pytester, monkeypatch):
+    """run(*options): the benchmarks on a sweep `tiny` of one task and two subjects, in an empty folder."""
+    grid = Grid(
+        ("simple_rnn-builtin", "slstm-rnn"), ((8, 5, 1, 1),), ({"activation": "linear"},), modes=("fit",)
+    )
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,), task="partial_sum", full={"timesteps": 6}))
+    monkeypatch.setattr(tasks, "SHORT", Settings(sequences=32, sum_epochs=2))
+    monkeypatch.setattr(tasks, "FULL", Settings(sequences=32, sum_epochs=3))
+    pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
+    for name in ("test_cost.py", "test_tasks.py"):
+        shutil.copy(Path(bench.__file__).parent / name, pytester.path / name)
+    options = ("--benchmark-only", "--results=results", "--sweep=tiny", "-p", "no:cacheprovider")
+    return lambda *more: pytester.runpytest_inprocess(*options, *more)
+
+
+def only_run(pytester) -> Path:
+    (folder,) = (pytester.path / "results").iterdir()
+    return folder
+
+
+def test_a_task_is_proven_performed_and_recorded(tiny, pytester):
+    result = tiny()
+    result.assert_outcomes(passed=2)  # and no skipped test_cost
+    records, artefacts = read_records(only_run(pytester)), read_tasks(only_run(pytester))
+    cases = ["fit-simple_rnn-builtin-b8-t5-f1-u1-act_linear", "fit-slstm-rnn-b8-t5-f1-u1-act_linear"]
+    assert [record["case"] for record in records] == [artefact["case"] for artefact in artefacts] == cases
+    for record, artefact in zip(records, artefacts, strict=True):
+        assert (record["status"], record["proof"], record["baseline"]) == ("ok", "exact", None)
+        assert record["loss"] == artefact["losses"][-1]
+        assert record["epoch_s"] == artefact["epochs_s"][-1] > 0
+        assert record["ratio"] is None and record["median_s"] is None
+    result.stdout.fnmatch_lines(["*tiny: keras SimpleRNN, fit*an epoch, loss*", "*tasks.json"])
+
+
+def test_full_is_the_tutorials_size(tiny, pytester):
+    tiny("--full", "-k", "slstm").assert_outcomes(passed=1)
+    (record,), (artefact,) = read_records(only_run(pytester)), read_tasks(only_run(pytester))
+    assert record["timesteps"] == 6
+    assert len(artefact["losses"]) == 3
+
+
+def test_a_wrong_answer_is_never_trained(tiny, pytester, monkeypatch):
+    def refuse(problem, answer):
+        raise WrongAnswer("it computes something else")
+
+    monkeypatch.setattr("bench.session.verify", refuse)
+    monkeypatch.setattr("bench.session.perform", lambda *arguments: pytest.fail("performed"))
+    tiny().assert_outcomes(failed=2)
+    for record in read_records(only_run(pytester)):
+        assert (record["status"], record["reason"]) == ("failed", "wrong_answer")
+        assert record["loss"] is None and record["epoch_s"] is None
+    assert read_tasks(only_run(pytester)) == []
+
+
+def test_a_corpus_that_cannot_be_read_is_refused_before_anything_runs(tiny, pytester, monkeypatch):
+    monkeypatch.setitem(SWEEPS, "tiny", replace(SWEEPS["tiny"], task="char_model"))
+    result = tiny("--corpus=nowhere.txt")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--corpus nowhere.txt: cannot be read: No such file or directory*"])
+    assert not (pytester.path / "results").exists()
 
 
 # --- the tables ---------------------------------------------------------------------------------------------

@@ -39,7 +39,9 @@ def test_its_configuration_makes_an_equal_cell(cell_class, arguments):
 
 
 def test_the_weights_of_a_group_share_its_initialiser_regulariser_and_constraint():
-    cell = PeepholeLSTMCell(UNITS, kernel_initializer="ones", kernel_regularizer="l2", kernel_constraint="non_neg")
+    cell = PeepholeLSTMCell(
+        UNITS, kernel_initializer="ones", kernel_regularizer="l2", kernel_constraint="non_neg"
+    )
     cell.build((None, FEATURES))
     np.testing.assert_array_equal(cell.input_peephole, np.ones(UNITS))
     assert cell.output_peephole.regularizer is cell.kernel_regularizer

@@ -1,0 +1,316 @@
+"""`python -m bench advise`: the fastest verified ways to run a cell at a shape, from what was measured.
+
+A way is a subject and the options that change its speed alone. Each is taken at the measured shape nearest
+to the wished one, in factors (logarithms), and how near that is is said. Reads records only; `--measure`
+measures the ways at the shape itself instead.
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import human, views
+from bench.case import DEVICES, MODES
+from bench.environment import machine_key
+from bench.records import RecordError
+from bench.runs import StoredRun, run_folders, sound_runs
+from bench.stats import Interval
+from bench.subjects import SUBJECTS
+from bench.views import SHAPE, Record
+
+Shape = Mapping[str, int]
+
+# the options, as ids write them, that leave the answer as it is: the argument, and whether it is the layer's
+_WAYS = {"unroll": ("unroll=True", True), "impl1": ("implementation=1", False), "xla": ("", True)}
+_BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+_DTYPE = "float32"
+_TOP = 3  # ways of a cell
+_FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
+_UNROLLED_AT_MOST = 50  # timesteps; beyond, compiling may take minutes
+_SWEEP = "advise"
+
+
+class AdviceError(ValueError):
+    """Advice that cannot be given, and why."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A verified way to run a cell, at the measured shape nearest to the wished one.
+
+    Attributes:
+        record: the case.
+        builtin: the plain built-in that it stands for, at the same shape, of the same run.
+        ratio: time / the plain built-in's.
+        paired: whether the two were timed in turns, so that the ratio has an interval.
+        distance: from the wished shape, in powers of two.
+    """
+
+    record: Record
+    builtin: Record
+    ratio: Interval
+    paired: bool
+    distance: float
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    for name in SHAPE:
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=_size, required=True, metavar="N", help="of the wished shape")
+    parser.add_argument("--mode", choices=MODES, required=True, help="forward, or forward and gradients")
+    parser.add_argument("--cell", metavar="NAME", help="ways to run this cell alone: lstm, gru, slstm, …")
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
+    parser.add_argument(
+        "--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)"
+    )
+    parser.add_argument("--measure", action="store_true", help="measure now, at this shape, into --results")
+
+
+def _size(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prints the advice.
+
+    Returns:
+        0; 2 where there is nothing to advise from, with the reason on stderr.
+    """
+    shape = {name: getattr(args, name) for name in SHAPE}
+    try:
+        folders = _measured(args, shape) if args.measure else run_folders(args.results)
+        runs, notices = sound_runs(folders)
+        for notice in notices:
+            print(_printable(notice), file=sys.stderr)
+        for line in advice(runs, shape, args.mode, args.cell, args.device):
+            print(_printable(line))
+    except (RecordError, AdviceError) as error:
+        print(_printable(str(error)), file=sys.stderr)
+        return 2
+    return 0
+
+
+def advice(
+    runs: Sequence[StoredRun], shape: Shape, mode: str, cell: str | None = None, device: str = "cpu"
+) -> list[str]:
+    """The advice in lines; raises AdviceError where the runs have nothing to advise from."""
+    records = _of_one_machine([r for run in runs for r in run.records if r["device"] == device], device)
+    cells = _cells(records, cell)
+    lines = [f"{mode} at {views.in_words(shape)}, on {device}", _source(records), ""]
+    found = {name: ways(records, shape, mode, name) for name in cells}
+    if not any(found.values()):
+        raise AdviceError(
+            f"nothing measured in mode {mode} of {cell or 'any cell'} with the built-in beside it: add --measure"
+        )
+    for name, known in found.items():
+        if known:
+            lines += [
+                f"{name}:",
+                *(f"  {line}" for way in known[:_TOP] for line in _described(way, shape)),
+                "",
+            ]
+    return [
+        *lines,
+        "About: not timed in turns with the built-in, from the times of both in one run.",
+        "Each cell is another equation: only the ways of one can stand for each other.",
+    ]
+
+
+def _of_one_machine(records: Sequence[Record], device: str) -> list[Record]:
+    """The records of this machine, or else of the one that was measured last, under its newest libraries."""
+    if not records:
+        raise AdviceError(f"no records of device {device}: measure some, or add --measure")
+    here = [record for record in records if record["machine"] == machine_key()]
+    newest = max(here or records, key=_age)
+    same = ("machine", "tensorflow", "keras")
+    return [record for record in records if all(record[name] == newest[name] for name in same)]
+
+
+def _age(record: Record) -> tuple[str, str]:
+    return str(record["timestamp"]), str(record["run_id"])
+
+
+def _source(records: Sequence[Record]) -> str:
+    first = records[0]
+    runs = len({record["run_id"] for record in records})
+    versions = f"TensorFlow {first['tensorflow']}, Keras {first['keras']}"
+    measured = f"measured on {first['machine']}, {versions}, in {runs} run{'s' if runs > 1 else ''}"
+    if first["device"] == "cpu" and first["machine"] != machine_key():
+        return f"{measured}\nNOT this machine, which is {machine_key()}: --measure measures here"
+    return measured
+
+
+def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
+    """The cells to advise on, by equation; raises AdviceError where the wished one was not measured."""
+    known = list(dict.fromkeys(map(views.family, sorted(records, key=views.order))))
+    if wished is not None and wished not in known:
+        raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
+    return known if wished is None else [wished]
+
+
+def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
+    """The ways to run a cell, fastest first; each once, at its nearest shape, from its newest run."""
+    alike = [
+        record
+        for record in records
+        if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
+        if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
+    ]
+    by_case = {(record["run_id"], record["case"]): record for record in alike}
+    nearest: dict[tuple, Way] = {}
+    for record in sorted(alike, key=_age, reverse=True):
+        way = _way(record, by_case, shape) if views.family(record) == cell else None
+        key = (record["subject"], views.options(record))
+        if way and (key not in nearest or _place(way) < _place(nearest[key])):
+            nearest[key] = way
+    return sorted(nearest.values(), key=lambda way: way.ratio.value)
+
+
+def _place(way: Way) -> tuple[float, bool]:
+    return way.distance, not way.paired
+
+
+def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
+    """The record as a way; None where the plain built-in was not measured beside it."""
+    builtin = by_case.get((record["run_id"], _builtin_id(record)))
+    if builtin is None:
+        return None
+    distance = math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE))
+    paired = record["baseline"] == builtin["case"] and record["ratio"] is not None
+    if paired:
+        return Way(record, builtin, views.ratio_of(record), True, distance)
+    ratio = _seconds(record) / _seconds(builtin)
+    return Way(record, builtin, Interval(ratio, ratio, ratio), False, distance)
+
+
+def _builtin_id(record: Record) -> str:
+    """The id of the built-in that the record's subject stands for, at the record's shape, without options."""
+    subject = SUBJECTS.get(str(record["subject"]))
+    name = subject.baseline if subject else "-".join(str(record["baseline"]).split("-")[1:3])
+    sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
+    return f"{record['mode']}-{name}-{sizes}"
+
+
+def _factor(record: Record, shape: Shape, name: str) -> float:
+    return int(str(record[name])) / shape[name]
+
+
+def _described(way: Way, shape: Shape) -> Iterator[str]:
+    """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
+    record = way.record
+    named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
+    yield f"{named}: {_ratio(way)} the time of {views.label(way.builtin)} as it comes"
+    yield f"  {human.seconds(_seconds(record))} a call, {nearness(record, shape)}"
+    yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
+    yield f"  {code(record, shape['units'])}"
+
+
+def _ratio(way: Way) -> str:
+    value = human.ratio(way.ratio.value)
+    return f"{value} {human.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
+
+
+def _seconds(record: Record) -> float:
+    return float(str(record["median_s"]))
+
+
+def nearness(record: Record, shape: Shape) -> str:
+    """How near a measured case is to the wished shape, in words."""
+    others = [name for name in SHAPE if record[name] != shape[name]]
+    if not others:
+        return "measured at this very shape"
+    far = any(not 1 / _FAR <= _factor(record, shape, name) <= _FAR for name in others)
+    parts = [f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others]
+    return f"measured at {', '.join(parts)}" + (": far, --measure would know better" if far else "")
+
+
+def break_even(way: Way) -> str:
+    """What a way costs before its first call, and after how many calls it has earned that."""
+    start, plain = _start(way.record), _start(way.builtin)
+    if start is None or plain is None:
+        return "what compiling costs is not known"
+    takes = f"traces and compiles in {human.seconds(start)}"
+    if way.record["case"] == way.builtin["case"]:
+        return takes
+    saved = _seconds(way.builtin) * (1 - way.ratio.value)
+    if start <= plain:
+        return f"{takes}, no longer than the built-in's {human.seconds(plain)}"
+    if saved <= 0:
+        return f"{takes}, the built-in in {human.seconds(plain)}: never pays"
+    calls = human.count(math.ceil((start - plain) / saved))
+    return f"{takes}, the built-in in {human.seconds(plain)}: pays after {calls} calls"
+
+
+def _start(record: Record) -> float | None:
+    if record["compile_s"] is None:
+        return None
+    return float(str(record["compile_s"])) + float(str(record["trace_s"] or 0))
+
+
+def code(record: Record, units: int) -> str:
+    """The line of Keras code that is this way."""
+    cell, layer = str(record["cell"]), record["layer"]
+    options = views.options(record)
+    of_layer = [argument for word in options if (argument := _WAYS[word][0]) and _WAYS[word][1]]
+    of_cell = [argument for word in options if (argument := _WAYS[word][0]) and not _WAYS[word][1]]
+    within = ["return_sequences=True", *of_layer]
+    arguments = ", ".join([str(units), *of_cell])
+    if layer == "builtin":
+        made = f"keras.layers.{_BUILTINS.get(cell, cell)}({', '.join([arguments, *within])})"
+    else:
+        maker = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}.get(
+            str(layer), f"cells.LAYERS[{layer!r}]"
+        )
+        made = f"{maker}({', '.join([f'{_cell_class(record)}({arguments})', *within])})"
+    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in options else made
+
+
+def _cell_class(record: Record) -> str:
+    """The class of a cell, as code: Keras' own, ours, or somebody's, which is called by its name."""
+    cell = str(record["cell"])
+    if cell.startswith("keras_"):
+        return f"keras.layers.{_BUILTINS.get(cell.removeprefix('keras_'), cell)}Cell"
+    return f'cells.CELLS["{cell}"]' if record["subject"] in SUBJECTS else cell
+
+
+def _measured(args: argparse.Namespace, shape: Shape) -> list[Path]:
+    """Measures the ways now, into a run of `args.results`, which it returns."""
+    from bench.__main__ import run
+    from bench.sweeps import SWEEPS, Grid, Sweep
+
+    options: list[dict[str, Any]] = [{}, {"implementation": 1}, {"jit_compile": True}]
+    if shape["timesteps"] <= _UNROLLED_AT_MOST:
+        options.append({"unroll": True})
+    sizes = (shape["batch_size"], shape["timesteps"], shape["features"], shape["units"])
+    grid = Grid(_subjects(args.cell), (sizes,), tuple(options), (args.mode,))
+    before = set(args.results.glob("*"))
+    SWEEPS[_SWEEP] = Sweep("What is fastest at this shape?", (grid,))
+    try:
+        run(["--sweep", _SWEEP, "--results", str(args.results), "--device", args.device])
+    finally:
+        del SWEEPS[_SWEEP]
+    made = sorted(set(args.results.glob("*")) - before)
+    if not made:
+        raise AdviceError("nothing was measured: see above")
+    return made
+
+
+def _subjects(cell: str | None) -> tuple[str, ...]:
+    """The subjects to measure for a cell, their built-ins first."""
+    wanted = [subject for subject in SUBJECTS.values() if cell in (None, subject.cell.removeprefix("keras_"))]
+    if not wanted:
+        known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in SUBJECTS.values())
+        raise AdviceError(f"--cell {cell}: there is no such cell; there are {', '.join(known)}")
+    return tuple(dict.fromkeys([*(subject.baseline for subject in wanted), *(s.name for s in wanted)]))
+
+
+def _printable(text: str) -> str:
+    """A text from a record as a terminal may show it: nothing in it moves the cursor or sets colours."""
+    return "".join(mark if mark.isprintable() or mark == "\n" else "�" for mark in text)

@@ -1,0 +1,108 @@
+"""`python -m bench report`: runs as one HTML file that needs nothing beside it. Reads records only.
+
+The page is `templates/report.html`, with its style and its script put into it. Every text from a run is
+escaped, and the page's own policy lets no other script run and nothing be loaded.
+"""
+
+import argparse
+import base64
+import hashlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.page import Section, section
+from bench.records import RecordError, records_file
+from bench.runs import read_run, run_folders
+
+REPORT_FILE = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "runs",
+        nargs="*",
+        type=Path,
+        metavar="RUN",
+        help="runs' folders or CSVs, a section each (default: the newest run of --results)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="DIR",
+        help="where runs are (default: results)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help=f"what to write (default: {REPORT_FILE} in the run's folder; of several, beside their folders)",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes the report and prints its path.
+
+    Returns:
+        0; 2 where a run cannot be read or the report not be written.
+    """
+    try:
+        runs = args.runs or run_folders(args.results)[-1:]
+        print(write_report(runs, args.output or default_target(runs)))
+    except (RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def default_target(runs: Sequence[Path]) -> Path:
+    """Where the report of these runs goes: into the folder of one, beside the folders of several."""
+    folder = records_file(runs[0]).parent
+    return (folder if len(runs) == 1 else folder.parent) / REPORT_FILE
+
+
+def write_report(run_folders: Sequence[Path], target: Path) -> Path:
+    """Writes the page of the runs, each a folder or a CSV, to `target`, which it returns.
+
+    What is wrong with a run is said on the page and on stderr. Raises RecordError where a run's records
+    cannot be read, OSError where `target` cannot be written.
+    """
+    runs = [read_run(folder) for folder in run_folders]
+    for notice in (notice for run in runs for notice in run.notices):
+        print(notice, file=sys.stderr)
+    page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])
+    target.write_text(page, encoding="utf-8")
+    return target
+
+
+def render(sections: Sequence[Section]) -> str:
+    """The page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    templates = Environment(loader=PackageLoader("bench"), autoescape=True, undefined=StrictUndefined)
+    style, script = (_source(templates, name) for name in ("report.css", "report.js"))
+    return templates.get_template("report.html").render(
+        title="What recurrent cells cost",
+        sections=sections,
+        numeric=(int, float),
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+    )
+
+
+def _source(templates, name: str) -> str:
+    return templates.loader.get_source(templates, name)[0]
+
+
+def _policy(style: str, script: str) -> str:
+    """The content security policy that allows this style, this script, and images in the page's own text."""
+    allowed = (f"style-src {_hash(style)}", f"script-src {_hash(script)}", "img-src data:")
+    return "; ".join(("default-src 'none'", *allowed, "base-uri 'none'", "form-action 'none'"))
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

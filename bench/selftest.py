@@ -1,0 +1,275 @@
+"""`python -m bench selftest --gate`: how often the gate is wrong, and what it finds.
+
+False-alarm rate and power over simulated pairs of sides, and over pairs that are made from real processes of
+one revision. Each figure says what it is: simulated, observed (pairs as they were measured) or resampled (the
+same processes dealt out anew, within the turns they took; a slowdown is then planted by multiplication).
+"""
+
+import argparse
+import math
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import sweeps, tables
+from bench.gate import ALLOWED_INCONCLUSIVE
+from bench.records import Value, make_record
+from bench.sides import CannotCompare, Key, Process, Side, read_side
+from bench.stats import share_interval
+from bench.verdicts import FASTER, SLOWER, Outcome, compare
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Pair = tuple[Side, Side]
+SLOWDOWNS = (1.10, 1.15)
+_PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
+_SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
+_MARKERS = ("<!-- selftest:gate -->", "<!-- /selftest:gate -->")
+_TIMES = ("median_s", "ratio")  # what a slower cell changes in its row
+_MOST_DEALS = 64  # of one series of real processes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("--gate", action="store_true", required=True, help="test the gate")
+    parser.add_argument(
+        "--runs",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="PATH",
+        help="real processes of one revision: each PATH is a work folder of ci/gate.sh (base/ and head/) or "
+        "a folder of runs, measured one after the other",
+    )
+    parser.add_argument("--pairs", type=int, default=400, metavar="N", help="simulated pairs (default: 400)")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the figures between the file's markers"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Prints the figures; returns 0, or 2 where a run or the file to write cannot be used."""
+    try:
+        rates = [*simulated_rates(args.pairs), *(rate for path in args.runs for rate in real_rates(path))]
+        text = as_table(rates)
+        print(text)
+        if args.write:
+            write_between(args.write, text)
+    except (CannotCompare, OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+@dataclass(frozen=True)
+class Rate:
+    """In how many of the pairs something happened.
+
+    Attributes:
+        pairs: what the pairs were: simulated, observed or resampled, and of what.
+        event: what is counted.
+        hits, trials: in how many pairs, of how many.
+        independent: how many of the pairs share no process: the interval is that of so many.
+    """
+
+    pairs: str
+    event: str
+    hits: int
+    trials: int
+    independent: int
+
+    @property
+    def in_words(self) -> tuple[str, str]:
+        """The share, and its 95% interval."""
+        share = self.hits / self.trials
+        interval = share_interval(round(share * self.independent), self.independent)
+        return f"{share:.1%}", f"[{interval.low:.1%}, {interval.high:.1%}]"
+
+
+def as_table(rates: Iterable[Rate]) -> str:
+    """The figures as a Markdown table."""
+    rows = [
+        (tables.plain(rate.pairs), tables.plain(rate.event), *rate.in_words, f"{rate.hits} of {rate.trials}")
+        for rate in rates
+    ]
+    return tables.table(("pairs", "what happened", "share", "95% interval", "count"), rows, right=2)
+
+
+def write_between(file: Path, text: str) -> None:
+    """Puts the text between the file's marker lines; raises ValueError where they are not there."""
+    before, start, rest = file.read_text("utf-8").partition(f"{_MARKERS[0]}\n")
+    _, end, after = rest.partition(_MARKERS[1])
+    if not start or not end:
+        raise ValueError(f"{file}: has no lines {' and '.join(_MARKERS)}")
+    file.write_text(f"{before}{start}{text}\n{end}{after}", "utf-8")
+
+
+# --- what is counted ---
+
+EVENTS: dict[str, Callable[[Outcome], bool]] = {
+    "a case SLOWER: exit code 1": lambda outcome: bool(outcome.of_word(SLOWER)),
+    "a case FASTER": lambda outcome: bool(outcome.of_word(FASTER)),
+    "too many INCONCLUSIVE: exit code 3": lambda outcome: outcome.exit_code(ALLOWED_INCONCLUSIVE) == 3,
+}
+
+
+def _found(outcome: Outcome) -> bool:
+    """Whether a case of the slowed subject is SLOWER."""
+    return any(_SLOWED in verdict.key[1] for verdict in outcome.of_word(SLOWER))
+
+
+def _blamed(outcome: Outcome) -> bool:
+    """Whether a case of another subject is SLOWER."""
+    return any(_SLOWED not in verdict.key[1] for verdict in outcome.of_word(SLOWER))
+
+
+def _slowed_events(factor: float) -> dict[str, Callable[[Outcome], bool]]:
+    planted = f"{_SLOWED} slowed by {factor - 1:.0%}"
+    return {f"{planted}: found": _found, f"{planted}: another case blamed": _blamed}
+
+
+def _rates(
+    pairs: str,
+    made: Sequence[Pair],
+    independent: int,
+    events: Mapping[str, Callable[[Outcome], bool]],
+    in_session: bool | None = True,
+) -> Iterator[Rate]:
+    outcomes = [compare(*pair, in_session=in_session) for pair in made]
+    for event, happened in events.items():
+        yield Rate(pairs, event, sum(map(happened, outcomes)), len(outcomes), independent)
+
+
+# --- simulated pairs ---
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How the figures of one revision scatter from process to process, as standard deviations of logarithms.
+
+    Attributes:
+        ratio: of a case's ratio, the median over the cases.
+        unlike: of that deviation's logarithm, from case to case.
+        time: of what all times of a process have in common.
+        drift: of all times, from the session's first process to its last; a slope, no deviation.
+        tail: degrees of freedom of Student's t, which the ratios follow; few are heavy tails.
+    """
+
+    ratio: float
+    unlike: float = 0.4
+    time: float = 0.03
+    drift: float = 0.0
+    tail: float = 5.0
+
+
+NOISES = {
+    "simulated, ratios ±1%": Noise(0.01),
+    "simulated, ratios ±2%": Noise(0.02),
+    "simulated, ratios ±4%, drifting 10%": Noise(0.04, time=0.06, drift=0.10),
+}
+
+
+def simulated_rates(pairs: int) -> Iterator[Rate]:
+    """False alarms of equal sides, and what is found of a slowed subject, for each kind of noise."""
+    import numpy as np
+
+    for name, noise in NOISES.items():
+        generator = np.random.default_rng(0)
+        equal = [simulated_pair(noise, generator) for _ in range(pairs)]
+        yield from _rates(name, equal, pairs, EVENTS)
+        for factor in SLOWDOWNS:
+            slowed = [slow_down(pair, factor) for pair in equal]
+            yield from _rates(name, slowed, pairs, _slowed_events(factor))
+
+
+def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
+    """Two equal sides of the sweep `gate`, whose processes took turns."""
+    comparisons = sweeps.comparisons(["gate"])
+    spreads = noise.ratio * (math.e ** (noise.unlike * generator.standard_normal(len(comparisons))))
+    turns = [
+        _simulated_process(number, comparisons, spreads, noise, number / (2 * processes), generator)
+        for number in range(2 * processes)
+    ]
+    return _dealt(turns, [number % 4 in (1, 2) for number in range(0, 2 * processes, 2)])
+
+
+def _simulated_process(number, comparisons, spreads, noise: Noise, progress: float, generator) -> Process:
+    common = math.exp(noise.time * generator.standard_normal() + noise.drift * progress)
+    own = spreads * generator.standard_t(noise.tail, len(comparisons)) * math.sqrt(1 - 2 / noise.tail)
+    rows: dict[Key, dict[str, Value]] = {}
+    for comparison, step in zip(comparisons, own, strict=True):
+        key = (comparison.sweep, comparison.case.id, comparison.baseline.id)
+        rows[key] = _row(key, f"simulated-{number}", 0.01 * common, math.exp(float(step)))
+    return Process(f"simulated-{number}", rows)
+
+
+def _row(key: Key, name: str, baseline_s: float, ratio: float) -> dict[str, Value]:
+    sweep, case, baseline = key
+    facts = {
+        "machine": "simulated",
+        "device": "cpu",
+        "backend": "tensorflow",
+        "tensorflow": "0",
+        "keras": "0",
+    }
+    figures = {"median_s": baseline_s * ratio, "baseline_median_s": baseline_s, "ratio": ratio}
+    return make_record(
+        run_id=name, sweep=sweep, case=case, baseline=baseline, status="ok", **facts, **figures
+    )
+
+
+def slow_down(pair: Pair, factor: float, subject: str = _SLOWED) -> Pair:
+    """The pair with every case of the subject slower on the current side."""
+    baseline, current = pair
+    return baseline, replace(
+        current, processes=tuple(_slower(process, factor, subject) for process in current.processes)
+    )
+
+
+def _slower(process: Process, factor: float, subject: str) -> Process:
+    def slower(row):
+        return {**row, **{name: row[name] * factor for name in _TIMES if row[name] is not None}}
+
+    rows = {key: slower(row) if subject in key[1] else row for key, row in process.rows.items()}
+    return replace(process, rows=rows)
+
+
+# --- pairs of real processes ---
+
+
+def real_rates(path: Path) -> Iterator[Rate]:
+    """The same for real processes of one revision: the pair as measured, and the turns dealt out anew."""
+    folders = [path / "base", path / "head"]
+    measured = all(folder.is_dir() for folder in folders)
+    if measured:
+        pair = read_side("baseline", folders[:1]), read_side("current", folders[1:])
+        yield from _rates(f"observed, {path.name}", [pair], 1, EVENTS, in_session=None)
+    processes = read_side("current", folders if measured else [path]).processes
+    turns = sorted(processes, key=lambda process: process.started)
+    made = [_dealt(turns, deal) for deal in _deals(len(turns) // 2)]
+    name = f"resampled, {path.name}: {len(turns)} processes"
+    yield from _rates(name, made, 1, EVENTS)
+    for factor in SLOWDOWNS:
+        yield from _rates(name, [slow_down(pair, factor) for pair in made], 1, _slowed_events(factor))
+
+
+def _deals(turns: int) -> list[tuple[bool, ...]]:
+    """Ways to deal out so many twos of processes: all of them, or some at random where they are many."""
+    if 2**turns <= _MOST_DEALS:
+        return list(product((False, True), repeat=turns))
+    generator = random.Random(0)
+    return [tuple(generator.random() < 0.5 for _ in range(turns)) for _ in range(_MOST_DEALS)]
+
+
+def _dealt(turns: Sequence[Process], swapped: Sequence[bool]) -> Pair:
+    """Two sides of processes in their order, one of each two to each side."""
+    sides: tuple[list[Process], list[Process]] = ([], [])
+    for first, second, swap in zip(turns[::2], turns[1::2], swapped, strict=False):  # an odd last one is left
+        sides[swap].append(first)
+        sides[not swap].append(second)
+    return Side("baseline", tuple(sides[0])), Side("current", tuple(sides[1]))

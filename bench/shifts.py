@@ -1,0 +1,111 @@
+"""Level shifts: where a figure that is taken once a run changed its level, and by how much.
+
+The figures' logarithms are divided by their deviation from run to run and given to `ruptures.KernelCPD` with
+the linear kernel, which finds the levels that minimise the squares plus a penalty for each shift. The
+deviation comes from the differences between neighbours, the largest fifth left out, so that a shift, which
+makes one large difference, is not taken for noise. A few slow runs are no level: each figure is brought to
+within three deviations of the median of the seven around it. What is below `SMALLEST_SHIFT` is left out.
+
+In simulated series (2000 without a shift, 1000 with one), how often a shift was seen that is not there, and
+how often one of 5 or 8 deviations was found, to within one run, once 4 runs had been made at the new level.
+The noise was normal; in the second column of a pair, one run in twenty was 6 or 10 deviations slower as well.
+
+    runs   seen, none there     found, of 5       found, of 8
+       8     0.3%     0.7%      85%     67%       99%     83%
+      12     0.6%     0.9%      98%     81%      100%     93%
+      20     0.1%     0.9%     100%     86%      100%     95%
+      50     0.0%     1.6%     100%     93%      100%     97%
+     100     0.0%     2.2%     100%     94%      100%     96%
+
+With the median of five and levels of 3 runs, three slow runs among five were taken for a level in 5.7% of the
+series of 100. Noise that hangs together (a correlation of 0.3 between neighbours, such as an hour of a busy
+machine leaves in the absolute times) gave false shifts in 2 to 5% of the series.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import NormalDist, median
+
+FEWEST_RUNS = 8  # with fewer, shifts of 5 deviations are missed as often as not
+FEWEST_OF_A_LEVEL = 4  # fewer slow runs in a row are weather
+SMALLEST_SHIFT = 0.03  # relative; a ratio is wished known within ±2%
+_PENALTY = (8.0, 3.0)  # of a shift: constant, and times the logarithm of the number of runs
+_KEPT = 0.8  # of the differences between neighbours
+_NEAR = 3  # figures on each side whose median an odd one is brought near to
+_CLIP = 3.0  # deviations
+_SMALLEST_DEVIATION = 0.002  # relative: figures that repeat to the last digit have none
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A change of level.
+
+    Attributes:
+        start: the index of the level's first run before the shift.
+        at: the index of the first run at the new level.
+        end: the index after the new level's last run.
+        before, after: the two levels, medians.
+    """
+
+    start: int
+    at: int
+    end: int
+    before: float
+    after: float
+
+    @property
+    def change(self) -> float:
+        """The relative change: 0.15 is 15% more."""
+        return self.after / self.before - 1
+
+
+def find_shifts(figures: Sequence[float], error: float = 0.0) -> tuple[Shift, ...]:
+    """The level shifts of a series; none where it has fewer than `FEWEST_RUNS`.
+
+    Args:
+        figures: one a run, in the runs' order, above 0.
+        error: the relative standard error of one figure, where it is known: the deviation from run to run is
+            not taken for less.
+    """
+    if len(figures) < FEWEST_RUNS:
+        return ()
+    cuts = _cuts([math.log(figure) for figure in figures], error)
+    while shifts := _between(figures, cuts):
+        least = min(shifts, key=lambda shift: abs(math.log1p(shift.change)))
+        if abs(math.log1p(least.change)) >= math.log1p(SMALLEST_SHIFT):
+            return shifts
+        cuts.remove(least.at)
+    return ()
+
+
+def _cuts(logs: list[float], error: float) -> list[int]:
+    import numpy as np
+    from ruptures import KernelCPD
+
+    deviation = max(deviation_of(logs), error, _SMALLEST_DEVIATION)
+    near = np.array([median(logs[max(0, index - _NEAR) : index + _NEAR + 1]) for index in range(len(logs))])
+    steady = near + np.clip(np.array(logs) - near, -_CLIP * deviation, _CLIP * deviation)
+    search = KernelCPD(kernel="linear", min_size=FEWEST_OF_A_LEVEL).fit((steady / deviation).reshape(-1, 1))
+    constant, factor = _PENALTY
+    return search.predict(pen=constant + factor * math.log(len(logs)))[:-1]
+
+
+def deviation_of(logs: Sequence[float]) -> float:
+    """The standard deviation of normal noise around levels that shift seldom."""
+    squares = sorted((after - before) ** 2 for before, after in pairwise(logs))
+    kept = squares[: max(3, int(_KEPT * len(squares)))]
+    share = len(kept) / len(squares)
+    normal = NormalDist()
+    end = normal.inv_cdf((1 + share) / 2)
+    cut_variance = 1 - 2 * end * normal.pdf(end) / share  # of a normal figure cut at ±end
+    return math.sqrt(sum(kept) / len(kept) / 2 / cut_variance)
+
+
+def _between(figures: Sequence[float], cuts: list[int]) -> tuple[Shift, ...]:
+    ends = [0, *cuts, len(figures)]
+    return tuple(
+        Shift(start, at, end, median(figures[start:at]), median(figures[at:end]))
+        for start, at, end in zip(ends, ends[1:], ends[2:], strict=False)
+    )

@@ -1,0 +1,223 @@
+"""The timing, on replayed clocks: what is called in which order, what counts, and that the ratio is exact."""
+
+import gc
+from collections.abc import Callable
+
+import pytest
+
+from bench import measure
+from bench.measure import Blocks, Budget, rounds_for, summarise, time_call, time_pair
+from bench.stats import FEWEST_BLOCKS, Interval, blocks_for
+
+pytest_plugins = ["pytester"]
+
+PLENTY = Budget(max_time_s=1e9, min_rounds=5)
+
+
+class Replay:
+    """A clock, and programs that move it; `calls` is what was called, in order.
+
+    Args:
+        subject_s, baseline_s: (number of the program's call, time) -> seconds.
+    """
+
+    def __init__(self, subject_s: Callable[[int, float], float], baseline_s: Callable[[int, float], float]):
+        self.now = 0.0
+        self.calls: list[str] = []
+        self.subject = self._program("S", subject_s)
+        self.baseline = self._program("B", baseline_s)
+
+    def clock(self) -> float:
+        return self.now
+
+    def _program(self, name: str, seconds: Callable[[int, float], float]) -> Callable[[], None]:
+        def run():
+            self.now += seconds(self.calls.count(name), self.now)
+            self.calls.append(name)
+
+        return run
+
+
+class Pedantic:
+    """Stands for `benchmark.pedantic`: setup, target and teardown, `rounds` times."""
+
+    def __init__(self, replay: Replay):
+        self.replay = replay
+        self.rounds = 0
+        self.calls_before = 0
+
+    def __call__(self, target, setup, teardown, rounds):
+        self.rounds, self.calls_before = rounds, len(self.replay.calls)
+        for _ in range(rounds):
+            assert setup() is None  # anything else would be arguments of the target
+            target()
+            teardown()
+
+
+def timed(replay: Replay, budget: Budget = PLENTY):
+    pedantic = Pedantic(replay)
+    return time_pair(replay.subject, replay.baseline, pedantic, budget, replay.clock), pedantic
+
+
+def constant(seconds: float):
+    return lambda number, now: seconds
+
+
+def blocks(*ratios: float, seconds: float = 1.0) -> Blocks:
+    """Blocks of these ratios, whose baseline takes `seconds` a call."""
+    made = Blocks()
+    for ratio in ratios:
+        made.baseline += [seconds, seconds]
+        made.subject += [ratio * seconds, ratio * seconds]
+    return made
+
+
+def test_a_block_is_baseline_subject_subject_baseline():
+    replay = Replay(constant(0.5), constant(0.25))
+    _, pedantic = timed(replay)
+    assert "".join(replay.calls[pedantic.calls_before :]) == "BSSB" * pedantic.rounds
+
+
+def test_every_leg_that_counts_goes_through_one_function(monkeypatch):
+    replay = Replay(constant(0.5), constant(0.25))
+    legs = []
+
+    def counted(run, clock):
+        before = len(replay.calls)
+        seconds = time_call(run, clock)
+        legs.append((replay.calls[before:], seconds))
+        return seconds
+
+    monkeypatch.setattr(measure, "time_call", counted)
+    _, pedantic = timed(replay)
+    timed_in_blocks = legs[-4 * pedantic.rounds :]
+    assert timed_in_blocks == [(["B"], 0.25), (["S"], 0.5), (["S"], 0.5), (["B"], 0.25)] * pedantic.rounds
+    assert len(replay.calls) == len(legs) + 2  # two warm the programs up
+
+
+def test_planted_times_are_recovered_exactly():
+    timing, pedantic = timed(Replay(constant(0.75), constant(0.25)))
+    assert timing == measure.Timing(0.75, 0.75, 0.0, 0.25, Interval(3.0, 3.0, 3.0), FEWEST_BLOCKS)
+    assert timing.rounds == pedantic.rounds
+
+
+def test_absolute_figures_are_those_of_single_calls():
+    timing = summarise(Blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, [2.0, 8.0] * 6))
+    assert (timing.median_s, timing.min_s, timing.iqr_s, timing.baseline_median_s) == (3.5, 1.0, 3.0, 5.0)
+    assert timing.ratio.value == 0.7 and timing.rounds == 6
+
+
+def test_a_steady_drift_of_the_machine_cancels():
+    """Each call takes as much longer as the one before it did; one after another would tell 0.5% apart."""
+
+    def slower_and_slower(replay):
+        return lambda number, now: 0.25 + len(replay().calls) / 1024
+
+    replay: Replay
+    replay = Replay(slower_and_slower(lambda: replay), slower_and_slower(lambda: replay))
+    timing, _ = timed(replay)
+    assert timing.ratio == Interval(1.0, 1.0, 1.0)
+    assert timing.iqr_s > 0
+
+
+def test_the_pilot_does_not_count():
+    """The first calls are a hundred times as long; nothing of them is in the figures."""
+    before = 1 + 2 * measure._PILOT_BLOCKS[1]
+    replay = Replay(lambda number, now: 50.0 if number < before else 0.5, constant(0.25))
+    timing, pedantic = timed(replay)
+    assert replay.calls[: pedantic.calls_before].count("S") == before
+    assert timing.ratio == Interval(2.0, 2.0, 2.0) and timing.median_s == 0.5
+
+
+def test_the_pilot_ends_with_its_share_of_the_time():
+    short = Replay(constant(1.0), constant(1.0))
+    _, pedantic = timed(short, Budget(max_time_s=10.0, min_rounds=5))
+    assert pedantic.calls_before == 2 + 4 * measure._PILOT_BLOCKS[0]
+    long = Replay(constant(1.0), constant(1.0))
+    _, pedantic = timed(long)
+    assert pedantic.calls_before == 2 + 4 * measure._PILOT_BLOCKS[1]
+
+
+NOISY = (0.9, 1.1, 1.0, 0.95, 1.05)
+
+
+@pytest.mark.parametrize("max_time_s", [30.0, 40.0, 100.0])
+def test_rounds_stay_within_the_time(max_time_s):
+    pilot = blocks(*NOISY)
+    rounds = rounds_for(pilot, Budget(max_time_s, min_rounds=1))
+    assert rounds == max_time_s // 4 < blocks_for(pilot.ratios())
+
+
+def test_rounds_are_no_more_than_the_wished_interval_takes():
+    pilot = blocks(*NOISY)
+    assert rounds_for(pilot, PLENTY) == blocks_for(pilot.ratios())
+
+
+@pytest.mark.parametrize(
+    ("min_rounds", "rounds"), [(1, FEWEST_BLOCKS), (FEWEST_BLOCKS, FEWEST_BLOCKS), (17, 17)]
+)
+def test_rounds_are_min_rounds_at_least_and_enough_for_an_interval(min_rounds, rounds):
+    assert rounds_for(blocks(*NOISY), Budget(0.001, min_rounds)) == rounds
+    assert rounds_for(blocks(1.0, 1.0), Budget(1e9, min_rounds)) == rounds
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_the_garbage_collector_is_off_while_timing_and_then_as_it_was(was_on):
+    states = []
+    replay = Replay(lambda number, now: states.append(gc.isenabled()) or 0.5, constant(0.5))
+    (gc.enable if was_on else gc.disable)()
+    try:
+        timed(replay)
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+    assert set(states) == {False}
+
+
+def test_the_garbage_collector_is_on_again_after_an_exception():
+    def explode(number, now):
+        if number > 20:
+            raise MemoryError("planted")
+        return 0.5
+
+    with pytest.raises(MemoryError, match="planted"):
+        timed(Replay(explode, constant(0.5)))
+    assert gc.isenabled()
+
+
+BENCHMARK = """
+    from bench.measure import Budget, time_pair
+
+    def test_pair(benchmark):
+        calls, now = [], [0.0]
+
+        def program(name, seconds):
+            def run():
+                calls.append(name)
+                now[0] += seconds
+            return run
+
+        timing = time_pair(
+            program("S", 0.5), program("B", 0.25), benchmark.pedantic, Budget(1e9, 9), lambda: now[0]
+        )
+        print("legs", "".join(calls[26:]))
+        print("timing", timing.ratio.value, timing.rounds, timing.median_s)
+        print("stats", benchmark.stats.stats.rounds)
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "profiled"),
+    [
+        ([], ""),
+        (["--benchmark-disable-gc", "--benchmark-warmup=on"], ""),
+        (["--benchmark-cprofile=tottime"], "BSSB"),
+        (["--benchmark-cprofile=tottime", "--benchmark-cprofile-loops=3"], "BSSBSSBSSB"),
+    ],
+)
+def test_a_block_is_a_round_of_pytest_benchmark(pytester, options, profiled):
+    """The profiled calls come after the rounds, and do not count."""
+    pytester.makepyfile(BENCHMARK)
+    result = pytester.runpytest_inprocess("-s", "-p", "no:cacheprovider", *options)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines([f"*legs {'BSSB' * 9}{profiled}", "timing 2.0 9 0.5", "stats 9"])

@@ -1,0 +1,85 @@
+"""The summary of a run, in words."""
+
+from bench.records import make_record
+from bench.summary import summary_lines
+from bench.tests.sample_records import default_run, record
+
+LABELS = {"slstm-rnn": "slstm in RNN", "lstm-builtin": "keras LSTM"}
+FIGURES = {"ratio": 0.714, "ratio_low": 0.69, "ratio_high": 0.738, "converged": False}
+XLA_FIGURES = {"ratio": 1.5, "ratio_low": 1.25, "ratio_high": 2.0, "converged": True}
+
+
+def test_one_line_a_subject_and_mode_with_xla_beside_it():
+    rows = [
+        record("slstm-rnn", "train", figures=FIGURES),
+        record("slstm-rnn", "train", jit_compile=True, figures=XLA_FIGURES),
+        record("lstm-builtin", "infer", figures=XLA_FIGURES),
+    ]
+    assert summary_lines(rows, LABELS) == [
+        "at b32-t50-f64-u128:",
+        "  keras LSTM, infer: 1.50x the time of a second keras LSTM [1.25, 2.00]",
+        "  slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]; both under XLA 1.50x [1.25, 2.00]",
+        "3 cases: 3 ok, 0 skipped, 0 failed; 2 of 3 intervals within ±2%",
+    ]
+
+
+def test_xla_alone_has_a_line_of_its_own():
+    lines = summary_lines([record("slstm-rnn", "train", jit_compile=True, figures=FIGURES)], LABELS)
+    assert lines[1] == "  under XLA: slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]"
+
+
+def test_a_subject_without_a_label_is_called_by_its_name():
+    lines = summary_lines([record("mine-rnn", "train", figures=FIGURES)], {})
+    assert lines[1] == "  mine-rnn, train: 0.71x the time of lstm-builtin [0.69, 0.74]"
+
+
+def test_other_shapes_and_options_are_counted():
+    rows = [
+        record("slstm-rnn", "train"),
+        record("lstm-builtin", "train"),
+        record("slstm-rnn", "train", timesteps=100),
+        record("slstm-rnn", "train", timesteps=200),
+        record("slstm-rnn", "train", unroll=True),
+    ]
+    assert "  and 3 rows at other shapes or with other options" in summary_lines(rows, LABELS)
+
+
+def test_what_did_not_run_is_listed_with_its_reason():
+    rows = [
+        record("gru-rnn", status="failed", reason="wrong_answer", figures={"message": "off by 1"}),
+        record("lstm-rnn", status="skipped", reason="unsupported", figures={"message": "no option"}),
+    ]
+    assert summary_lines(rows, LABELS) == [
+        "skipped: infer-lstm-rnn-b32-t50-f64-u128: unsupported: no option",
+        "failed: infer-gru-rnn-b32-t50-f64-u128: wrong_answer: off by 1",
+        "2 cases: 0 ok, 1 skipped, 1 failed; 0 of 0 intervals within ±2%",
+    ]
+
+
+def test_training_tasks_have_lines_of_their_own():
+    trained = make_record(
+        sweep="char_model",
+        case="fit-slstm-rnn-b32-t79-f256-u128-stateful",
+        subject="slstm-rnn",
+        mode="fit",
+        status="ok",
+        epoch_s=1.234,
+        characters_per_s=45600.0,
+        loss=1.5,
+    )
+    assert summary_lines([trained], LABELS) == [
+        "char_model: slstm in RNN, fit, stateful: 1.23 s an epoch, 45.6k characters/s, loss 1.50",
+        "1 cases: 1 ok, 0 skipped, 0 failed; 0 of 0 intervals within ±2%",
+    ]
+
+
+def test_a_run_of_the_default_sweep():
+    rows = default_run()
+    lines = summary_lines(rows, {})
+    assert sum(" the time of " in line for line in lines) == 22  # eleven subjects, two modes
+    assert sum("; both under XLA " in line for line in lines) == 22
+    assert lines[-1].startswith(f"{len(rows)} cases: {len(rows)} ok, 0 skipped, 0 failed; ")
+
+
+def test_nothing_ran():
+    assert summary_lines([], {}) == ["0 cases: 0 ok, 0 skipped, 0 failed; 0 of 0 intervals within ±2%"]

@@ -1,0 +1,194 @@
+"""The sweeps: their cases are valid, and `default` holds what it should."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from bench.case import MODES, TASK_MODES, Case
+from bench.guests import Guests
+from bench.subjects import SUBJECTS, guest
+from bench.sweeps import BASELINES, SWEEPS, Comparison, Grid, Sweep, baselines_of, comparisons, tasks
+
+BASE = (32, 50, 64, 128)
+GUEST = guest("mine", lambda units: None, "gru-builtin")
+WITH_GUEST = Guests((GUEST.name,), {GUEST.name: GUEST})
+
+
+def cases_of(name: str) -> list[Case]:
+    """The cases of a sweep, each once."""
+    cases = [row.case for row in comparisons([name])] + [task.case for task in tasks([name])]
+    return list(dict.fromkeys(cases))
+
+
+def shape_of(case: Case) -> tuple[int, int, int, int]:
+    return case.batch_size, case.timesteps, case.features, case.units
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_case_is_of_a_known_subject_that_has_its_options(name):
+    cases = cases_of(name)
+    assert cases
+    assert max(Counter(case.id for case in cases).values()) == 1
+    for case in cases:
+        subject = SUBJECTS[case.subject]
+        options = ("unroll", "implementation", "stateful", "activation", "use_bias", "reset_after")
+        asked = {option for option in options if getattr(case, option) != getattr(Case, option)}
+        assert asked <= subject.options, case.id
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_sweep_times_layers_or_performs_a_task(name):
+    sweep = SWEEPS[name]
+    assert sweep.question.endswith(("?", "."))
+    modes = MODES if sweep.task is None else TASK_MODES
+    assert {case.mode for case in cases_of(name)} <= set(modes)
+    assert bool(comparisons([name])) != bool(tasks([name]))
+
+
+@pytest.mark.parametrize("name", [name for name, sweep in SWEEPS.items() if sweep.task is None])
+def test_every_baseline_is_a_known_subject_at_the_same_point(name):
+    rows = comparisons([name])
+    assert len({(row.case, row.baseline) for row in rows}) == len(rows)
+    assert len({row.id for row in rows}) == len(rows)
+    for row in rows:
+        assert row.baseline.subject in SUBJECTS
+        same = ("mode", "batch_size", "timesteps", "features", "units", "dtype", "device")
+        assert all(getattr(row.baseline, field) == getattr(row.case, field) for field in same)
+        assert set(row.baseline.options) <= {"xla", row.case.dtype}
+
+
+@pytest.mark.parametrize("name", ["default", "smoke"])
+def test_the_first_sweeps_compare_with_built_ins(name):
+    assert SWEEPS[name].baselines == ("builtin",)
+    for row in comparisons([name]):
+        assert row.baseline.layer == "builtin" and row.baseline.jit_compile == row.case.jit_compile
+
+
+@pytest.mark.parametrize(
+    ("rule", "subject", "baseline", "xla"),
+    [
+        ("builtin", "slstm-rnn", "lstm-builtin", True),
+        ("builtin", "minimal-rnn", "simple_rnn-builtin", True),
+        ("builtin", "keras_gru-rnn", "gru-builtin", True),
+        ("builtin", "lstm-builtin", "lstm-builtin", True),
+        ("loop", "slstm-fused", "slstm-rnn", False),
+        ("loop", "lstm-fused", "lstm-builtin", False),
+        ("loop_xla", "slstm-fused", "slstm-rnn", True),
+    ],
+)
+def test_the_baseline_rules(rule, subject, baseline, xla):
+    case = Case(*subject.split("-"), "train", *BASE, dtype="float64", jit_compile=True, device="gpu")
+    expected = Case(*baseline.split("-"), "train", *BASE, dtype="float64", jit_compile=xla, device="gpu")
+    sweep = Sweep("?", (), baselines=(rule,))
+    assert baselines_of(case, sweep, SUBJECTS) == [expected]
+    with_options = replace(case, unroll=True, stateful=True, implementation=1)
+    assert baselines_of(with_options, sweep, SUBJECTS) == [expected]
+
+
+def test_a_sweep_has_a_row_for_each_of_its_rules(monkeypatch):
+    grid = Grid(("slstm-rnn",), (BASE,), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "all", Sweep("?", (grid,), baselines=tuple(BASELINES)))
+    assert [row.baseline for row in comparisons(["all"])] == baselines_of(
+        Case("slstm", "rnn", "infer", *BASE), SWEEPS["all"], SUBJECTS
+    )
+
+
+def test_a_built_in_is_compared_with_a_second_instance_of_itself():
+    rows = [row for row in comparisons(["default"]) if row.case.layer == "builtin" and not row.case.options]
+    assert rows and all(row.baseline == row.case for row in rows)
+
+
+# --- default ---
+
+
+def test_default_has_about_120_cases():
+    assert 110 <= len(cases_of("default")) <= 130
+
+
+def test_default_has_all_subjects_at_the_base_shape_in_both_modes_plain_and_xla():
+    subjects = {
+        *("simple_rnn-builtin", "lstm-builtin", "gru-builtin"),
+        *("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn"),
+        *("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn"),
+    }
+    wanted = {
+        Case(*subject.split("-"), mode, *BASE, jit_compile=xla)
+        for subject in subjects
+        for mode in ("infer", "train")
+        for xla in (False, True)
+    }
+    at_base = [case for case in cases_of("default") if shape_of(case) == BASE]
+    found = {case for case in at_base if case.layer != "fused" and set(case.options) <= {"xla"}}
+    assert found == wanted
+
+
+def test_default_has_the_options_plain_at_the_base_shape():
+    wanted = {
+        Case(*subject.split("-"), mode, *BASE, **option)
+        for subject in ("lstm-builtin", "gru-builtin", "lstm-rnn", "slstm-rnn")
+        for mode in ("infer", "train")
+        for option in ({"unroll": True}, {"implementation": 1}, {"stateful": True})
+    }
+    assert {case for case in cases_of("default") if set(case.options) - {"xla"}} == wanted
+
+
+@pytest.mark.parametrize("axis", ["batch_size", "timesteps", "units"])
+def test_default_has_a_line_of_three_further_points(axis):
+    base = Case("lstm", "builtin", "infer", *BASE)
+    lines: dict[tuple[str, str], set[int]] = {}
+    for case in cases_of("default"):
+        value = getattr(case, axis)
+        if shape_of(replace(case, **{axis: getattr(base, axis)})) == BASE != shape_of(case):
+            assert not case.options
+            lines.setdefault((case.subject, case.mode), set()).add(value)
+    assert set(lines) == {(s, m) for s in ("lstm-builtin", "gru-builtin", "slstm-rnn") for m in MODES}
+    assert all(len(values) == 3 for values in lines.values())
+
+
+def test_default_has_nothing_off_the_lines():
+    for case in cases_of("default"):
+        assert sum(here != base for here, base in zip(shape_of(case), BASE, strict=True)) <= 1
+
+
+def test_smoke_is_a_handful_of_small_cases():
+    cases = cases_of("smoke")
+    assert 4 <= len(cases) <= 16
+    assert all(case.batch_size * case.timesteps * case.units <= 1000 for case in cases)
+
+
+# --- how a sweep becomes rows ---
+
+
+def test_a_case_stands_once_in_a_sweep_and_a_sweep_once_in_a_run(monkeypatch):
+    grid = Grid(("lstm-builtin",), ((1, 2, 3, 4),), ({}, {"unroll": False}), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "twice", Sweep("?", (grid, grid)))
+    case = Case("lstm", "builtin", "infer", 1, 2, 3, 4)
+    assert comparisons(["twice", "twice"]) == [Comparison("twice", case, case)]
+
+
+def test_sweeps_come_in_the_order_asked_for_and_keep_shared_cases():
+    rows = comparisons(["smoke", "default"])
+    assert list(dict.fromkeys(row.sweep for row in rows)) == ["smoke", "default"]
+    assert len(rows) == len(cases_of("smoke")) + len(cases_of("default"))
+
+
+def test_the_device_is_that_of_case_and_baseline():
+    assert all(
+        row.case.device == row.baseline.device == "gpu" for row in comparisons(["smoke"], device="gpu")
+    )
+
+
+def test_guests_join_with_their_own_baseline():
+    plain, joined = comparisons(["default"]), comparisons(["default"], WITH_GUEST)
+    assert [row for row in joined if row.case.cell != "mine"] == plain
+    mine = [row for row in joined if row.case.cell == "mine"]
+    assert len(mine) == 2 * 2 + 2 * 2 + 9 * 2  # plain and XLA; unroll and stateful; three lines; both modes
+    assert {row.baseline.subject for row in mine} == {"gru-builtin"}
+    assert not any("impl1" in row.case.options for row in mine)
+
+
+def test_a_full_task_has_the_tutorials_size():
+    (short, *_), (full, *_) = tasks(["char_model"]), tasks(["char_model"], full=True)
+    assert full.case == replace(short.case, units=1024) != short.case
+    assert full.name == short.name == "char_model"
