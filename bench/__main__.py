@@ -26,11 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _commands() -> dict[str, tuple[str, Callable, Callable]]:
-    from bench import advise, gate, readme, report, selftest
+    from bench import advise, check, gate, history, readme, report, selftest
 
     return {
         "advise": ("the fastest verified ways at a shape", advise.add_arguments, advise.main),
+        "check": ("is my cell right? the cell contract", check.add_arguments, check.main),
         "gate": ("did a change make it slower? one verdict a case", gate.add_arguments, gate.main),
+        "history": ("join the runs: draw charts, say what changed", history.add_arguments, history.main),
         "readme": ("write README.md's tables from a run", readme.add_arguments, readme.main),
         "report": ("write runs as one HTML file", report.add_arguments, report.main),
         "selftest": ("how often the gate itself is wrong", selftest.add_arguments, selftest.main),

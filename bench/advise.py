@@ -16,7 +16,7 @@ from typing import Any
 from bench import human, views
 from bench.case import DEVICES, MODES
 from bench.environment import machine_key
-from bench.records import RecordError
+from bench.records import RecordError, Value
 from bench.runs import StoredRun, run_folders, sound_runs
 from bench.stats import Interval
 from bench.subjects import SUBJECTS
@@ -44,14 +44,18 @@ class Way:
 
     Attributes:
         record: the case.
-        builtin: the plain built-in that it stands for, at the same shape, of the same run.
+        builtin: the name of the built-in that it stands for, plain, at the same shape, in the same run.
+        builtin_s: the time of a call of that.
+        builtin_start_s: the time to trace and compile that, None where it is not known.
         ratio: time / the plain built-in's.
         paired: whether the two were timed in turns, so that the ratio has an interval.
         distance: from the wished shape, in powers of two.
     """
 
     record: Record
-    builtin: Record
+    builtin: str
+    builtin_s: float
+    builtin_start_s: float | None
     ratio: Interval
     paired: bool
     distance: float
@@ -106,9 +110,8 @@ def advice(
     lines = [f"{mode} at {views.in_words(shape)}, on {device}", _source(records), ""]
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
-        raise AdviceError(
-            f"nothing measured in mode {mode} of {cell or 'any cell'} with the built-in beside it: add --measure"
-        )
+        who = cell or "any cell"
+        raise AdviceError(f"{mode}: nothing measured of {who} with the built-in beside it: add --measure")
     for name, known in found.items():
         if known:
             lines += [
@@ -179,15 +182,22 @@ def _place(way: Way) -> tuple[float, bool]:
 
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
     """The record as a way; None where the plain built-in was not measured beside it."""
-    builtin = by_case.get((record["run_id"], _builtin_id(record)))
-    if builtin is None:
+    builtin_id = _builtin_id(record)
+    builtin = by_case.get((record["run_id"], builtin_id))
+    paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
+    if not paired and builtin is None:
         return None
-    distance = math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE))
-    paired = record["baseline"] == builtin["case"] and record["ratio"] is not None
-    if paired:
-        return Way(record, builtin, views.ratio_of(record), True, distance)
-    ratio = _seconds(record) / _seconds(builtin)
-    return Way(record, builtin, Interval(ratio, ratio, ratio), False, distance)
+    builtin_s = _number(record["baseline_median_s"]) if paired else _number((builtin or record)["median_s"])
+    plain_ratio = _number(record["median_s"]) / builtin_s
+    return Way(
+        record,
+        views.baseline_label({"baseline": builtin_id}),
+        builtin_s,
+        _start(builtin) if builtin else None,
+        views.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
+        paired,
+        math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
+    )
 
 
 def _builtin_id(record: Record) -> str:
@@ -199,15 +209,15 @@ def _builtin_id(record: Record) -> str:
 
 
 def _factor(record: Record, shape: Shape, name: str) -> float:
-    return int(str(record[name])) / shape[name]
+    return _number(record[name]) / shape[name]
 
 
 def _described(way: Way, shape: Shape) -> Iterator[str]:
     """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
     record = way.record
     named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
-    yield f"{named}: {_ratio(way)} the time of {views.label(way.builtin)} as it comes"
-    yield f"  {human.seconds(_seconds(record))} a call, {nearness(record, shape)}"
+    yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
+    yield f"  {human.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
     yield f"  {code(record, shape['units'])}"
 
@@ -217,8 +227,8 @@ def _ratio(way: Way) -> str:
     return f"{value} {human.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
 
 
-def _seconds(record: Record) -> float:
-    return float(str(record["median_s"]))
+def _number(value: Value) -> float:
+    return float(str(value))
 
 
 def nearness(record: Record, shape: Shape) -> str:
@@ -233,25 +243,26 @@ def nearness(record: Record, shape: Shape) -> str:
 
 def break_even(way: Way) -> str:
     """What a way costs before its first call, and after how many calls it has earned that."""
-    start, plain = _start(way.record), _start(way.builtin)
-    if start is None or plain is None:
+    start, plain = _start(way.record), way.builtin_start_s
+    if start is None:
         return "what compiling costs is not known"
     takes = f"traces and compiles in {human.seconds(start)}"
-    if way.record["case"] == way.builtin["case"]:
+    beside = f", the built-in in {human.seconds(plain)}" if plain is not None else ""
+    if way.record["case"] == _builtin_id(way.record):
         return takes
-    saved = _seconds(way.builtin) * (1 - way.ratio.value)
-    if start <= plain:
-        return f"{takes}, no longer than the built-in's {human.seconds(plain)}"
+    if plain is not None and start <= plain:
+        return takes + beside
+    saved = way.builtin_s * (1 - way.ratio.value)
     if saved <= 0:
-        return f"{takes}, the built-in in {human.seconds(plain)}: never pays"
-    calls = human.count(math.ceil((start - plain) / saved))
-    return f"{takes}, the built-in in {human.seconds(plain)}: pays after {calls} calls"
+        return f"{takes}{beside}: never pays"
+    calls = human.count(math.ceil((start - (plain or 0)) / saved))
+    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{calls} calls"
 
 
 def _start(record: Record) -> float | None:
     if record["compile_s"] is None:
         return None
-    return float(str(record["compile_s"])) + float(str(record["trace_s"] or 0))
+    return _number(record["compile_s"]) + _number(record["trace_s"] or 0)
 
 
 def code(record: Record, units: int) -> str:

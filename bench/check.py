@@ -120,17 +120,17 @@ def as_json(report: "ContractReport") -> str:
 
 
 def as_text(report: "ContractReport", seconds: float) -> str:
-    """The failures in full, then the hints, what was skipped and why, what holds, and a summary."""
-    lines = [report.target, ""]
-    for result in report.failed:
-        lines += _entry("failed", f"{result.name}: {_questions()[result.name]}")
-        lines += _wrapped(f"{_sentence(result.message)} {_sentence(result.hint)}")
+    """What holds, what was skipped and why, the hints, the failures in full, and a summary."""
+    lines = _entry("ok", ", ".join(result.name for result in report.having("ok")) or "none")
+    for reason, names in _by_message(report.having("skipped")).items():
+        listed = names if len(names) < 4 else [f"{len(names)} checks"]
+        lines += _entry("skipped", f"{', '.join(listed)}: {reason}")
     for result in report.checks:
         if result.status != "failed" and result.hint:
             lines += _entry("hint", f"{result.name}: {result.hint}")
-    for reason, names in _by_message(report.having("skipped")).items():
-        lines += _entry("skipped", f"{', '.join(names)}: {reason}")
-    lines += _entry("ok", ", ".join(result.name for result in report.having("ok")) or "none")
+    for result in report.failed:
+        lines += ["", *_entry("failed", f"{result.name}: {_questions()[result.name]}")]
+        lines += [*_wrapped(result.message), *_wrapped(f"change: {result.hint}")]
     return "\n".join([*lines, "", _summary(report, seconds)])
 
 
@@ -148,10 +148,9 @@ def _by_message(results: "tuple[CheckResult, ...]") -> dict[str, list[str]]:
 
 
 def _summary(report: "ContractReport", seconds: float) -> str:
-    counts = {status: len(report.having(status)) for status in ("failed", "ok", "skipped")}
-    verdict = _coloured("ok", "RIGHT") if report.ok else _coloured("failed", "WRONG")
-    figures = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{verdict}: of {len(report.checks)} checks {figures} ({seconds:.1f} s)"
+    counts = ", ".join(f"{len(report.having(status))} {status}" for status in ("failed", "ok", "skipped"))
+    verdict = _coloured("ok", "holds") if report.ok else _coloured("failed", "is broken")
+    return f"{report.target}: the contract {verdict}: {counts} ({seconds:.1f} s)"
 
 
 _INDENT = 9
@@ -173,10 +172,6 @@ def _wrapped(text: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _coloured(status: str, text: str) -> str:

@@ -197,15 +197,21 @@ CHECKS = (
     ),
     _check(
         ask.get_initial_state,
+        "write get_initial_state(self, batch_size=None)",
+        "get_initial_state",
+        needs=("layer",),
+    ),
+    _check(
+        ask.initial_state_shapes,
         "return one tensor [batch_size, …] for each entry of state_size",
         "get_initial_state",
-        needs=("state_size", "build"),
+        needs=("state_size", "build", "get_initial_state"),
     ),
-    _check(ask.sublayers_built, "build every sub-layer in build", "build", needs=("get_initial_state",)),
+    _check(ask.sublayers_built, "build every sub-layer in build", "build", needs=("layer",)),
     _check(
         ask.call,
         "write call(self, inputs, states) that returns output, [new states]",
-        needs=("get_initial_state",),
+        needs=("initial_state_shapes",),
     ),
     _check(
         ask.state_structure, "return one tensor for each entry of state_size, in a flat list", needs=("call",)
@@ -243,18 +249,18 @@ CHECKS = (
         ask.weights_tracked,
         "make weights with self.add_weight, and keep sub-layers in attributes of the cell",
         "build",
-        needs=("graph",),
+        needs=(*RUNS, "weights_created_once"),
     ),
     _check(ask.xla, "use operations that XLA has, or set self.supports_jit = False", needs=("graph",)),
     _check(ask.causality, _HIDDEN),
     _check(ask.independent_samples, _BATCH),
     _check(ask.any_batch_size, _BATCH, needs=("graph", "independent_samples")),
     _check(ask.any_timesteps, "let nothing depend on how many steps there are", needs=("graph",)),
-    _check(ask.weight_gradients, _GRADIENT, needs=("weights_tracked",)),
+    _check(ask.weight_gradients, _GRADIENT, needs=(*PURE, "weights_tracked")),
     _check(
         ask.set_weights,
         "read weights in call only: no copy, transpose or random constant kept from __init__ or build",
-        needs=("own_variables", "weights_tracked"),
+        needs=(*PURE, "own_variables", "weights_tracked"),
     ),
     _check(ask.get_config, _CONFIG, "get_config", needs=("set_weights",)),
     _check(

@@ -196,15 +196,18 @@ def _summary(outcome: Outcome, args: argparse.Namespace) -> str:
     return (
         f"{counts}{more}. Threshold {100 * args.threshold:.3g}%; "
         f"{outcome.share_inconclusive:.0%} inconclusive, allowed {args.allow_inconclusive:.0%}. "
-        f"{_HEADLINES[outcome.exit_code(args.allow_inconclusive)]}"
+        f"{_headline(outcome, args.allow_inconclusive)}"
     )
 
 
-_HEADLINES = {
-    0: "No case is slower.",
-    1: "There are slower cases.",
-    3: "Inconclusive: measure more processes, or a quieter machine; or cases have vanished.",
-}
+def _headline(outcome: Outcome, allowed: float) -> str:
+    if outcome.of_word(SLOWER):
+        return "There are slower cases."
+    if outcome.of_kind("vanished"):
+        return "Cases have vanished."
+    if outcome.exit_code(allowed):
+        return "Inconclusive: measure more processes, or on a quieter machine."
+    return "No case is slower."
 
 
 def _plain(text: object) -> str:

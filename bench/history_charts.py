@@ -64,6 +64,8 @@ class Card:
 class Chart:
     """All that is drawn of a cell and mode; `stem` is its files' path under the results, without suffix."""
 
+    family: str
+    mode: str
     stem: Path
     title: str
     subtitle: str
@@ -89,9 +91,12 @@ def _chart(history: History, family: str, mode: str, timelines: list[Timeline]) 
     shape = Counter(views.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
     at_shape = next(timeline.names for timeline in timelines if views.shape(timeline.names) == shape)
     return Chart(
+        family=family,
+        mode=mode,
         stem=machine_folder(history.machine) / f"{slug(family)}-{slug(mode)}",
         title=f"{clean(family)}, {clean(mode)}: ratio and time over the runs",
-        subtitle=f"{views.in_words(at_shape)}, where a card names no other",
+        subtitle=f"{views.in_words(at_shape)}, where a card names no other · "
+        "thin lines: the ratio's 95% interval, the time's interquartile range",
         cards=tuple(
             _card(timeline, at_shape) for timeline in sorted(timelines, key=lambda each: _place(each, shape))
         ),
@@ -152,7 +157,7 @@ def _footnotes(history: History, family: str, mode: str, timelines: list[Timelin
     short = sum(not timeline.is_long_enough for timeline in timelines)
     if short:
         yield (
-            f"{short} of {len(timelines)} cases have too few runs to tell a level shift ({FEWEST_RUNS} needed)."
+            f"{short} of {len(timelines)} cases have too few runs to tell a shift: it takes {FEWEST_RUNS}."
         )
     reasons = [
         f"{count} {reason}"
@@ -453,8 +458,9 @@ def _mark_shift(panel: _Panel, shift: Shift) -> None:
 
 
 def percent(change: float) -> str:
-    """A relative change: +15%, −4%."""
-    return f"{change:+.0%}".replace("-", "−")
+    """A relative change: +15%, −4%, ±0%."""
+    text = f"{change:+.0%}"
+    return "±0%" if text in ("+0%", "-0%") else text.replace("-", "−")
 
 
 def _name_versions(panel: _Panel, points: Sequence[Point]) -> None:

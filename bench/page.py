@@ -133,6 +133,8 @@ def section(run: StoredRun, anchor: str) -> Section:
     """What the page shows of a run; `anchor` begins the ids of what can be linked to."""
     records = run.records
     columns = _columns(records)
+    twice = len({record["case"] for record in records}) < len(records)  # against several baselines
+    shown = (*_SHOWN, "baseline") if twice else _SHOWN
     cases = _case_rows(records, anchor, columns)
     return Section(
         anchor,
@@ -143,7 +145,7 @@ def section(run: StoredRun, anchor: str) -> Section:
         costs(records),
         prices(records),
         list(charts(records)),
-        [(column, column.name in _SHOWN) for column in columns],
+        [(column, column.name in shown) for column in columns],
         cases,
         [case for case in cases if case.record["status"] != "ok"],
         list(texts(run.tasks)),
@@ -266,7 +268,8 @@ def _task_figures(record: Record) -> list[str]:
 
 
 def _task(record: Record) -> str:
-    named = ", ".join((views.label(record), str(record["mode"]), *views.options(record)))
+    calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
+    named = ", ".join((views.label(record), str(record["mode"]), *calls, *views.options(record)))
     return f"{record['sweep']}: {named}: {', '.join(_task_figures(record))}."
 
 

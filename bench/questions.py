@@ -67,13 +67,14 @@ def state_size(cells: Cells) -> str:
     """Does state_size say what the states are?"""
     size = getattr(cells.new(), "state_size", None)
     expected = "`state_size` set in __init__, an integer or a list with one entry a state"
+    at = cells.line(r"^\s*(self\.|def )?state_size\b")
     if size is None:
-        raise Refused(expected, "no `state_size` before the cell is built")
+        raise Refused(expected, "no `state_size` before the cell is built", at=at)
     if is_tensor_shape(size) or (isinstance(size, (list, tuple)) and any(map(is_tensor_shape, size))):
         change = "Keras 3 takes no tf.TensorShape here: write self.state_size = units, or [(rows, columns)]"
-        raise Refused(expected, f"{size!r}", change)
+        raise Refused(expected, f"{size!r}", change, at)
     if not _is_size(size):
-        raise Refused(expected, f"{size!r} of type {type(size).__name__}")
+        raise Refused(expected, f"{size!r} of type {type(size).__name__}", at=at)
     return f"state_size is {size}"
 
 
@@ -87,7 +88,7 @@ def build(cells: Cells) -> str:
     """Can Keras build it?"""
     cell = cells.new()
     expected = "`build` to be a method that Keras can call"
-    at = cells.line(r"self\.build\s*=")
+    at = cells.line(r"^\s*self\.build\s*=")
     if not callable(cell.build):
         raise Refused(expected, f"self.build = {cell.build!r}", at=at)
     cell.build((None, cells.features))
@@ -109,70 +110,84 @@ def own_variables(cells: Cells) -> str:
 def sublayers_built(cells: Cells) -> str:
     """Are sub-layers built with the cell?"""
     cell = cells.new()
-    cell.build((None, cells.features))
+    try:
+        cell.build((None, cells.features))
+    except Exception as error:
+        raise Skipped("the cell cannot be built") from error
     unbuilt = [part for part in cell._flatten_layers(include_self=False) if not part.built]
     if unbuilt:
         with contextlib.suppress(Exception):  # what `call` has to say, `call` will say
             step(cell, cells.inputs()[:, 0], initial_states(cell))
     for part in unbuilt:
         if part.variables or type(part).build is not keras.layers.Layer.build:
-            name = _attribute(cell, part)
-            change = (
-                f"call self.{name}.build(input_shape) at the end of build, with the shape of what it is given"
-            )
-            raise Refused(
-                f"self.{name} to have its weights once the cell is built", "it has none yet", change
-            )
+            name = f"self.{_attribute(cell, part) or part.name}"
+            change = f"call {name}.build(shape) in build, with the shape of what the sub-layer will be given"
+            raise Refused(f"{name} to have its weights once the cell is built", "it has none yet", change)
     return "all sub-layers are built with the cell"
 
 
 def _attribute(cell: Any, part: Any) -> str:
-    for owner in (cell, *cell._flatten_layers(include_self=False)):
-        for name, value in vars(owner).items():
-            if value is part:
-                return name
-    return part.name
+    """The name of the attribute of the cell or of one of its sub-layers that holds `part`, or ""."""
+    attributes = [item for owner in cell._flatten_layers() for item in vars(owner).items()]
+    return next((name for name, value in attributes if value is part), "")
 
 
 def get_initial_state(cells: Cells) -> Seen | str:
-    """Does get_initial_state(batch_size) fit state_size?"""
+    """Does get_initial_state take what Keras 3 gives it?"""
+    method = getattr(cells.new(), "get_initial_state", None)
+    if method is None:
+        return "none: Keras starts from zeros"
+    signature = inspect.signature(method)
+    try:
+        signature.bind(batch_size=1)
+    except TypeError as error:
+        raise _old_call(method, error) from error
+    left_out = [name for name in _OLD_ARGUMENTS if name in signature.parameters]
+    hint = f"{' and '.join(left_out)} are left out by Keras 3, which gives batch_size only"
+    return Seen(f"get_initial_state{signature} takes batch_size", hint if left_out else "")
+
+
+_OLD_ARGUMENTS = ("inputs", "dtype")
+
+
+def _old_call(method: Callable, error: Exception) -> Refused:
+    """The refusal of a get_initial_state that does not do with a batch size."""
+    parameters = inspect.signature(method).parameters
+    old = any(name in parameters for name in _OLD_ARGUMENTS)
+    signature = f"get_initial_state({', '.join(parameters)}){', the signature of Keras 2' if old else ''}"
+    return Refused(
+        "get_initial_state(batch_size=…), as Keras 3 calls it, to work",
+        f"{signature}: {one_line(error)}",
+        "write get_initial_state(self, batch_size=None); the dtype is self.compute_dtype",
+    )
+
+
+def initial_state_shapes(cells: Cells) -> str:
+    """Does the initial state have the shapes of state_size?"""
     cell = cells.built()
+    sizes = _as_list(cell.state_size)
+    for batch_size in (1, BATCH):
+        states = _asked_states(cell, sizes, batch_size)
+        if not _fits(sizes, states, batch_size):
+            expected = f"one state [{batch_size}, …] for each entry of state_size {sizes}"
+            raise Refused(expected, f"shapes {shapes(states)}", _tensor_state_advice(cell.state_size))
+    return "one state for each entry of state_size"
+
+
+def _asked_states(cell: Any, sizes: list[Any], batch_size: int) -> list[Any]:
     method = getattr(cell, "get_initial_state", None)
     if method is None:
-        sizes = cell.state_size if isinstance(cell.state_size, (list, tuple)) else [cell.state_size]
-        if not all(isinstance(size, int) for size in sizes):
-            change = "write get_initial_state(self, batch_size=None) that returns a tensor for each state"
-            raise Refused("get_initial_state, since a state is a tensor", "no such method", change)
-        return "none: Keras starts from zeros"
-    hint = _old_signature(method)
-    for batch_size in (1, BATCH):
-        states = method(batch_size=batch_size)
-        states = list(states) if tree.is_nested(states) else [states]
-        if not _fits(_as_list(cell.state_size), states, batch_size):
-            expected = f"one state [{batch_size}, …] for each entry of state_size {_as_list(cell.state_size)}"
-            raise Refused(expected, f"shapes {shapes(states)}", _tensor_state_advice(cell.state_size))
-    return Seen("one state for each entry of state_size", hint)
-
-
-def _old_signature(method: Callable) -> str:
-    """A hint where the pre-Keras-3 signature happens to work, "" for today's; refuses it where it cannot."""
-    parameters = inspect.signature(method).parameters
-    old = [name for name in ("inputs", "dtype") if name in parameters]
-    change = (
-        "write get_initial_state(self, batch_size=None): Keras 3 gives neither inputs nor dtype; "
-        "use self.compute_dtype for the dtype"
-    )
+        if all(isinstance(size, int) for size in sizes):
+            return keras.layers.RNN(cell).get_initial_state(batch_size)
+        change = "write get_initial_state(self, batch_size=None) that returns a tensor for each state"
+        raise Refused("get_initial_state, since a state is a tensor", "no such method", change)
     try:
-        inspect.signature(method).bind(batch_size=1)
-        if old:
-            method(batch_size=1)
+        states = method(batch_size=batch_size)
     except Exception as error:
-        signature = f"get_initial_state({', '.join(parameters)})"
-        called = "get_initial_state(batch_size=…), as Keras 3 calls it, to work"
-        raise Refused(
-            called, f"{signature}{', the signature of Keras 2' if old else ''}: {one_line(error)}", change
-        ) from error
-    return f"{' and '.join(old)} are left out by Keras 3, which gives batch_size only" if old else ""
+        if any(name in inspect.signature(method).parameters for name in _OLD_ARGUMENTS):
+            raise _old_call(method, error) from error
+        raise
+    return list(states) if tree.is_nested(states) else [states]
 
 
 def _as_list(size: Any) -> list[Any]:
@@ -274,7 +289,8 @@ def output_size(cells: Cells) -> str:
     shape = tuple(output.shape)
     if not isinstance(said, int) or shape != (BATCH, said):
         change = f"set self.output_size = {shape[-1]} in __init__" if len(shape) == 2 else ""
-        raise Refused(f"{name} to say the size of the output {shape}", f"{said}", change)
+        at = cells.line(r"^\s*(self\.|def )?output_size\b")
+        raise Refused(f"{name} to say the size of the output {shape}", f"{said}", change, at)
     return f"the output is {shape}, as declared"
 
 
@@ -307,7 +323,8 @@ def hidden_state(cells: Cells) -> Seen:
     if not names:
         return Seen("no attribute changes from call to call")
     what = f"an answer that does not depend on {names}, which changes from call to call"
-    return Seen(agree(others, first, cells.tolerance(), what), f"{names} changes from call to call")
+    at = cells.line(rf"self\.{changed[0]}\b", "call")
+    return Seen(agree(others, first, cells.tolerance(), what, at=at), f"{names} changes from call to call")
 
 
 def _asked_again(cells: Cells) -> tuple[Any, list[Any], list[str]]:
@@ -417,10 +434,11 @@ def weights_tracked(cells: Cells) -> str:
     tracked = {id(variable.value) for variable in cell.variables}
     lost = [variable for variable in used if id(variable) not in tracked]
     if lost:
+        attribute = _attribute(cell, lost[0])
         names = ", ".join(f"{variable.name.partition(':')[0]} {tuple(variable.shape)}" for variable in lost)
-        raise Refused(
-            "every variable that call uses to be in cell.weights", f"{names} used but not in cell.weights"
-        )
+        seen = f"{f'self.{attribute}' if attribute else names}, which is not"
+        at = cells.line(rf"^\s*self\.{attribute}\b") if attribute else ""
+        raise Refused("every variable that call uses to be in cell.weights", seen, at=at)
     return f"all {len(used)} variables that call uses are tracked"
 
 
@@ -779,14 +797,14 @@ def _cell_under(cells: Cells, dtype: str) -> Any:
 
 def _computes_in(cells: Cells, policy: str, dtype: str, variables: str) -> str:
     float32 = cells.built()
-    expected = run(float32, cells.inputs())
+    weights, expected = float32.get_weights(), run(float32, cells.inputs())
     with dtype_policy(policy):
         cell, inputs = _cell_under(cells, dtype), cells.inputs()
         _expect_dtype("the weights", cell.trainable_variables, variables)
         output, states = walk(cell, inputs)
         _expect_dtype("the output", [output], dtype)
         _expect_dtype("the states", tree.flatten(states), dtype)
-        cell.set_weights(float32.get_weights())
+        cell.set_weights(weights)
         seen = run(cell, inputs)
     tolerance = max(cells.tolerance(dtype), cells.tolerance("float32"))
     return agree(seen, expected, tolerance, f"under the policy {policy} the answer of float32, rounded")

@@ -94,6 +94,27 @@ def _remade(file: Path, text: str, run: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def write_block(file: Path, name: str, text: str, heading: str) -> bool:
+    """Writes the text of one block that needs no run; at the file's end, under a heading, where it has none.
+
+    Returns:
+        whether the file changed.
+    """
+    before = _read(file) if file.exists() else ""
+    lines = before.splitlines()
+    places = [(block.start, block.end + 1) for block in _blocks(file, lines) if block.name == name]
+    made = [f"<!-- bench:{name} -->", *text.splitlines(), f"<!-- /bench:{name} -->"]
+    if not places:
+        lines += [*([""] if lines else []), f"## {heading}", ""]
+        places = [(len(lines), len(lines))]
+    for start, end in reversed(places):
+        lines[start:end] = made
+    after = "\n".join(lines) + "\n"
+    if after != before:
+        file.write_text(after, encoding="utf-8")
+    return after != before
+
+
 def _made(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Record]]) -> list[str]:
     """The lines of one block, its markers included; `known` keeps the runs that have been read."""
     maker = BLOCKS[block.name]
@@ -105,7 +126,8 @@ def _made(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Re
             known[folder] = list(read_records(folder))
         records = known[folder]
         marker += f" {Path(os.path.relpath(folder, file.parent)).as_posix()}"
-    return [f"<!-- {marker} -->", *maker.make(records).splitlines(), f"<!-- /bench:{block.name} -->"]
+    text = maker.make(file.parent if maker.needs_folder else records)
+    return [f"<!-- {marker} -->", *text.splitlines(), f"<!-- /bench:{block.name} -->"]
 
 
 def _named_run(file: Path, block: _Block) -> Path:

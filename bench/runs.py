@@ -69,11 +69,9 @@ def read_run(path: Path) -> StoredRun:
     file = records_file(path)
     sound = [record for record in records if impossible(record) is None]
     if len(sound) < len(records):
+        left_out = f"{len(records) - len(sound)} of {len(records)} rows are left out, whose figures cannot be"
         row, what = next((row, what) for row, record in enumerate(records, 2) if (what := impossible(record)))
-        notices.append(
-            f"{file}: {len(records) - len(sound)} of {len(records)} rows are left out, whose figures cannot be; "
-            f"the first is row {row}: {what}"
-        )
+        notices.append(f"{file}: {left_out}; the first is row {row}: {what}")
     environment = _beside(read_environment, path, dict, notices)
     tasks = _beside(read_tasks, path, list, notices)
     return StoredRun(file.parent, sound, environment, [task for task in tasks if type(task) is dict], notices)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 Pair = tuple[Side, Side]
-SLOWDOWNS = (1.10, 1.15)
+SLOWDOWNS = (1.05, 1.10, 1.15)  # the first is the threshold: found there is a false alarm
 _PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
 _MARKERS = ("<!-- selftest:gate -->", "<!-- /selftest:gate -->")
@@ -123,14 +123,8 @@ def _found(outcome: Outcome) -> bool:
     return any(_SLOWED in verdict.key[1] for verdict in outcome.of_word(SLOWER))
 
 
-def _blamed(outcome: Outcome) -> bool:
-    """Whether a case of another subject is SLOWER."""
-    return any(_SLOWED not in verdict.key[1] for verdict in outcome.of_word(SLOWER))
-
-
 def _slowed_events(factor: float) -> dict[str, Callable[[Outcome], bool]]:
-    planted = f"{_SLOWED} slowed by {factor - 1:.0%}"
-    return {f"{planted}: found": _found, f"{planted}: another case blamed": _blamed}
+    return {f"{_SLOWED} slowed by {factor - 1:.0%}: found": _found}
 
 
 def _rates(

@@ -59,8 +59,13 @@ def gradients(function: Callable[[], Any], sources: Sequence[Any]) -> list[np.nd
 
 
 def variables_used(function: Callable[[], Any]) -> list[Any]:
-    """The variables that `function` reads."""
-    return list(tf.function(function, autograph=False).get_concrete_function().graph.variables)
+    """The variables that `function` reads; if it cannot be traced as a graph, the trainable ones of them."""
+    try:
+        return list(tf.function(function, autograph=False).get_concrete_function().graph.variables)
+    except Exception:
+        with tf.GradientTape() as tape:
+            function()
+        return list(tape.watched_variables())
 
 
 def variables_made(function: Callable[[], Any]) -> list[str]:
@@ -179,14 +184,15 @@ class Cells:
                         return f"{_short(file)}:{inspect.getsourcelines(thing)[1]}"
         return ""
 
-    def line(self, pattern: str) -> str:
-        """`file:line` of the first line of the user's classes that matches the pattern, or ""."""
-        for owner in self._classes:
+    def line(self, pattern: str, method: str = "") -> str:
+        """`file:line` of the first line of the user's classes, or of a method, that matches, or ""."""
+        bases = [base for owner in self._classes for base in owner.__mro__ if is_custom(base)]
+        for thing in [vars(base).get(method) for base in bases] if method else bases:
             with contextlib.suppress(TypeError, OSError):
-                lines, start = inspect.getsourcelines(owner)
+                lines, start = inspect.getsourcelines(thing)
                 for number, line in enumerate(lines, start):
                     if re.search(pattern, line):
-                        return f"{_short(inspect.getsourcefile(owner))}:{number}"
+                        return f"{_short(inspect.getsourcefile(thing))}:{number}"
         return ""
 
     def user_frame(self, error: BaseException) -> str:
@@ -335,16 +341,16 @@ def difference(seen: Any, expected: Any) -> float:
     return worst
 
 
-def agree(seen: Any, expected: Any, tolerance: float, what: str, change: str = "") -> str:
+def agree(seen: Any, expected: Any, tolerance: float, what: str, at: str = "") -> str:
     """Refuses unless both structures hold the same numbers; returns what was seen."""
     found = difference(seen, expected)
     if found <= tolerance:
         return f"{what}: to within {found:.0e}"
     ours, theirs = shapes(tree.flatten(seen)), shapes(tree.flatten(expected))
     if ours != theirs:
-        raise Refused(f"{what}, of shapes {theirs}", ours, change)
+        raise Refused(f"{what}, of shapes {theirs}", ours, at=at)
     size = "numbers that are not finite" if math.isinf(found) else f"a difference of up to {found:.2g}"
-    raise Refused(f"{what} (to within {tolerance:.0e})", size, change)
+    raise Refused(f"{what} (to within {tolerance:.0e})", size, at=at)
 
 
 def shapes(values: Any) -> str:

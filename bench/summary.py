@@ -92,10 +92,15 @@ def _interval(record: Record) -> str:
 
 
 def _not_measured(records: Sequence[Record]) -> Iterator[str]:
+    """A line for each cause; cases that did not run for the same one share it."""
     for status in ("skipped", "failed"):
+        causes: dict[str, list[str]] = {}
         for record in records:
             if record["status"] == status:
-                yield f"{status}: {record['case']}: {record['reason']}: {record['message']}"
+                causes.setdefault(f"{record['reason']}: {record['message']}", []).append(str(record["case"]))
+        for cause, cases in causes.items():
+            others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+            yield f"{status}: {cases[0]}{others}: {cause}"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from bench import human, views
 from bench.case import MODES
@@ -19,10 +20,12 @@ NOTHING = "–"  # a cell for which the run has no case
 
 @dataclass(frozen=True)
 class Block:
-    """A named part of a README: what makes its text, and whether that takes a run's records."""
+    """A named part of a README: what makes its text, and what that takes: a run's records, or the folder that
+    the README stands in."""
 
-    make: Callable[[Sequence[Record]], str]
+    make: Callable[..., str]
     needs_run: bool = True
+    needs_folder: bool = False
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> str:
@@ -116,7 +119,9 @@ def speed_ups(records: Sequence[Record]) -> str:
     columns = list(dict.fromkeys(_baseline_kind(record) for record in records))
     rows = []
     for case in cases:
-        found = {_baseline_kind(record): record for (name, _), record in rows_of.items() if name == case["case"]}
+        found = {
+            _baseline_kind(record): record for (name, _), record in rows_of.items() if name == case["case"]
+        }
         shape = " · ".join(str(case[name]) for name in views.SHAPE)
         cells = [_speed_up(found.get(column)) for column in columns]
         rows.append([plain(views.label(case)), str(case["mode"]), shape, _time(case), *cells])
@@ -129,7 +134,9 @@ def _baseline_words(record: Record) -> str:
 
 
 def _baseline_kind(record: Record) -> str:
-    return "faster than Keras' loop under XLA" if "XLA" in _baseline_words(record) else "faster than Keras' loop"
+    return (
+        "faster than Keras' loop under XLA" if "XLA" in _baseline_words(record) else "faster than Keras' loop"
+    )
 
 
 def _speed_up(record: Record | None) -> str:
@@ -167,6 +174,14 @@ def cases(records: Sequence[Record]) -> str:
     if timed:
         parts.append(f"{converged / len(timed):.0%} of the ratios known within ±2%")
     return " · ".join(parts)
+
+
+def history(folder: Path) -> str:
+    """What changed lately in the runs of a folder, and where their charts are."""
+    from bench.history_words import words
+    from bench.timeline import read_histories
+
+    return words(*read_histories(folder))
 
 
 def columns(_: Sequence[Record]) -> str:
@@ -248,6 +263,7 @@ BLOCKS: dict[str, Block] = {
     "speed_ups": Block(speed_ups),
     "environment": Block(environment),
     "cases": Block(cases),
+    "history": Block(history, needs_run=False, needs_folder=True),
     "columns": Block(columns, needs_run=False),
     "reasons": Block(reasons, needs_run=False),
 }

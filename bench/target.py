@@ -75,8 +75,15 @@ class Target:
             return self.factory(units, **arguments)
 
     def accepts(self, argument: str) -> bool:
-        """Whether the class or function names this argument itself (`**kwargs` does not count)."""
-        return argument in _parameters(self.factory)
+        """Whether the class or function names this argument, itself or by passing **kwargs to a base."""
+        owners = inspect.getmro(self.factory) if isinstance(self.factory, type) else (self.factory,)
+        for owner in owners:
+            parameters = _parameters(owner.__init__ if isinstance(owner, type) else owner)
+            if any(p.name == argument and p.kind is not p.VAR_KEYWORD for p in parameters.values()):
+                return True
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                return False
+        return False
 
 
 def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:

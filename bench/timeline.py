@@ -113,7 +113,8 @@ class _Joined:
     """A machine's runs as they are being joined."""
 
     runs: dict[str, Run] = field(default_factory=dict)
-    points: dict[tuple[str, str], list[tuple[Record, Point]]] = field(default_factory=dict)
+    points: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
+    names: dict[tuple[str, str], Record] = field(default_factory=dict)
     left_out: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
 
@@ -203,7 +204,8 @@ def _add(joined: _Joined, run: Run, rows: Sequence[Record]) -> None:
             joined.left_out[views.family(record), str(record["mode"]), reason] += 1
             continue
         seen.add(key)
-        joined.points.setdefault(key, []).append((record, _point(run, record)))
+        joined.points.setdefault(key, []).append(_point(run, record))
+        joined.names.setdefault(key, record)
 
 
 def _left_out(record: Record) -> str | None:
@@ -249,18 +251,16 @@ def _point(run: Run, record: Record) -> Point:
 
 
 def _history(machine: Machine, joined: _Joined) -> History:
-    timelines = [_timeline(rows) for rows in joined.points.values()]
+    timelines = [
+        Timeline(joined.names[key], tuple(sorted(points, key=lambda point: _order(point.run))))
+        for key, points in joined.points.items()
+    ]
     return History(
         machine,
         tuple(sorted(joined.runs.values(), key=_order)),
         tuple(sorted(timelines, key=_name)),
         joined.left_out,
     )
-
-
-def _timeline(rows: list[tuple[Record, Point]]) -> Timeline:
-    rows.sort(key=lambda row: _order(row[1].run))
-    return Timeline(rows[-1][0], tuple(point for _, point in rows))
 
 
 def _order(run: Run) -> tuple[datetime, str]:

@@ -110,7 +110,7 @@ class IndRNNCell(GatedCell):
         h' = relu(x W + u ∘ h + b)
 
     Output: h'. Weights: `kernel`, `bias` and u, `recurrent_vector` (units,), which the `recurrent_…`
-    arguments are about. It starts uniform in [-0.05, 0.05]; the paper's own range is up to 2 ** (1 / timesteps).
+    arguments are about. It starts uniform in [-0.05, 0.05]; the paper goes up to 2 ** (1 / timesteps).
     """
 
     gates = ("h",)

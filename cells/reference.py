@@ -235,7 +235,9 @@ def matrix_memory(weights, inputs, initial_states) -> Outputs:
     return _scan(step, inputs, initial_states)
 
 
-def peephole_lstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=_sigmoid) -> Outputs:
+def peephole_lstm(
+    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=_sigmoid
+) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = weights[2] if len(weights) == 6 else np.zeros(())
     input_peephole, forget_peephole, output_peephole = weights[-3:]

@@ -6,8 +6,10 @@ set -Eeuo pipefail
 
 readonly FEWEST=5
 readonly WHOSE_CODE='
-import os, sys, bench, cells
-sys.exit(any(not os.path.samefile(os.path.dirname(os.path.dirname(m.__file__)), ".") for m in (bench, cells)))'
+import os, sys
+from importlib.util import find_spec
+folders = [os.path.dirname(os.path.dirname(find_spec(name).origin)) for name in ("bench", "cells")]
+sys.exit(not all(os.path.samefile(folder, ".") for folder in folders))'
 
 usage() {
     cat <<'USAGE'

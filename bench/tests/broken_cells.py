@@ -152,20 +152,20 @@ class OldSignature(Plain):
         return [ops.zeros((batch_size, self.units), dtype=dtype)]
 
 
-@fails("get_initial_state")
+@fails("initial_state_shapes")
 class OldSignatureWithDefaults(Plain):
     def get_initial_state(self, inputs=None, batch_size=None, dtype=None):
         return [tf.zeros((batch_size, self.units), dtype)]
 
 
-@fails("get_initial_state")
+@fails("initial_state_shapes")
 class MatrixWithoutInitialState(Plain):
     def __init__(self, units, **kwargs):
         super().__init__(units, **kwargs)
         self.state_size = [(units, units)]
 
 
-@fails("get_initial_state")
+@fails("initial_state_shapes")
 class MatrixReadAsTwoStates(Plain):
     def __init__(self, units, **kwargs):
         super().__init__(units, **kwargs)
@@ -175,7 +175,7 @@ class MatrixReadAsTwoStates(Plain):
         return ops.zeros((batch_size, self.units, self.units))
 
 
-@fails("get_initial_state")
+@fails("initial_state_shapes")
 class StateWithoutBatch(Plain):
     def get_initial_state(self, batch_size=None):
         return [ops.zeros((1, self.units))]
@@ -341,6 +341,7 @@ class AveragesItsInputs(Plain):
     "go_backwards",
     "zero_output_for_mask",
     "return_state",
+    "bidirectional",
     "initial_state",
 )
 class CountsPasses(Plain):

@@ -18,7 +18,7 @@ NEVER = frozenset({"dropout", "reference"})  # do not apply to a cell that has n
 
 
 def odd(*applies, skips=()):
-    """Enters a cell in `ODD` with the checks that are skipped for it: `NEVER`, less `applies`, and `skips`."""
+    """Enters a cell in `ODD`, with the checks skipped for it: `NEVER`, less `applies`, and `skips`."""
 
     def enter(factory):
         ODD[factory.__name__] = (factory, (NEVER - set(applies)) | set(skips))

@@ -81,7 +81,7 @@ def test_a_character_that_the_corpus_does_not_have_is_named():
 
 def test_ones_own_text(tmp_path):
     file = tmp_path / "own.txt"
-    file.write_bytes("\ufeffЦАРЬ:\r\nДостиг я высшей власти.\r\n\r\nШУТ:\r\nИ что же, государь?\r\n".encode())
+    file.write_bytes("\ufeffДостиг я высшей власти.\r\n\r\nШУТ:\r\nИ что же, государь?\r\n".encode())
     corpus = load_corpus(file)
     assert corpus.speeches == ("Достиг я высшей власти.", "И что же, государь?")
     assert corpus.describe() | {"sha256": ""} == {

@@ -1,0 +1,91 @@
+"""`python -m bench history`: joins the runs of each machine, draws their charts and says what changed lately.
+
+The charts go to `charts/` in the results' folder, a folder a machine, and the words into its README.md.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.history_charts import SUFFIXES, charts_of, clean, draw, remove_old
+from bench.history_words import counted, words
+from bench.readme import ReadmeError, write_block
+from bench.timeline import History, Skipped, read_histories
+
+_LONGEST_LINE = 400
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("results"),
+        metavar="FOLDER",
+        help="the folder that holds the runs' folders (default: results)",
+    )
+    parser.add_argument(
+        "--machine",
+        metavar="TEXT",
+        help="draw only the machines with this in their name; the others' charts stay as they are",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Joins, draws and writes.
+
+    Returns:
+        0; 2 where nothing could be read, no machine is called so, or a file cannot be written.
+    """
+    try:
+        histories, skipped = read_histories(args.results)
+        _tell_skipped(skipped)
+        chosen = [history for history in histories if _is_called(history, args.machine)]
+        if not chosen and (histories or skipped):
+            return _refuse(args.results, histories)
+        print(_draw(args.results, chosen))
+        readme = args.results / "README.md"
+        if write_block(readme, "history", words(histories, skipped), heading="History"):
+            print(f"{readme}: written")
+    except (ReadmeError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _tell_skipped(skipped: Sequence[Skipped]) -> None:
+    for skip in skipped:
+        print(clean(skip.why, _LONGEST_LINE), file=sys.stderr)
+    if skipped:
+        folders = len({skip.folder for skip in skipped})
+        print(f"{counted(folders, 'folder')} left out, wholly or in part", file=sys.stderr)
+
+
+def _is_called(history: History, text: str | None) -> bool:
+    return text is None or text.casefold() in str(history.machine).casefold()
+
+
+def _refuse(results: Path, histories: Sequence[History]) -> int:
+    known = "; ".join(clean(str(history.machine), _LONGEST_LINE) for history in histories)
+    print(
+        f"{results}: no such machine; there are: {known}" if known else f"{results}: no run can be read",
+        file=sys.stderr,
+    )
+    return 2
+
+
+def _draw(results: Path, histories: Sequence[History]) -> str:
+    """Draws what changed; returns what was done, in words."""
+    charts = [chart for history in histories for chart in charts_of(history)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        drawn = draw(results, charts)
+    removed = remove_old(results, [history.machine for history in histories], charts)
+    runs = sum(len(history.runs) for history in histories)
+    return (
+        f"{counted(runs, 'run')} on {counted(len(histories), 'machine')}: "
+        f"{counted(len(charts), 'chart')}, {len(drawn) // len(SUFFIXES)} of them drawn"
+        + (f"; {len(removed)} old files removed" if removed else "")
+    )

@@ -1,0 +1,250 @@
+"""The history in words, in Markdown: what changed lately on each machine, and where its charts are."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import median
+from urllib.parse import quote
+
+from bench import views
+from bench.case import MODES
+from bench.history_charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.shifts import FEWEST_RUNS, SMALLEST_SHIFT, Shift
+from bench.tables import NOTHING, plain, table
+from bench.timeline import LIBRARIES, History, Run, Skipped, Timeline
+
+LATELY = 10  # runs
+_MOST_LINES = 12
+_SAME_SHIFT = 2  # runs apart that a shift of the ratio and one of the time are the same event
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A shift of a timeline, of its ratio or its time, with what it comes to in the times of both sides."""
+
+    timeline: Timeline
+    shift: Shift
+    own: float
+    baselines: float
+
+    @property
+    def run(self) -> Run:
+        return self.timeline.points[self.shift.at].run
+
+    @property
+    def before(self) -> Run:
+        return self.timeline.points[self.shift.at - 1].run
+
+
+def words(histories: Sequence[History], skipped: Sequence[Skipped]) -> str:
+    """The whole text."""
+    parts = [part for history in histories for part in _machine(history)]
+    return "\n\n".join([*(parts or ["No runs yet."]), *_skipped(skipped)])
+
+
+def _skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
+    folders = list(dict.fromkeys(skip.folder for skip in skipped))
+    if folders:
+        named = ", ".join(_text(folder) for folder in folders)
+        yield f"Left out, wholly or in part, for `python -m bench history` cannot read it: {named}."
+
+
+def _machine(history: History) -> Iterator[str]:
+    yield f"### {plain(clean(str(history.machine), 200))}"
+    yield _overview(history)
+    lines = list(_lately(history))
+    yield "\n".join(lines[:_MOST_LINES])
+    if len(lines) > _MOST_LINES:
+        yield f"And {len(lines) - _MOST_LINES} lines more, which the charts show."
+    yield _charts(charts_of(history))
+
+
+def _overview(history: History) -> str:
+    first, last = history.runs[0], history.runs[-1]
+    versions = ", ".join(
+        f"{name} {_text(v)}" for name, v in zip(LIBRARIES.values(), last.versions, strict=True)
+    )
+    sentences = [
+        f"{counted(len(history.runs), 'run')}, {_day(first)} to {_day(last)}.",
+        f"The last, {_link(last)}, was with {versions}.",
+        f"{counted(len(history.timelines), 'case')} compared.",
+    ]
+    short = sum(not timeline.is_long_enough for timeline in history.timelines)
+    if short:
+        which = "All" if short == len(history.timelines) else f"{short} of them"
+        sentences.append(f"{which} in fewer than {FEWEST_RUNS} runs: too few to tell a level shift.")
+    left_out = Counter[str]()
+    for (_, _, reason), count in history.left_out.items():
+        left_out[reason] += count
+    if left_out:
+        reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(left_out.items()))
+        sentences.append(f"Rows left out: {reasons}.")
+    return " ".join(sentences)
+
+
+def _lately(history: History) -> Iterator[str]:
+    """A line for each thing that changed in the last runs, the latest first."""
+    recent = {run.id: place for place, run in enumerate(history.runs[-LATELY:])}
+    ratio_events = [event for event in _events(history, "ratio") if event.run.id in recent]
+    time_events = [
+        event
+        for event in _events(history, "time")
+        if event.run.id in recent and not _is_told(event, ratio_events)
+    ]
+    dated = [
+        *_version_lines(history.runs[-LATELY - 1 :]),
+        *((events[0].run, _ratio_line(events, history)) for events in _grouped(ratio_events, _ratio_group)),
+        *((events[0].run, _time_line(events, history)) for events in _grouped(time_events, _time_group)),
+    ]
+    since = f"In the last {len(recent)} runs" if len(history.runs) > LATELY else "In these runs"
+    if dated:
+        yield f"{since}, the latest first:\n"
+        dated.sort(key=lambda each: -recent[each[0].id])
+        yield from (f"- {line}" for _, line in dated)
+    elif any(timeline.is_long_enough for timeline in history.timelines):
+        yield f"{since} no case changed its level by {SMALLEST_SHIFT:.0%} or more, no library its version."
+    else:
+        yield f"{since} no library changed its version."
+
+
+def _events(history: History, figure: str) -> Iterator[_Event]:
+    for timeline in history.timelines:
+        for shift in timeline.ratio_shifts if figure == "ratio" else timeline.time_shifts:
+            before, after = timeline.points[shift.start : shift.at], timeline.points[shift.at : shift.end]
+            yield _Event(
+                timeline,
+                shift,
+                own=median(p.time.value for p in after) / median(p.time.value for p in before) - 1,
+                baselines=median(p.baseline_s for p in after) / median(p.baseline_s for p in before) - 1,
+            )
+
+
+def _is_told(event: _Event, ratio_events: Iterable[_Event]) -> bool:
+    """Whether a shift of the time is one of the ratio's too."""
+    return any(
+        other.timeline is event.timeline
+        and abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
+        and (other.shift.change > 0) == (event.shift.change > 0)
+        for other in ratio_events
+    )
+
+
+def _grouped(events: Iterable[_Event], key) -> list[list[_Event]]:
+    groups: dict[tuple, list[_Event]] = {}
+    for event in events:
+        groups.setdefault(key(event), []).append(event)
+    return sorted(groups.values(), key=lambda group: -max(abs(event.shift.change) for event in group))
+
+
+def _ratio_group(event: _Event) -> tuple:
+    names = event.timeline.names
+    return event.run.id, views.label(names), names["mode"], baseline_name(names), event.shift.change > 0
+
+
+def _time_group(event: _Event) -> tuple:
+    return event.run.id, event.shift.change > 0
+
+
+def _version_lines(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
+    for before, after in pairwise(runs):
+        if before.versions != after.versions:
+            yield after, f"{_text(changed_versions(before, after))} from {_link(after)}, {_day(after)}, on."
+
+
+def _ratio_line(events: Sequence[_Event], history: History) -> str:
+    names = events[0].timeline.names
+    alike = [timeline for timeline in history.timelines if _subject(timeline) == _subject(events[0].timeline)]
+    own, baselines = median(event.own for event in events), median(event.baselines for event in events)
+    return (
+        f"{_verdict(events, own, baselines)}: {_text(views.label(names))}, {_text(names['mode'])}, "
+        f"in {len(events)} of {counted(len(alike), 'case')}: ratio to {_text(baseline_name(names))} "
+        f"{_changes(events)}; its own time {percent(own)}, its baseline's {percent(baselines)}; "
+        f"{_since(events[0])}."
+    )
+
+
+def _subject(timeline: Timeline) -> tuple:
+    return views.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
+
+
+def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
+    """Slower or faster; said to be the baseline's doing where its own time did not change that way."""
+    slower = events[0].shift.change > 0
+    if (own if slower else -own) < SMALLEST_SHIFT <= (-baselines if slower else baselines):
+        return (
+            "not slower, its baseline is **faster**" if slower else "not faster, its baseline is **slower**"
+        )
+    return "**slower**" if slower else "**faster**"
+
+
+def _time_line(events: Sequence[_Event], history: History) -> str:
+    subjects = Counter(views.label(event.timeline.names) for event in events)
+    named = ", ".join(f"{_text(name)} {count}" for name, count in subjects.most_common(6))
+    more = f" and {len(subjects) - 6} more" if len(subjects) > 6 else ""
+    way = "longer" if events[0].shift.change > 0 else "shorter"
+    return (
+        f"wall times **{way}** in {len(events)} of {counted(len(history.timelines), 'case')}, "
+        f"{_changes(events)}: {named}{more}; {_since(events[0])}."
+    )
+
+
+def _changes(events: Sequence[_Event]) -> str:
+    changes = sorted(event.shift.change for event in events)
+    middle, low, high = (percent(change) for change in (median(changes), changes[0], changes[-1]))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def _since(event: _Event) -> str:
+    """The run from which on, and what else was another in it."""
+    before, after = event.before, event.run
+    parts = [f"from {_link(after)}, {_day(after)}, on"]
+    if before.versions != after.versions:
+        parts.append(f"with {_text(changed_versions(before, after))}")
+    if before.commit and after.commit:
+        same = before.commit == after.commit
+        parts.append(
+            "same commit" if same else f"commits {_text(before.commit, 20)} to {_text(after.commit, 20)}"
+        )
+    return ", ".join(parts)
+
+
+def _charts(charts: Sequence[Chart]) -> str:
+    """A table of links, a row a cell, a column a mode."""
+    modes = sorted({chart.mode for chart in charts}, key=lambda mode: ((*MODES, mode).index(mode), mode))
+    found = {(chart.family, chart.mode): chart for chart in charts}
+    rows = [
+        [_text(family), *(_chart(found.get((family, mode))) for mode in modes)]
+        for family in dict.fromkeys(chart.family for chart in charts)
+    ]
+    return table(("charts over the runs", *map(_text, modes)), rows, right=len(modes) + 1) if rows else ""
+
+
+def _chart(chart: Chart | None) -> str:
+    if chart is None:
+        return NOTHING
+    links = " ".join(
+        f"[{suffix[1:].upper()}]({_address(f'{chart.stem.as_posix()}{suffix}')})" for suffix in SUFFIXES
+    )
+    return f"{links} · {counted(len(chart.cards), 'case')}, {counted(chart.shifts, 'shift')}"
+
+
+def _link(run: Run) -> str:
+    return f"[{_text(run.id)}]({_address(run.folder)}/)"
+
+
+def _address(path: str) -> str:
+    return quote(path, safe="/")
+
+
+def _day(run: Run) -> str:
+    return f"{run.time:%Y-%m-%d}"
+
+
+def counted(number: int, thing: str) -> str:
+    return f"{number} {thing}" + ("" if number == 1 else "s")
+
+
+def _text(value: object, longest: int = 60) -> str:
+    """A text from a record, for Markdown."""
+    return plain(clean(str(value), longest))

@@ -1,0 +1,290 @@
+"""The advice: which ways it takes from where, what it says of them, and when it refuses."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from bench import advise
+from bench.environment import machine_key
+from bench.records import RECORDS_FILE
+from bench.sweeps import SWEEPS
+from bench.tests.sample_records import record
+from bench.tests.test_report import write_run
+
+SHAPE = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}
+
+
+def case(subject="lstm-builtin", mode="infer", *, median_s=0.010, ratio=1.0, figures=None, **fields):
+    """A record of this machine, whose interval is within a hundredth."""
+    own = {
+        "machine": machine_key(),
+        "median_s": median_s,
+        "ratio": ratio,
+        "ratio_low": ratio * 0.99,
+        "ratio_high": ratio * 1.01,
+        "trace_s": 0.1,
+        "compile_s": 0.2,
+        "proof": "exact",
+    }
+    return record(subject, mode, figures={**own, **(figures or {})}, **fields)
+
+
+def shape_arguments(**sizes) -> list[str]:
+    return [f"--{name.replace('_', '-')}={size}" for name, size in {**SHAPE, **sizes}.items()]
+
+
+def run_command(*arguments: object, mode="infer", **sizes) -> int:
+    """The exit code of `python -m bench advise ARGUMENTS` at a shape."""
+    parser = argparse.ArgumentParser()
+    advise.add_arguments(parser)
+    words = [f"--mode={mode}", *shape_arguments(**sizes), *map(str, arguments)]
+    return advise.main(parser.parse_args(words))
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    """A run of the built-in and of slstm, plain, unrolled, under XLA and with what changes the answer."""
+    fast = {"figures": {"compile_s": 1.9}}
+    records = [
+        case(),
+        case("slstm-rnn", median_s=0.007, ratio=0.7),
+        case("slstm-rnn", median_s=0.006, ratio=0.6, unroll=True, **fast),
+        case("slstm-rnn", median_s=0.004, ratio=0.9, jit_compile=True, **fast),
+        case("slstm-rnn", median_s=0.001, ratio=0.1, activation="relu"),
+        case("slstm-rnn", median_s=0.001, ratio=0.1, stateful=True),
+        case("slstm-rnn", median_s=0.001, ratio=0.1, dtype="float16"),
+        record("slstm-rnn", implementation=1, status="failed", reason="wrong_answer"),
+        case(median_s=0.040, timesteps=200),
+        case("slstm-rnn", median_s=0.080, ratio=2.0, timesteps=200),
+    ]
+    write_run(tmp_path / "results" / "20250101-000000-1", records)
+    return tmp_path / "results"
+
+
+def advised(capsys, results, *arguments, **sizes) -> str:
+    assert run_command("--results", results, *arguments, **sizes) == 0
+    return capsys.readouterr().out
+
+
+def lines_with(text: str, part: str) -> list[str]:
+    return [line.strip() for line in text.splitlines() if part in line]
+
+
+def test_the_fastest_ways_first_and_none_that_changes_the_answer(results, capsys):
+    told = advised(capsys, results, "--cell", "slstm")
+    assert lines_with(told, "as it comes") == [
+        "slstm in RNN, xla: about 0.40× the time of keras LSTM as it comes",
+        "slstm in RNN, unroll: 0.60× [0.59, 0.61] the time of keras LSTM as it comes",
+        "slstm in RNN: 0.70× [0.69, 0.71] the time of keras LSTM as it comes",
+    ]
+    assert len(lines_with(told, "measured at this very shape")) == 3
+
+
+def test_without_a_cell_every_cell_is_told(results, capsys):
+    told = advised(capsys, results)
+    assert [line for line in told.splitlines() if line.endswith(":")] == ["lstm:", "slstm:"]
+
+
+def test_the_nearest_case_is_taken_and_how_near_is_said(results, capsys):
+    told = advised(capsys, results, "--cell", "slstm", timesteps=150, batch_size=64)
+    plain = told[told.index("slstm in RNN: ") :]
+    assert plain.startswith("slstm in RNN: 2.00×")
+    assert "measured at batch size 32 instead of 64, timesteps 200 instead of 150\n" in plain
+    (unrolled,) = lines_with(
+        told[told.index("slstm in RNN, unroll") : told.index("slstm in RNN: ")], "a call"
+    )
+    assert "timesteps 50 instead of 150" in unrolled
+
+
+def test_nearness_is_by_factors(results, capsys):
+    """90 is nearer to 50 than to 200, and 110 nearer to 200, though it lies nearer to 50 on a ruler."""
+    assert "slstm in RNN: 0.70×" in advised(capsys, results, "--cell", "slstm", timesteps=90)
+    assert "slstm in RNN: 2.00×" in advised(capsys, results, "--cell", "slstm", timesteps=110)
+
+
+def test_what_is_far_says_so(results, capsys):
+    assert "far, --measure" in advised(capsys, results, units=513)
+    assert "far, --measure" not in advised(capsys, results, units=512)
+
+
+def test_break_even_counts_the_calls_that_earn_the_compilation(results, capsys):
+    """XLA takes 2.0 s to start and the built-in 0.3 s; a call saves 6 ms: 284 calls."""
+    told = advised(capsys, results, "--cell", "slstm")
+    assert "traces and compiles in 2.00 s, the built-in in 300 ms: pays after 284 calls; proof: exact" in told
+    assert "traces and compiles in 300 ms, the built-in in 300 ms; proof: exact" in told
+
+
+def test_a_built_in_that_is_a_baseline_alone_is_enough(capsys):
+    """Its compilation is not known then, and taken for nothing: at most 2.0 s / 5 ms = 400 calls."""
+    alone = case(
+        "lstm-fused", median_s=0.005, ratio=0.5, figures={"baseline_median_s": 0.010, "compile_s": 1.9}
+    )
+    under_xla = {"baseline": f"{alone['baseline']}-xla", "ratio": 0.9, "ratio_low": 0.9, "ratio_high": 0.9}
+    (way,) = advise.ways([{**alone, **under_xla}, alone], SHAPE, "infer", "lstm")
+    assert way.ratio.value == 0.5
+    assert way.builtin == "keras LSTM"
+    assert advise.break_even(way) == "traces and compiles in 2.00 s: pays after at most 400 calls"
+
+
+def test_what_is_slower_and_compiles_longer_never_pays():
+    slow = case("slstm-rnn", median_s=0.02, ratio=2.0, figures={"compile_s": 3.0})
+    (way,) = advise.ways([case(), slow], SHAPE, "infer", "slstm")
+    assert advise.break_even(way).endswith("never pays")
+
+
+@pytest.mark.parametrize(
+    ("subject", "options", "line"),
+    [
+        ("lstm-builtin", {}, "keras.layers.LSTM(256, return_sequences=True)"),
+        (
+            "gru-builtin",
+            {"unroll": True, "implementation": 1},
+            "keras.layers.GRU(256, implementation=1, return_sequences=True, unroll=True)",
+        ),
+        (
+            "keras_lstm-rnn",
+            {"implementation": 1},
+            "keras.layers.RNN(keras.layers.LSTMCell(256, implementation=1), return_sequences=True)",
+        ),
+        (
+            "slstm-rnn",
+            {"jit_compile": True},
+            'keras.layers.RNN(cells.CELLS["slstm"](256), return_sequences=True)'
+            "  # and model.compile(…, jit_compile=True)",
+        ),
+        ("MyCell-rnn", {}, "keras.layers.RNN(MyCell(256), return_sequences=True)"),
+        ("MyCell-fused", {}, "cells.FusedRNN(MyCell(256), return_sequences=True)"),
+    ],
+)
+def test_the_line_of_code(subject, options, line):
+    assert advise.code(case(subject, **options), units=256) == line
+
+
+@pytest.mark.parametrize("subject", ["simple_rnn-builtin", "keras_gru-rnn", "slstm-rnn", "lstm-rnn"])
+@pytest.mark.parametrize("options", [{}, {"unroll": True, "jit_compile": True}])
+def test_the_line_of_code_is_one_that_keras_takes(subject, options):
+    import keras
+
+    import cells
+
+    line = advise.code(case(subject, **options), units=3)
+    layer = eval(line, {"keras": keras, "cells": cells})
+    assert layer(keras.ops.zeros((2, 4, 5))).shape == (2, 4, 3)
+    assert layer.unroll == bool(options)
+
+
+def test_the_newest_run_of_a_case_counts(results, capsys):
+    later = {"timestamp": "2025-06-01T00:00:00Z", "run_id": "later"}
+    newer = [case(figures=later), case("slstm-rnn", median_s=0.003, ratio=0.3, figures=later)]
+    write_run(results / "20250601-000000-1", newer)
+    assert "slstm in RNN: 0.30×" in advised(capsys, results, "--cell", "slstm")
+
+
+def test_library_versions_are_not_mixed(results, capsys):
+    later = {"timestamp": "2025-06-01T00:00:00Z", "run_id": "later", "keras": "4.0"}
+    newer = [case(figures=later), case("slstm-rnn", median_s=0.008, ratio=0.8, figures=later)]
+    write_run(results / "20250601-000000-1", newer)
+    told = advised(capsys, results, "--cell", "slstm")
+    assert lines_with(told, "as it comes") == [
+        "slstm in RNN: 0.80× [0.79, 0.81] the time of keras LSTM as it comes"
+    ]
+    assert "Keras 4.0, in 1 run\n" in told
+
+
+def test_this_machine_comes_first_and_another_is_told(results, capsys, monkeypatch):
+    other = {"machine": "Cray-1, 1 core", "timestamp": "2026-01-01T00:00:00Z", "run_id": "other"}
+    write_run(results / "20260101-000000-1", [case(median_s=1.0, figures=other)])
+    told = advised(capsys, results)
+    assert machine_key() in told
+    assert "Cray-1" not in told
+    monkeypatch.setattr(advise, "machine_key", lambda: "a laptop")
+    told = advised(capsys, results)
+    assert "measured on Cray-1, 1 core" in told
+    assert "NOT this machine, which is a laptop" in told
+
+
+def test_a_run_that_cannot_be_read_is_told_and_left_out(results, capsys):
+    (results / "20250202-000000-1").mkdir()
+    (results / "20250202-000000-1" / RECORDS_FILE).write_text("nonsense\n1\n")
+    assert run_command("--results", results) == 0
+    said = capsys.readouterr()
+    assert "20250202-000000-1/records.csv, row 1: column 'nonsense'" in said.err
+    assert len(said.err.splitlines()) == 1
+    assert "slstm in RNN" in said.out
+
+
+def test_names_do_not_reach_the_terminal_raw(tmp_path, capsys):
+    odd = case("slstm-rnn", figures={"subject": "\x1b[31mred-rnn", "cell": "\x1b[31mred"})
+    odd["case"] = str(odd["case"]).replace("slstm", "\x1b[31mred")
+    write_run(tmp_path / "run", [case(), odd])
+    told = advised(capsys, tmp_path)
+    assert "red" in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cell", "nonsense"], "--cell nonsense: not measured; there are lstm, slstm"),
+        (["--device", "gpu"], "no records of device gpu"),
+        (["--mode", "train"], "train: nothing measured of any cell with the built-in beside it"),
+        (["--results", "nowhere"], "nowhere: no such folder"),
+        (
+            ["--measure", "--cell", "nonsense"],
+            "--cell nonsense: there is no such cell; there are simple_rnn,",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_code_2(results, capsys, arguments, message):
+    assert run_command("--results", results, *arguments) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert len(said.err.splitlines()) == 1
+    assert message in said.err
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "1.5", "many", "1_0", "٣"])
+def test_a_size_must_be_a_positive_integer(size, capsys):
+    with pytest.raises(SystemExit) as error:
+        run_command(f"--units={size}")
+    assert error.value.code == 2
+    assert "is not a positive integer" in capsys.readouterr().err
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """What `--measure` asks the session for; the session writes one run and measures nothing."""
+    asked = []
+
+    def run(arguments):
+        (grid,) = SWEEPS["advise"].grids
+        asked.append((arguments, grid))
+        write_run(tmp_path / "results" / "now", [case(), case("slstm-rnn", median_s=0.002, ratio=0.2)])
+
+    monkeypatch.setattr("bench.__main__.run", run)
+    return asked
+
+
+def test_measure_takes_the_ways_at_the_shape_and_that_run_alone(measured, results, capsys):
+    told = advised(capsys, results, "--measure", "--cell", "slstm", timesteps=51)
+    ((arguments, grid),) = measured
+    assert arguments == ["--sweep", "advise", "--results", str(results), "--device", "cpu"]
+    assert grid.shapes == ((32, 51, 64, 128),)
+    assert grid.subjects == ("lstm-builtin", "slstm-rnn", "slstm-fused")
+    assert grid.modes == ("infer",)
+    assert list(grid.options) == [{}, {"implementation": 1}, {"jit_compile": True}]
+    assert "slstm in RNN: 0.20×" in told
+    assert "unroll" not in told
+    assert "advise" not in SWEEPS
+
+
+def test_measure_unrolls_what_is_short(measured, results, capsys):
+    advised(capsys, results, "--measure", "--cell", "slstm", timesteps=50)
+    assert {"unroll": True} in measured[0][1].options
+
+
+def test_measure_that_comes_to_nothing_says_so(monkeypatch, results, capsys):
+    monkeypatch.setattr("bench.__main__.run", lambda arguments: 4)
+    assert run_command("--results", results, "--measure", "--cell", "slstm") == 2
+    assert "nothing was measured" in capsys.readouterr().err

@@ -1,0 +1,161 @@
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import check
+from bench.contract import CHECKS, CheckResult, ContractReport
+
+RIGHT = f"{Path(__file__).parent / 'odd_cells.py'}:NoWeights"
+WRONG = f"{Path(__file__).parent / 'broken_cells.py'}:BuildIsTrue"
+
+
+def run(*arguments):
+    """The exit code of the command in this process."""
+    parser = argparse.ArgumentParser()
+    check.add_arguments(parser)
+    return check.main(parser.parse_args([*arguments]))
+
+
+def test_a_right_cell(capfd):
+    assert run(RIGHT) == 0
+    out = capfd.readouterr().out.splitlines()
+    assert out[0].startswith("ok       layer, state_size, build,")
+    assert out[-1].startswith(f"{RIGHT}: the contract holds: 0 failed, ")
+
+
+def test_a_wrong_cell_is_told_what_to_change(capfd):
+    assert run(WRONG) == 1
+    out = capfd.readouterr().out
+    words = " ".join(out.split())
+    assert "failed build: Can Keras build it? expected `build` to be a method" in words
+    assert "seen self.build = True change: build(self, input_shape) makes the weights" in words
+    assert "checks: not asked, since `build` failed" in words
+    assert words.rpartition("broken_cells.py:BuildIsTrue")[2].startswith(
+        ": the contract is broken: 1 failed,"
+    )
+
+
+def test_json_says_the_same_in_the_form_of_a_program(capfd):
+    assert run(WRONG, "--json") == 1
+    report = json.loads(capfd.readouterr().out)
+    assert list(report) == ["target", "ok", "checks"]
+    assert (report["target"], report["ok"]) == (WRONG, False)
+    assert [entry["name"] for entry in report["checks"]] == [entry.name for entry in CHECKS]
+    assert all(list(entry) == ["name", "status", "message"] for entry in report["checks"])
+    (failed,) = [entry for entry in report["checks"] if entry["status"] == "failed"]
+    assert "change: build(self, input_shape)" in failed["message"] and "broken_cells.py:" in failed["message"]
+
+
+def cell_file(tmp_path, body):
+    file = tmp_path / "my_cells.py"
+    file.write_text(f"import os\nimport keras\n{body}")
+    return f"{file}:Cell"
+
+
+def test_what_the_cell_prints_is_not_on_stdout(tmp_path, capfd):
+    body = "print('on import')\ndef Cell(units):\n    print('python')\n    os.write(1, b'native')\n"
+    assert run(cell_file(tmp_path, body), "--json") == 1
+    captured = capfd.readouterr()
+    assert json.loads(captured.out)["ok"] is False
+    for words in ("on import", "python", "native"):
+        assert words in captured.err
+
+
+def test_units_and_kwargs_reach_the_constructor(tmp_path, capfd):
+    body = "def Cell(units, gain, **kwargs):\n    raise ValueError(f'{units} {gain} {kwargs}')\n"
+    target = cell_file(tmp_path, body)
+    assert run(target, "--units", "7", "--kwargs", '{"gain": 0.5, "activation": "relu"}') == 2
+    assert "7 0.5 {'activation': 'relu'}" in capfd.readouterr().err
+
+
+def test_features_reach_the_inputs(tmp_path, capfd):
+    body = (
+        "class Cell(keras.layers.Layer):\n"
+        "    state_size = 1\n"
+        "    def __init__(self, units): super().__init__()\n"
+        "    def build(self, shape): raise ValueError(f'built for {shape}')\n"
+    )
+    assert run(cell_file(tmp_path, body), "--features", "9") == 1
+    assert "built for (None, 9)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kwargs", "{activation: relu}"], "--kwargs: expected a JSON object"),
+        (["--kwargs", "[1, 2]"], "--kwargs: expected a JSON object"),
+        (["--units", "0"], "--units: expected a positive integer, got 0"),
+        (["--features", "-3"], "--features: expected a positive integer, got -3"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_line(capfd, arguments, message):
+    assert run(RIGHT, *arguments, "--json") == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(f"error: {message}") and captured.err.count("\n") == 1
+
+
+def test_a_target_that_cannot_be_loaded_is_one_line(capfd):
+    assert run("no_such_file.py:Cell") == 2
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: no such file:") and captured.err.count("\n") == 1
+
+
+def test_a_constructor_that_raises_shows_the_users_traceback(tmp_path, capfd):
+    body = "class Cell(keras.layers.Layer):\n    def __init__(self, units):\n        self.half = units / 0\n"
+    assert run(cell_file(tmp_path, body)) == 2
+    err = capfd.readouterr().err
+    assert err.startswith(f'Traceback (most recent call last):\n  File "{tmp_path}/my_cells.py", line 5')
+    assert "bench/" not in err
+
+
+REPORT = ContractReport(
+    "cell.py:Cell",
+    (
+        CheckResult("layer", "ok", "a Cell"),
+        CheckResult("build", "failed", "expected this; seen that", "do so (cell.py:3)"),
+        CheckResult("call", "ok", "returns", "by the way"),
+        CheckResult("graph", "skipped", "not asked, since `build` failed"),
+    ),
+)
+
+
+def test_the_text_of_a_report():
+    assert check.as_text(REPORT, seconds=1.23).splitlines() == [
+        "ok       layer, call",
+        "skipped  graph: not asked, since `build` failed",
+        "hint     call: by the way",
+        "",
+        "failed   build: Can Keras build it?",
+        "         expected this; seen that",
+        "         change: do so (cell.py:3)",
+        "",
+        "cell.py:Cell: the contract is broken: 1 failed, 2 ok, 1 skipped (1.2 s)",
+    ]
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\033[" not in check.as_text(REPORT, 1.0)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert "\033[31;1mis broken\033[0m" in check.as_text(REPORT, 1.0)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033[" not in check.as_text(REPORT, 1.0)
+
+
+def test_a_fresh_process_prints_json_alone_and_no_chatter():
+    program = (
+        "import argparse, sys; from bench import check; parser = argparse.ArgumentParser(); "
+        "check.add_arguments(parser); sys.exit(check.main(parser.parse_args()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, WRONG, "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["ok"] is False
+    assert done.stderr == ""

@@ -1,0 +1,613 @@
+"""The report: what stands on the page, that nothing of a run gets out of hand there, and that it works."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bench import charts, page, report, runs
+from bench.records import RECORDS_FILE, RecordWriter, write_environment, write_tasks
+from bench.tests.sample_records import default_run, record
+
+NASTY = '<script>alert("x")</script>'
+
+
+def write_run(folder: Path, records, environment=None, tasks=None) -> Path:
+    """A run's folder with these records."""
+    writer = RecordWriter(folder)
+    for each in records:
+        writer.finish(each)
+    write_environment(folder, environment or {"machine": {"cpu": "Xeon", "cores": 2}})
+    if tasks:
+        write_tasks(folder, tasks)
+    return folder
+
+
+@dataclass
+class Element:
+    """An element of a page: its attributes and all text within it."""
+
+    tag: str
+    attributes: dict[str, str | None]
+    text: str = ""
+
+
+@dataclass
+class Page(HTMLParser):
+    """A parsed page; refuses elements that are not closed in turn."""
+
+    elements: list[Element] = field(default_factory=list)
+    _open: list[Element] = field(default_factory=list)
+
+    def __post_init__(self):
+        super().__init__()
+
+    def __hash__(self):
+        return id(self)
+
+    def handle_starttag(self, tag, attrs):
+        element = Element(tag, dict(attrs))
+        assert len(element.attributes) == len(attrs), f"an attribute twice: {attrs}"
+        self.elements.append(element)
+        if tag not in ("meta", "link", "img", "input", "br"):
+            self._open.append(element)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append(Element(tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open.pop().tag == tag
+
+    def handle_data(self, data):
+        for element in self._open:
+            element.text += data
+
+    def all(self, tag: str, **attributes: str) -> list[Element]:
+        return [
+            element
+            for element in self.elements
+            if element.tag == tag and all(element.attributes.get(name) == v for name, v in attributes.items())
+        ]
+
+    @property
+    def text(self) -> str:
+        return self.all("body")[0].text
+
+
+def parsed(file: Path) -> Page:
+    found = Page()
+    found.feed(file.read_text(encoding="utf-8"))
+    found.close()
+    assert not found._open
+    return found
+
+
+def drawn(tmp_path: Path, records, **beside) -> Page:
+    """The page of a run with these records."""
+    folder = write_run(tmp_path / "run", records, **beside)
+    return parsed(report.write_report([folder], folder / report.REPORT_FILE))
+
+
+@pytest.fixture
+def no_charts(monkeypatch):
+    """Drawing takes seconds, and most tests do not look at charts."""
+    monkeypatch.setattr(page, "charts", lambda records: [])
+
+
+NASTY_RECORD = record(
+    figures={
+        "subject": f"{NASTY}-rnn",
+        "cell": NASTY,
+        "case": f"infer-{NASTY}-rnn-b32-t50-f64-u128",
+        "machine": "<img src=x onerror=alert(1)>",
+        "kernel": "\"><b onclick='x'>",
+        "message": NASTY,
+    }
+)
+FAILED = record(
+    "lstm-rnn", timesteps=200, status="failed", reason="killed", figures={"message": "out of <air>"}
+)
+SKIPPED = record("gru-rnn", "train", activation="relu", status="skipped", reason="unsupported")
+
+
+SUBJECTS = ("lstm-builtin", "gru-builtin", "gru-rnn", "slstm-rnn", "minimal-rnn")
+RECORDS = [
+    *(each for each in default_run() if each["subject"] in SUBJECTS),
+    NASTY_RECORD,
+    FAILED,
+    SKIPPED,
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Iterator[Path]:
+    """The report of a run with two of the charts, which take time, a nasty name and what did not run."""
+    folder = write_run(
+        tmp_path_factory.mktemp("results") / "run",
+        RECORDS,
+        tasks=[{"sweep": "generate", "case": "some-case", "start": "O", "texts": [f"O {NASTY}", "O no"]}],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(charts, "CHARTS", {name: charts.CHARTS[name] for name in ("timesteps", "ratio")})
+        yield report.write_report([folder], folder / report.REPORT_FILE)
+
+
+@pytest.fixture(scope="module")
+def whole_page(whole) -> Page:
+    return parsed(whole)
+
+
+def test_nothing_is_loaded(whole_page):
+    """Every address is a place on the page or stands in it."""
+    addresses = [
+        address
+        for element in whole_page.elements
+        for name in ("src", "href", "srcset", "action", "data", "poster")
+        if (address := element.attributes.get(name)) is not None
+    ]
+    assert addresses
+    assert {address.partition(":")[0] for address in addresses if not address.startswith("#")} == {"data"}
+    style = whole_page.all("style")[0].text
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_the_policy_allows_our_style_and_script_alone(whole_page):
+    (policy,) = [e.attributes["content"] for e in whole_page.all("meta") if "http-equiv" in e.attributes]
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    for kind in ("style", "script"):
+        (element,) = whole_page.all(kind)
+        assert f"{kind}-src {report._hash(element.text)}" in policy
+
+
+def test_what_a_run_says_is_text_and_never_markup(whole_page):
+    assert len(whole_page.all("script")) == 1
+    assert not whole_page.all("b")
+    assert all(e.attributes["src"].startswith("data:") for e in whole_page.all("img"))
+    assert not [name for e in whole_page.elements for name in e.attributes if name.startswith("on")]
+    assert whole_page.text.count(NASTY) > 3
+
+
+def test_links_lead_somewhere_and_ids_are_there_once(whole_page):
+    ids = [e.attributes["id"] for e in whole_page.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+    links = [e.attributes["href"] for e in whole_page.all("a")]
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+
+
+def test_every_part_is_there(whole_page):
+    parts = [e.text for e in whole_page.all("h3")]
+    wanted = ["Summary", "Price list", "Charts", "All cases", "Skipped and failed"]
+    assert parts == [*wanted, "What the character models wrote", "Environment"]
+    navigation = [e.text for e in whole_page.all("nav")[0:1]]
+    assert all(name in navigation[0] for name in wanted)
+
+
+def test_every_case_is_there_with_its_numbers_and_the_command_to_run_it_alone(whole_page):
+    details = whole_page.all("article")
+    rows = [e for e in whole_page.all("th", scope="row") if "data-value" in e.attributes]
+    assert [e.attributes["data-value"] for e in rows] == [r["case"] for r in RECORDS]
+    assert len(details) == len(RECORDS)
+    for each, detail in zip(RECORDS, details, strict=True):
+        assert str(each["case"]) in detail.text
+        if each is not NASTY_RECORD:
+            assert f"pytest --benchmark-only --sweep default --case {each['case']}\n" in f"{detail.text}\n"
+
+
+def test_the_command_is_one_that_a_shell_takes_as_meant(whole_page):
+    commands = [e.text for e in whole_page.all("pre", **{"class": "command"})]
+    assert f"pytest --benchmark-only --sweep default --case '{NASTY_RECORD['case']}'" in commands
+
+
+def test_the_command_of_a_task_at_the_full_size_says_so():
+    fit = record("lstm-builtin", "fit", units=1024, figures={"sweep": "char_model"})
+    assert "--benchmark-only --full --sweep char_model" in page.command(fit)
+    assert "--full" not in page.command({**fit, "units": 128})
+
+
+def test_the_command_selects_the_case():
+    """What the page prints is what the plugin takes."""
+    from bench.sweeps import comparisons
+
+    wanted = record("slstm-rnn", "train", jit_compile=True)
+    *_, sweep, option, case = page.command(wanted).split()
+    assert option == "--case"
+    assert [c.case.id for c in comparisons([sweep])].count(case) == 1
+
+
+def test_a_case_in_words(no_charts, tmp_path):
+    figures = {
+        "kernel": "while",
+        "xla": True,
+        "proof": "exact",
+        "max_abs_error": 1.25e-7,
+        "tolerance": 3e-6,
+        "median_s": 0.005,
+        "ratio": 0.5,
+        "ratio_low": 0.4,
+        "ratio_high": 0.6,
+    }
+    (detail,) = drawn(tmp_path, [record(figures=figures)]).all("article")
+    assert "slstm in RNN: 5.00 ms a call, 0.50× [0.40, 0.60] the time of keras LSTM." in detail.text
+    assert "Kernel: while, compiled by XLA." in detail.text
+    assert "Proof (exact): the largest error seen is 1.2e-07, allowed is 3e-06." in detail.text
+
+
+def test_what_was_not_measured_is_listed_with_its_reason(whole_page):
+    listed = [e.text for e in whole_page.all("li")]
+    assert f"{FAILED['case']}: failed, killed: out of <air>" in listed
+    assert f"{SKIPPED['case']}: skipped, unsupported" in listed
+
+
+def test_charts_have_alternatives(whole_page):
+    images = whole_page.all("img")
+    questions = [e.text for e in whole_page.all("h4") if e.text.endswith("?")]
+    assert questions == [page._QUESTIONS["ratio"], page._QUESTIONS["timesteps"]]
+    assert len(images) == 2
+    assert all(e.attributes["src"].startswith("data:image/svg+xml;base64,") for e in images)
+    assert all(len(e.attributes["alt"]) > 40 for e in images)
+    assert sum(e.text == "The figures" for e in whole_page.all("summary")) == 2
+
+
+def test_what_a_chart_shows_is_also_a_table():
+    tables = {name: page._chart_figures(name, RECORDS) for name in page._QUESTIONS}
+    assert {name for name, table in tables.items() if table and len(table.rows) > 1} == set(tables)
+    assert [cell.text for cell in tables["timesteps"].rows[0]][:3] == ["keras LSTM", "infer", "2.05 ms"]
+    assert page._chart_figures("a chart that came later", RECORDS) is None
+
+
+def test_texts_are_shown_with_what_they_began_with(whole_page):
+    assert [e.text for e in whole_page.all("pre") if not e.attributes] == [f"O {NASTY}", "O no"]
+    assert {e.text for e in whole_page.all("strong")} >= {"O"}
+
+
+def test_summary_names_the_fastest_the_slowest_and_the_noise():
+    def at(subject, ratio):
+        return record(
+            subject, figures={"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
+        )
+
+    said = list(page.sentences([at("lstm-builtin", 1.02), at("slstm-rnn", 0.5), at("lstm-rnn", 2.0)]))
+    assert said[0].startswith("3 rows: 3 ok, none skipped or failed.")
+    assert "fastest is slstm in RNN at 0.50× [0.49, 0.51] of keras LSTM" in said[2]
+    assert "slowest is lstm in RNN at 2.00× [1.98, 2.02] of keras LSTM" in said[2]
+    assert "1.02×" in said[3]
+
+
+def test_the_price_list_has_options_paired_and_xla_not():
+    times = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
+    unrolled = {"median_s": 0.005, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
+    table = page.prices(
+        [
+            record("lstm-builtin", figures=times),
+            record("lstm-builtin", unroll=True, figures=unrolled),
+            record("lstm-builtin", jit_compile=True, figures={**times, "median_s": 0.004}),
+            record("lstm-builtin", implementation=1, status="failed", reason="out_of_memory"),
+        ]
+    )
+    assert table is not None
+    assert table.header == ("subject", "mode", "XLA", "unroll", "implementation=1")
+    texts = [cell.text for cell in table.rows[0]]
+    assert texts == ["keras LSTM", "infer", "≈ 0.40×", "0.50× [0.40, 0.60]", "failed: out_of_memory"]
+
+
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "alike"), ((900.0, 800.0, 1e3), "slower")],
+)
+def test_a_strip_stays_within_its_drawing(ratio, verdict):
+    from bench.stats import Interval
+
+    strip = page.strip(Interval(*ratio))
+    assert strip.verdict == verdict
+    assert 0 < strip.low <= strip.value <= strip.high < 120
+    assert (strip.value > 60) == (ratio[0] > 1)
+
+
+def test_several_runs_have_a_section_each(no_charts, tmp_path):
+    folders = [write_run(tmp_path / name, [record(), SKIPPED]) for name in ("first", "second")]
+    made = parsed(report.write_report(folders, tmp_path / "both.html"))
+    assert [e.text for e in made.all("h2")] == ["Run first", "Run second"]
+    ids = [e.attributes["id"] for e in made.elements if "id" in e.attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_a_run_without_cases_has_a_page(no_charts, tmp_path):
+    assert "The run has no cases." in drawn(tmp_path, []).text
+
+
+# --- the command ---
+
+
+def run_command(*arguments: object) -> int:
+    """The exit code of `python -m bench report ARGUMENTS`."""
+    parser = argparse.ArgumentParser()
+    report.add_arguments(parser)
+    return report.main(parser.parse_args([str(argument) for argument in arguments]))
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch, no_charts):
+    """A folder with results/ of two runs."""
+    for name in ("20250101-000000-1", "20250102-000000-1"):
+        write_run(tmp_path / "results" / name, [record()])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "results"
+
+
+def test_the_newest_run_is_the_default_and_its_path_is_printed(results, capsys):
+    assert run_command() == 0
+    assert capsys.readouterr().out == "results/20250102-000000-1/report.html\n"
+    assert (results / "20250102-000000-1" / "report.html").exists()
+    assert not (results / "20250101-000000-1" / "report.html").exists()
+
+
+def test_a_csv_stands_for_its_run_and_several_runs_go_beside_their_folders(results, capsys):
+    first, second = sorted(results.iterdir())
+    assert run_command(first / RECORDS_FILE) == 0
+    assert run_command(first, second) == 0
+    assert run_command(second, "--output", "here.html") == 0
+    assert capsys.readouterr().out.split() == [
+        str(first / "report.html"),
+        str(results / "report.html"),
+        "here.html",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: no such file"),
+        (["--results", "nowhere"], "nowhere: no such folder"),
+        (["--results", "results/20250101-000000-1"], "no runs in it"),
+        (["results/20250101-000000-1", "--output", "no/such/folder.html"], "no/such/folder.html"),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_code_2(results, capsys, arguments, message):
+    assert run_command(*arguments) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert len(said.err.splitlines()) == 1
+    assert message in said.err
+
+
+def test_a_broken_csv_is_named_with_its_row(results, capsys):
+    file = results / "20250102-000000-1" / RECORDS_FILE
+    file.write_text(file.read_text().replace(",ok,", ",fine,"))
+    assert run_command() == 2
+    assert f"{file.relative_to(results.parent)}, row 2: status" in capsys.readouterr().err
+
+
+def test_impossible_rows_are_left_out_and_counted(no_charts, tmp_path, capsys):
+    bad = [
+        record(timesteps=10, figures={"median_s": -1.0}),
+        record(timesteps=20, figures={"ratio": 3.0, "ratio_low": 4.0, "ratio_high": 5.0}),
+    ]
+    made = drawn(tmp_path, [record(), *bad])
+    assert len(made.all("article")) == 1
+    (notice,) = [e.text for e in made.all("p", role="note")]
+    assert "2 of 3 rows are left out, whose figures cannot be; the first is row 3: median_s -1.0" in notice
+    assert notice in capsys.readouterr().err
+
+
+def test_a_cut_line_is_a_notice(no_charts, tmp_path):
+    folder = write_run(tmp_path / "run", [record(), record(mode="train")])
+    file = folder / RECORDS_FILE
+    file.write_bytes(file.read_bytes()[:-9])
+    (notice,) = runs.read_run(folder).notices
+    assert "the last line was cut" in notice
+
+
+@pytest.mark.parametrize("content", ["{", '"text"', "[[1], 2]", '{"texts": 1}', '[{"texts": {"a": 1}}]'])
+@pytest.mark.parametrize("name", ["environment.json", "tasks.json"])
+def test_what_stands_beside_the_records_may_be_broken(no_charts, tmp_path, name, content):
+    folder = write_run(tmp_path / "run", [record()])
+    (folder / name).write_text(content)
+    assert parsed(report.write_report([folder], folder / "report.html")).all("article")
+
+
+def test_a_run_alone_in_its_folder_has_a_page(no_charts, tmp_path):
+    folder = write_run(tmp_path / "run", [record()])
+    (folder / "environment.json").unlink()
+    (notice,) = runs.read_run(folder).notices
+    assert "environment.json: cannot be read" in notice
+    assert "Nothing is known of it." in parsed(report.write_report([folder], folder / "report.html")).text
+
+
+CELLS = st.sampled_from(
+    [
+        "",
+        "-1",
+        "0",
+        "nan",
+        "inf",
+        "1e308",
+        "-0.0",
+        "1e-300",
+        "True",
+        "ok",
+        "failed",
+        "\x1b[2J",
+        "</td>",
+        "fit",
+        "é",
+    ]
+)
+
+
+@given(
+    edits=st.lists(st.tuples(st.integers(1, 3), st.integers(0, 75), CELLS), max_size=4),
+    cut=st.integers(0, 40),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_files_give_a_page_or_one_line(edits, cut, tmp_path_factory, no_charts):
+    folder = write_run(
+        tmp_path_factory.mktemp("mutated") / "run", [record(), record(unroll=True), record(jit_compile=True)]
+    )
+    file = folder / RECORDS_FILE
+    rows = [line.split(",") for line in file.read_text().replace('"', "").replace(", ", " ").splitlines()]
+    for row, column, text in edits:
+        rows[row][column % len(rows[row])] = text
+    content = "".join(",".join(row) + "\n" for row in rows)
+    file.write_text(content[: len(content) - cut] if cut else content)
+    code = run_command(folder)
+    assert code in (0, 2)
+    if code == 0:
+        assert len(parsed(folder / "report.html").all("script")) == 1
+
+
+def test_the_readers_need_no_tensorflow(tmp_path):
+    """A report and advice in a process that cannot import TensorFlow or Keras."""
+    folder = write_run(tmp_path / "results" / "run", [record("lstm-builtin"), record()])
+    sizes = {"batch-size": 32, "timesteps": 50, "features": 64, "units": 128}
+    shape = ["--mode=infer", *(f"--{name}={size}" for name, size in sizes.items())]
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys(("tensorflow", "keras", "pytest", "hypothesis", "h5py")))
+from bench.__main__ import main
+assert main(["report", {str(folder)!r}]) == 0
+assert main(["advise", "--results", {str(folder.parent)!r}, *{shape!r}]) == 0
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(parsed(folder / "report.html").all("img")) > 0
+
+
+# --- in a browser ---
+
+
+@pytest.fixture(scope="module")
+def browser(whole):
+    """Chromium with the whole report open; its `errors` are what the page has put on the console."""
+    binary, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (binary and driver):
+        pytest.skip("needs Debian's packages chromium and chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium, of the extra [test]")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "window-size=1280,900"):
+        options.add_argument(f"--{argument}")
+    options.add_argument(
+        "--force-prefers-reduced-motion"
+    )  # else a click comes before the page has stood still
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    opened = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield opened
+    opened.quit()
+
+
+@pytest.fixture
+def opened(browser, whole):
+    """The report, loaded anew; it must leave nothing on the console."""
+    browser.get("about:blank")
+    browser.get(whole.as_uri())
+    yield browser
+    assert browser.get_log("browser") == []
+
+
+def element(opened, selector: str):
+    return opened.find_element("css selector", selector)
+
+
+def column_texts(opened, name: str) -> list[str]:
+    """The texts of a column of the table of cases, of the rows that are to be seen."""
+    return opened.execute_script(
+        """
+        const table = document.querySelector("[data-cases] table");
+        const headings = [...table.querySelectorAll("th[scope=col]")];
+        const column = headings.findIndex((each) => each.textContent.trim() === arguments[0]);
+        return [...table.tBodies[0].rows].filter((row) => row.offsetParent || row.offsetHeight)
+          .map((row) => row.cells[column].dataset.value ?? row.cells[column].textContent);
+        """,
+        name,
+    )
+
+
+def press(opened, label: str) -> None:
+    """Sorts by a column, with the keyboard."""
+    from selenium.webdriver.common.keys import Keys
+
+    buttons = opened.find_elements("css selector", "button[data-sort]")
+    next(button for button in buttons if button.text == label).send_keys(Keys.ENTER)
+
+
+def type_into(opened, label: str, text: str) -> None:
+    element(opened, f"input[aria-label='Filter by {label}']").send_keys(text)
+
+
+def test_browser_sorts_numbers_by_size_both_ways_and_empty_ones_last(opened):
+    press(opened, "median_s")
+    shown = column_texts(opened, "median_s")
+    values = [float(value) for value in shown if value]
+    assert len(values) > 50
+    assert values == sorted(values)
+    assert shown[-2:] == ["", ""]
+    heading = element(opened, "th[aria-sort]")
+    assert heading.get_attribute("aria-sort") == "ascending"
+    press(opened, heading.text.rstrip(" ▲"))
+    shown = column_texts(opened, "median_s")
+    assert [float(value) for value in shown if value] == sorted(values, reverse=True)
+    assert shown[-2:] == ["", ""]
+
+
+def test_browser_filters_by_text_and_by_bounds_together(opened):
+    everything = len(column_texts(opened, "case"))
+    type_into(opened, "case", "GRU-rnn")
+    type_into(opened, "median_s", "<=10ms")
+    cases, times = column_texts(opened, "case"), column_texts(opened, "median_s")
+    assert 0 < len(cases) < everything
+    assert all("gru-rnn" in case for case in cases)
+    assert all(float(time) <= 0.010 for time in times)
+    assert element(opened, "output").text == f"{len(cases)} of {everything} rows"
+    element(opened, "button[data-clear]").click()
+    assert len(column_texts(opened, "case")) == everything
+
+
+def test_browser_shows_a_column_that_was_hidden(opened):
+    assert not element(opened, "input[aria-label='Filter by subject']").is_displayed()
+    element(opened, ".tools details summary").click()
+    labels = opened.find_elements("css selector", "fieldset label")
+    next(label for label in labels if label.text.strip() == "subject").click()
+    type_into(opened, "subject", "minimal")
+    assert set(column_texts(opened, "subject")) == {"minimal-rnn"}
+
+
+def test_browser_a_case_opens_where_it_is_followed(opened):
+    link = element(opened, "th[data-value$='-xla'] a")
+    case = link.text
+    details = element(opened, link.get_attribute("href").partition("#")[2].join(("#", "")))
+    assert not details.is_displayed()
+    opened.execute_script("arguments[0].click()", link)
+    assert details.is_displayed()
+    assert f"--case {case}" in details.text
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_browser_the_page_is_as_wide_as_the_screen_and_its_colours_are_the_readers(opened, width, scheme):
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 400},
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    page_width, room = opened.execute_script(
+        "return [document.documentElement.scrollWidth, document.documentElement.clientWidth]"
+    )
+    assert page_width == room <= width
+    light = (
+        opened.execute_script("return getComputedStyle(document.body).backgroundColor")
+        == "rgb(255, 255, 255)"
+    )
+    assert light == (scheme == "light")
+    assert opened.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
