@@ -255,8 +255,8 @@ def break_even(way: Way) -> str:
     saved = way.builtin_s * (1 - way.ratio.value)
     if saved <= 0:
         return f"{takes}{beside}: never pays"
-    calls = human.count(math.ceil((start - (plain or 0)) / saved))
-    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{calls} calls"
+    calls = math.ceil((start - (plain or 0)) / saved)
+    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{calls:,} calls"
 
 
 def _start(record: Record) -> float | None:

@@ -212,7 +212,7 @@ def remove_old(results: Path, machines: Iterable[Machine], wanted: Iterable[Char
     """Removes the machines' charts whose data are gone, of those that `draw` has written."""
     kept = {results / f"{chart.stem}{suffix}" for chart in wanted for suffix in SUFFIXES}
     found = (file for machine in machines for file in sorted((results / machine_folder(machine)).glob("*.*")))
-    old = [file for file in found if file not in kept and file.suffix in SUFFIXES and _mark_in(file)]
+    old = [file for file in found if file not in kept and file.suffix in SUFFIXES ]
     for file in old:
         file.unlink()
     return old

@@ -10,8 +10,8 @@ from urllib.parse import quote
 from bench import views
 from bench.case import MODES
 from bench.history_charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.markdown import NOTHING, plain, table
 from bench.shifts import FEWEST_RUNS, SMALLEST_SHIFT, Shift
-from bench.tables import NOTHING, plain, table
 from bench.timeline import LIBRARIES, History, Run, Skipped, Timeline
 
 LATELY = 10  # runs

@@ -143,10 +143,8 @@ def read_process(path: Path) -> Process:
     """The one process of a run's folder or CSV; raises CannotCompare where it is not one."""
     try:
         file = records_file(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "error", UserWarning
-            )  # a file that was cut: no verdict from what is left of it
+        with warnings.catch_warnings():  # a file that was cut: no verdict from what is left of it
+            warnings.simplefilter("error", UserWarning)
             records = read_records(file)
     except UserWarning as warning:
         raise CannotCompare("unreadable", str(warning)) from warning

@@ -174,20 +174,19 @@ class Cells:
     def where(self, method: str) -> str:
         """`file:line` of the user's method, class or function; "" for a cell that is not the user's."""
         for owner in (*self._classes, self.target.factory):
-            found = next(
-                (vars(base)[method] for base in getattr(owner, "__mro__", ()) if method in vars(base)), None
-            )
-            for thing in (found, owner):
+            bases = getattr(owner, "__mro__", ())
+            found = next((vars(base)[method] for base in bases if method in vars(base)), None)
+            for thing in filter(None, (found, owner)):
                 with contextlib.suppress(TypeError, OSError):
-                    file = inspect.getsourcefile(inspect.unwrap(thing))
-                    if file in self._files:
-                        return f"{_short(file)}:{inspect.getsourcelines(thing)[1]}"
+                    if inspect.getsourcefile(inspect.unwrap(thing)) in self._files:
+                        return _definition(thing)
         return ""
 
     def line(self, pattern: str, method: str = "") -> str:
         """`file:line` of the first line of the user's classes, or of a method, that matches, or ""."""
         bases = [base for owner in self._classes for base in owner.__mro__ if is_custom(base)]
-        for thing in [vars(base).get(method) for base in bases] if method else bases:
+        things: list[Any] = [vars(base).get(method) for base in bases] if method else [*bases]
+        for thing in filter(None, things):
             with contextlib.suppress(TypeError, OSError):
                 lines, start = inspect.getsourcelines(thing)
                 for number, line in enumerate(lines, start):
@@ -204,19 +203,19 @@ class Cells:
         return ""
 
     @cached_property
-    def _classes(self) -> list[type]:
+    def _classes(self) -> list[Any]:
         """The classes of the cell and its sub-layers that are not Keras' own."""
         return custom_classes(self.new())
 
     @cached_property
-    def _files(self) -> set[str]:
+    def _files(self) -> set[str | None]:
         custom = self.target.file and is_custom(self.target.factory)
-        files = {str(self.target.file)} if custom else set()
+        files: set[str | None] = {str(self.target.file)} if custom else set()
         for owner in self._classes:
             for base in owner.__mro__:
                 if is_custom(base):
                     with contextlib.suppress(TypeError, OSError):
-                        files.add(inspect.getsourcefile(base) or "")
+                        files.add(inspect.getsourcefile(base))
         return files
 
 
@@ -240,6 +239,13 @@ def custom_objects(cell: Any) -> dict[str, Any]:
                 found[thing.__name__] = thing
         found[keras.saving.get_registered_name(owner)] = owner
     return found
+
+
+def _definition(thing: Any) -> str:
+    """`file:line` of the line with `def` or `class`, below any decorators."""
+    lines, start = inspect.getsourcelines(thing)
+    offset = next((i for i, line in enumerate(lines) if re.match(r"\s*(def|class)\b", line)), 0)
+    return f"{_short(inspect.getsourcefile(thing))}:{start + offset}"
 
 
 def _short(file: str | None) -> str:

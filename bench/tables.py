@@ -3,7 +3,6 @@
 A block is a function of a run's records; those that need no run (the columns' meaning) get none.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,11 +10,12 @@ from pathlib import Path
 
 from bench import human, views
 from bench.case import MODES
+from bench.history_words import words
+from bench.markdown import NOTHING, plain, table
 from bench.records import COLUMNS, REASONS
 from bench.stats import Interval
+from bench.timeline import read_histories
 from bench.views import Record
-
-NOTHING = "–"  # a cell for which the run has no case
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,6 @@ class Block:
     make: Callable[..., str]
     needs_run: bool = True
     needs_folder: bool = False
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1) -> str:
-    """A Markdown table; the columns from number `right` on are aligned to the right."""
-    marks = ["---" if number < right else "---:" for number in range(len(header))]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (header, marks, *rows))
-
-
-def plain(text: object) -> str:
-    """A text whose characters Markdown does not take for its own."""
-    return re.sub(r"([\\`*_{}\[\]<>|#~$])", r"\\\1", " ".join(str(text).split()))
 
 
 def summary(records: Sequence[Record]) -> str:
@@ -178,9 +167,6 @@ def cases(records: Sequence[Record]) -> str:
 
 def history(folder: Path) -> str:
     """What changed lately in the runs of a folder, and where their charts are."""
-    from bench.history_words import words
-    from bench.timeline import read_histories
-
     return words(*read_histories(folder))
 
 

@@ -74,16 +74,19 @@ class Target:
                 return self.factory(units=units, **arguments)
             return self.factory(units, **arguments)
 
-    def accepts(self, argument: str) -> bool:
-        """Whether the class or function names this argument, itself or by passing **kwargs to a base."""
-        owners = inspect.getmro(self.factory) if isinstance(self.factory, type) else (self.factory,)
-        for owner in owners:
-            parameters = _parameters(owner.__init__ if isinstance(owner, type) else owner)
-            if any(p.name == argument and p.kind is not p.VAR_KEYWORD for p in parameters.values()):
-                return True
-            if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-                return False
-        return False
+    def default(self, argument: str) -> Any:
+        """The default value of an argument that the class or function names, itself or by passing **kwargs
+        to a base; `inspect.Parameter.empty` if it has none or is not named."""
+        functions: list[Any] = [self.factory]
+        if isinstance(self.factory, type):
+            functions = [vars(base).get("__init__") for base in inspect.getmro(self.factory)]
+        for function in filter(None, functions):
+            parameters = _parameters(function)
+            if argument in parameters:
+                return parameters[argument].default
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                break
+        return inspect.Parameter.empty
 
 
 def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:

@@ -368,6 +368,14 @@ class BatchOfThree(Plain):
         return ops.reshape(ops.tanh(z), (3, self.units))
 
 
+@fails("any_batch_size")
+class StaticBatch(Plain):
+    """Takes the batch size from the static shape, which is None in a graph for any batch."""
+
+    def activate(self, z):
+        return ops.tanh(z + ops.zeros((z.shape[0], 1), dtype=z.dtype))
+
+
 @fails("any_timesteps")
 class EightPositions(Plain):
     """Looks its position up in a table of eight."""
@@ -637,6 +645,17 @@ class DropsAtInference(Dropping):
 class DropsNothing(Dropping):
     def drop(self, inputs, training):
         return inputs
+
+
+@fails("dropout")
+class DropsNoState(Dropping):
+    def __init__(self, units, dropout=0.0, recurrent_dropout=0.0, **kwargs):
+        super().__init__(units, dropout, **kwargs)
+        self.recurrent_dropout = recurrent_dropout
+        self.masks = keras.random.SeedGenerator(1)
+
+    def drop(self, inputs, training):
+        return keras.random.dropout(inputs, self.dropout, seed=self.masks) if training else inputs
 
 
 @fails("dropout")

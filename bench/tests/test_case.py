@@ -82,20 +82,20 @@ def test_every_field_but_the_device_changes_the_id():
     assert replace(PLAIN, device="gpu").id == PLAIN.id
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(CASES, CASES)
 def test_distinct_cases_have_distinct_ids(first, second):
     assert (first.id == second.id) == (first == second)
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(CASES, st.sampled_from(sorted(CHANGES)))
 def test_neighbours_have_distinct_ids(case, name):
     neighbour = replace(case, **{name: CHANGES[name]})
     assert (case.id == neighbour.id) == (case == neighbour)
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(CASES)
 def test_ids_are_safe_and_readable(case):
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", case.id)

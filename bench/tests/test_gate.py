@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_ind
 
 from bench import selftest
 from bench.__main__ import main as bench_main
 from bench.records import RECORDS_FILE, RecordWriter, make_record
 from bench.sides import CAUSES, SESSION_FILE, CannotCompare, alternated, read_side
+from bench.stats import changes, corrected
 from bench.tests.sample_records import record
 from bench.verdicts import FASTER, INCONCLUSIVE, RATIO, SAME, SLOWER, TIME, compare
 
@@ -530,6 +532,13 @@ def test_what_is_no_side_is_not_pinned(tmp_path, pin, damage):
     assert {file: file.read_bytes() for file in Path("results").rglob("*.csv")} == kept
 
 
+def test_a_run_is_not_pinned_twice(tmp_path, pin, capsys):
+    run = str(min((session(tmp_path / "session") / "base").iterdir()))
+    assert bench_main(["gate", "--accept", "--current", run, run]) == 2
+    assert "a process twice" in capsys.readouterr().err
+    assert not Path("results").exists()
+
+
 @pytest.mark.parametrize("machine", ["../../etc", "/", "..", "C:\\x", "a" * 999])
 def test_the_machines_name_leads_nowhere_else(tmp_path, pin, machine):
     folder = session(tmp_path / "session", before={"facts": {"machine": machine}})
@@ -556,11 +565,9 @@ def test_the_gate_needs_neither_tensorflow_nor_the_cells(tmp_path):
     folder = session(tmp_path, processes=2)
     code = (
         "import sys\n"
-        "for name in ('tensorflow', 'keras', 'cells', 'pandas', 'matplotlib'): sys.modules[name] = None\n"
-        "from argparse import ArgumentParser\n"
-        "from bench import gate\n"
-        "parser = ArgumentParser(); gate.add_arguments(parser)\n"
-        "sys.exit(gate.main(parser.parse_args(sys.argv[1:])))\n"
+        "for name in ('tensorflow', 'keras', 'cells'): sys.modules[name] = None\n"
+        "from bench.__main__ import main\n"
+        "sys.exit(main(['gate', *sys.argv[1:]]))\n"
     )
     arguments = ["--baseline", str(folder / "base"), "--current", str(folder / "head")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
@@ -612,3 +619,61 @@ def test_unchanged_is_same_at_the_edge(tmp_path):
     found = outcome(session(tmp_path, subjects={"slstm-rnn": 1.05}))
     assert not found.of_word(SLOWER)
     assert {word for case, word in words(found).items() if case not in SLSTM} == {SAME}
+
+
+# --- the statistics ---
+
+
+def test_an_interval_beyond_the_threshold_is_not_enough_among_many_cases(tmp_path):
+    """Of eight cases one is alone beyond: significant by itself, and not after the correction."""
+    folder = session(tmp_path, subjects={"slstm-rnn": 1.15})
+    best = max(outcome(folder).verdicts, key=lambda verdict: verdict.change.low)
+    found = outcome(folder, threshold=best.change.low - 1.0005)
+    (again,) = (verdict for verdict in found.verdicts if verdict.key == best.key)
+    assert again.change.low > best.change.low - 0.0005
+    assert again.word == INCONCLUSIVE
+
+
+def test_one_case_is_welchs_test():
+    generator = np.random.default_rng(2)
+    before, after = np.exp(generator.normal(0, 0.01, 5)), np.exp(generator.normal(0.02, 0.04, 7))
+    (change,) = changes([before], [after])
+    welch = ttest_ind(np.log(after), np.log(before), equal_var=False)
+    low, high = np.exp(welch.confidence_interval(0.95))
+    assert change.p_value(0.0) == pytest.approx(welch.pvalue)
+    assert (change.interval.low, change.interval.high) == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize("processes", [3, 5])
+def test_moderated_variances_keep_their_five_percent(processes):
+    """Of equal cases that scatter differently and with heavy tails 4.1% to 5.6% were called different."""
+    generator = np.random.default_rng(processes)
+
+    def alarms() -> int:
+        spread = 0.02 * np.exp(0.5 * generator.standard_normal(12))[:, None]
+        sides = (np.exp(spread * generator.standard_t(4, (12, processes))) for _ in range(2))
+        return sum(change.p_value(0.0) < 0.05 for change in changes(*sides))
+
+    share = sum(alarms() for _ in range(150)) / (150 * 12)
+    assert 0.03 < share < 0.065
+
+
+def test_moderated_variances_find_more_than_each_alone():
+    generator = np.random.default_rng(3)
+    before, after = np.exp(0.02 * generator.standard_normal((2, 12, 3)))
+    alone = [
+        changes([one], [two])[0].smallest_found(0.05, 12) for one, two in zip(before, after, strict=True)
+    ]
+    together = [change.smallest_found(0.05, 12) for change in changes(before, after)]
+    assert max(together) < np.median(alone)
+
+
+def test_figures_without_scatter_have_a_verdict():
+    same, slower = changes([[1.0] * 5, [2.0] * 5], [[1.0] * 5, [2.4] * 5])
+    assert same.p_value(0.05) == 1.0
+    assert slower.p_value(0.05) < 1e-9 and slower.interval.value == pytest.approx(1.2)
+
+
+def test_the_correction_is_for_the_number_of_cases():
+    assert corrected([0.01, 0.5, 0.5, 0.5]) == pytest.approx([0.04, 0.5, 0.5, 0.5])
+    assert corrected([]) == []

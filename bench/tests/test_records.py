@@ -79,7 +79,7 @@ FIGURES = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(figures=FIGURES)
 def test_round_trip_of_every_kind_of_value(tmp_path_factory, figures):
     row = make_record(**figures, status="ok")
@@ -361,7 +361,7 @@ def _changed(rows, changes) -> bytes:
     return content
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(CONTENT)
 def test_a_damaged_file_gives_records_or_a_record_error(tmp_path_factory, content):
     file = tmp_path_factory.mktemp("damaged") / RECORDS_FILE

@@ -1,9 +1,11 @@
 """The report: what stands on the page, that nothing of a run gets out of hand there, and that it works."""
 
 import argparse
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -480,6 +482,17 @@ assert main(["advise", "--results", {str(folder.parent)!r}, *{shape!r}]) == 0
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert len(parsed(folder / "report.html").all("img")) > 0
+
+
+def test_what_the_readers_need_is_listed_as_the_project_lists_it():
+    """`ci/report-requirements.txt` is a part of the base dependencies, without TensorFlow and Keras."""
+    house = Path(report.__file__).parent.parent
+    lines = (house / "ci" / "report-requirements.txt").read_text().splitlines()
+    listed = {line for line in lines if not line.startswith("#")}
+    dependencies = set(tomllib.loads((house / "pyproject.toml").read_text())["project"]["dependencies"])
+    assert listed <= dependencies
+    assert {re.split("[>=]", line)[0] for line in listed} >= {"pandas", "scipy", "matplotlib", "Jinja2"}
+    assert not [line for line in listed if line.startswith(("tensorflow", "keras"))]
 
 
 # --- in a browser ---

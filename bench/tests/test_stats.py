@@ -34,16 +34,16 @@ def spiked(generator, count: int, ratio: float = 1.0) -> np.ndarray:
     ("noise", "count"), [(skewed, 6), (skewed, 7), (skewed, 9), (skewed, 15), (spiked, 15), (skewed, 30)]
 )
 def test_few_blocks_hold_the_true_ratio_in_95_percent(noise, count):
-    """The exact interval's coverage is 95.7% (30 blocks) to 98.4% (7); 250 draws scatter by 1.3%."""
-    coverage, above, below = coverage_of(noise, count, draws=250)
+    """The exact interval's coverage is 95.7% (30 blocks) to 98.4% (7); 200 draws scatter by 1.4%."""
+    coverage, above, below = coverage_of(noise, count, draws=200)
     assert CONFIDENCE - 0.025 <= coverage < 1
     assert max(above, below) <= 0.05  # 2.5% a side
 
 
 def test_many_blocks_hold_the_true_ratio_in_95_percent():
-    """The bootstrap's coverage at 60 blocks is 94.5% (of 2000 draws); 150 draws scatter by 1.9%."""
-    coverage, above, below = coverage_of(skewed, 60, draws=150)
-    assert 0.9 <= coverage <= 0.99
+    """The bootstrap's coverage at 60 blocks is 94.5% (of 2000 draws); 100 draws scatter by 2.3%."""
+    coverage, above, below = coverage_of(skewed, 60, draws=100)
+    assert 0.88 <= coverage < 1
     assert max(above, below) <= 0.06
 
 

@@ -1,3 +1,4 @@
+import inspect
 import pickle
 import subprocess
 import sys
@@ -143,31 +144,39 @@ def test_a_target_of_a_class_or_function():
     assert Target.of(lambda units: units).make(5) == 5
 
 
+EMPTY = inspect.Parameter.empty
+
+
 @pytest.mark.parametrize(
-    ("argument", "accepted"), [("dropout", True), ("rate", True), ("gain", False), ("kwargs", False)]
+    ("argument", "default"),
+    [("dropout", 0.5), ("rate", 0.25), ("units", EMPTY), ("gain", EMPTY), ("kwargs", EMPTY)],
 )
-def test_which_arguments_are_named(argument, accepted):
+def test_the_defaults_of_a_class_and_of_the_bases_it_passes_arguments_to(argument, default):
     class Base:
-        def __init__(self, units, rate=0.0):
+        def __init__(self, units, rate=0.25):
             pass
 
-    class Cell(Base):
-        def __init__(self, units, dropout=0.0, **kwargs):
+    class Between(Base):
+        pass
+
+    class Cell(Between):
+        def __init__(self, units, dropout=0.5, **kwargs):
             super().__init__(units, **kwargs)
 
-    assert Target.of(Cell).accepts(argument) is accepted
-
-
-def test_arguments_of_a_base_are_out_of_reach_without_keyword_arguments():
-    class Base:
-        def __init__(self, units, rate=0.0):
-            pass
-
-    class Cell(Base):
+    class Closed(Cell):
         def __init__(self, units):
             super().__init__(units)
 
-    assert not Target.of(Cell).accepts("rate")
+    assert Target.of(Cell).default(argument) is default
+    assert Target.of(Closed).default(argument) is EMPTY
+
+
+def test_the_defaults_of_a_function():
+    def make(units, dropout=0.5, **kwargs):
+        return units
+
+    assert Target.of(make).default("dropout") == 0.5
+    assert Target.of(make).default("recurrent_dropout") is EMPTY
 
 
 # --- what can go wrong -------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bench
-from bench import sampling, tasks
+from bench import sampling, session, tasks
 from bench.case import Case
 from bench.corpus import END, CorpusError, cut, generate_play, load_corpus
 from bench.problem import WrongAnswer
@@ -314,8 +314,8 @@ def test_a_wrong_answer_is_never_trained(tiny, pytester, monkeypatch):
     def refuse(problem, answer):
         raise WrongAnswer("it computes something else")
 
-    monkeypatch.setattr("bench.session.verify", refuse)
-    monkeypatch.setattr("bench.session.perform", lambda *arguments: pytest.fail("performed"))
+    monkeypatch.setattr(session, "verify", refuse)
+    monkeypatch.setattr(session, "perform", lambda *arguments: pytest.fail("performed"))
     tiny().assert_outcomes(failed=2)
     for record in read_records(only_run(pytester)):
         assert (record["status"], record["reason"]) == ("failed", "wrong_answer")
