@@ -212,7 +212,7 @@ def remove_old(results: Path, machines: Iterable[Machine], wanted: Iterable[Char
     """Removes the machines' charts whose data are gone, of those that `draw` has written."""
     kept = {results / f"{chart.stem}{suffix}" for chart in wanted for suffix in SUFFIXES}
     found = (file for machine in machines for file in sorted((results / machine_folder(machine)).glob("*.*")))
-    old = [file for file in found if file not in kept and file.suffix in SUFFIXES ]
+    old = [file for file in found if file not in kept and file.suffix in SUFFIXES and _mark_in(file)]
     for file in old:
         file.unlink()
     return old
@@ -241,7 +241,7 @@ def _mark_in(file: Path) -> str | None:
 
 def _save(figure, files: Iterable[Path], mark: str) -> None:
     """Writes the figure, each file in one step and with the mark in it."""
-    none = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+    none = {".png": {"Software": None}, ".svg": {"Creator": None}}
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(f"{file.name}.new")
