@@ -241,7 +241,7 @@ def _mark_in(file: Path) -> str | None:
 
 def _save(figure, files: Iterable[Path], mark: str) -> None:
     """Writes the figure, each file in one step and with the mark in it."""
-    none = {".png": {"Software": None}, ".svg": {"Creator": None}}
+    none = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
         new = file.with_name(f"{file.name}.new")

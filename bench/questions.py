@@ -497,9 +497,10 @@ def set_weights(cells: Cells) -> str:
 def get_config(cells: Cells) -> Seen:
     """Does get_config say all it takes to make the cell again?"""
     cell, inputs = cells.built(), cells.inputs()
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(cell)))
+    saved = json.dumps(keras.saving.serialize_keras_object(cell))
+    config = json.loads(saved)
     with keras.saving.custom_object_scope(custom_objects(cell)):
-        twin = keras.saving.deserialize_keras_object(config)
+        twin = keras.saving.deserialize_keras_object(json.loads(saved))  # from_config may change what it gets
         again = json.loads(json.dumps(keras.saving.serialize_keras_object(twin)))
     lost = [key for key, value in config["config"].items() if again["config"].get(key, ...) != value]
     if lost:

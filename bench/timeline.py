@@ -16,13 +16,13 @@ from pathlib import Path
 
 from bench import views
 from bench.records import RECORDS_FILE, RecordError, read_records
+from bench.runs import impossible
 from bench.shifts import FEWEST_RUNS, Shift, find_shifts
 from bench.stats import Interval
 from bench.views import Record
 
 LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras"}
 _NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *views.SHAPE)
-_PLAUSIBLE = (1e-12, 1e12)  # what a time in seconds or a ratio of times may be
 _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 
@@ -216,7 +216,7 @@ def _left_out(record: Record) -> str | None:
         return "without a ratio"
     if not _names_its_case(record):
         return "that contradict their case's id"
-    return None if _is_plausible(record) else "with impossible figures"
+    return None if _is_possible(record) else "with impossible figures"
 
 
 def _names_its_case(record: Record) -> bool:
@@ -230,18 +230,10 @@ def _names_its_case(record: Record) -> bool:
     )
 
 
-def _is_plausible(record: Record) -> bool:
-    low, high = _PLAUSIBLE
+def _is_possible(record: Record) -> bool:
+    """Whether all figures are there that a point takes, and can be true."""
     times = [record[name] for name in ("min_s", "median_s", "baseline_median_s")]
-    ratios = [record[name] for name in ("ratio_low", "ratio", "ratio_high")]
-    figures = [figure for figure in (*times, *ratios) if isinstance(figure, float)]
-    return (
-        len(figures) == len(times) + len(ratios)
-        and all(low < figure < high for figure in figures)
-        and figures[0] <= figures[1]
-        and figures[3] <= figures[4] <= figures[5]
-        and 0 <= float(record["iqr_s"] or 0) < high
-    )
+    return impossible(record) is None and None not in times and float(times[0] or 0) <= float(times[1] or 0)
 
 
 def _point(run: Run, record: Record) -> Point:

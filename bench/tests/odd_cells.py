@@ -226,6 +226,30 @@ class OwnDtype(Base):
         return h, [h]
 
 
+@odd()
+class Wrapped(Base):
+    """Passes its inputs on to another cell, which its from_config makes in place."""
+
+    def __init__(self, units, cell=None, **kwargs):
+        super().__init__(units, **kwargs)
+        self.cell = cell or keras.layers.SimpleRNNCell(units)
+
+    def build(self, input_shape):
+        self.cell.build(input_shape)
+
+    def call(self, inputs, states):
+        return self.cell(inputs, states)
+
+    def get_config(self):
+        cell = keras.saving.serialize_keras_object(self.cell)
+        return {**super().get_config(), "units": self.units, "cell": cell}
+
+    @classmethod
+    def from_config(cls, config):
+        config["cell"] = keras.saving.deserialize_keras_object(config["cell"])
+        return cls(**config)
+
+
 @odd("dropout")
 def lstm(units, dropout=0.0, recurrent_dropout=0.0):
     return keras.layers.LSTMCell(units, dropout=dropout, recurrent_dropout=recurrent_dropout)

@@ -127,6 +127,16 @@ def test_a_built_in_that_is_a_baseline_alone_is_enough(capsys):
     assert advise.break_even(way) == "traces and compiles in 2.00 s: pays after at most 400 calls"
 
 
+def test_of_the_rows_of_a_case_the_one_against_the_plain_built_in_counts():
+    """The others' ratios are to something else; the times of such a row would give 0.9 here."""
+    paired = case("lstm-fused", median_s=0.009, ratio=0.5)
+    other = {**paired, "baseline": f"{paired['baseline']}-xla"}
+    for rows in ([paired, other], [other, paired]):
+        (way,) = advise.ways([case("lstm-builtin", units=64), case(), *rows], SHAPE, "infer", "lstm")[:1]
+        assert way.paired
+        assert way.ratio.value == 0.5
+
+
 def test_what_is_slower_and_compiles_longer_never_pays():
     slow = case("slstm-rnn", median_s=0.02, ratio=2.0, figures={"compile_s": 3.0})
     (way,) = advise.ways([case(), slow], SHAPE, "infer", "slstm")

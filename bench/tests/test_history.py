@@ -266,7 +266,14 @@ def spoil(text: str, how: str) -> bytes:
     }[how]
 
 
-SPOILT: tuple[str, ...] = ("empty", "not text", "cut in the header", "a column missing", "an unknown column", "no number")
+SPOILT: tuple[str, ...] = (
+    "empty",
+    "not text",
+    "cut in the header",
+    "a column missing",
+    "an unknown column",
+    "no number",
+)
 SPOILT += ("not finite", "the same row twice", "the same run", "no time", "no machine", "no run")
 
 

@@ -570,6 +570,8 @@ def test_browser_sorts_numbers_by_size_both_ways_and_empty_ones_last(opened):
     shown = column_texts(opened, "median_s")
     assert [float(value) for value in shown if value] == sorted(values, reverse=True)
     assert shown[-2:] == ["", ""]
+    press(opened, "timesteps")
+    assert list(dict.fromkeys(column_texts(opened, "timesteps"))) == ["10", "50", "100", "200"]
 
 
 def test_browser_filters_by_text_and_by_bounds_together(opened):
