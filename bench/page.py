@@ -480,7 +480,7 @@ def command(record: Record) -> str:
 def _remark(record: Record) -> str:
     """What the command needs beside itself."""
     if record["sweep"] not in SWEEPS:
-        return "This installation has no such sweep; give the case's own options to `python -m bench advise`."
+        return "No sweep of that name is declared: `python -m bench advise --measure` makes one for a shape."
     if record["subject"] not in SUBJECTS:
         return "Somebody's own cell: add the --cell that brought it."
     return ""

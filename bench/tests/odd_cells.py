@@ -235,7 +235,8 @@ class Wrapped(Base):
         self.cell = cell or keras.layers.SimpleRNNCell(units)
 
     def build(self, input_shape):
-        self.cell.build(input_shape)
+        if not self.cell.built:
+            self.cell.build(input_shape)
 
     def call(self, inputs, states):
         return self.cell(inputs, states)
