@@ -37,7 +37,11 @@ class _Block:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
-        "run", nargs="?", type=Path, metavar="RUN", help="a run's folder; left out: the one each block names"
+        "run",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder, for the blocks that show a run of its sweeps; left out: each block's own",
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a block differs")
     parser.add_argument(
@@ -121,13 +125,34 @@ def _made(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Re
     records: list[Record] = []
     marker = f"bench:{block.name}"
     if maker.needs_run:
-        folder = run or _named_run(file, block)
-        if folder not in known:
-            known[folder] = list(read_records(folder))
-        records = known[folder]
+        folder = _run_of(file, block, run, known)
+        records = _records(folder, known)
         marker += f" {Path(os.path.relpath(folder, file.parent)).as_posix()}"
     text = maker.make(file.parent if maker.needs_folder else records)
     return [f"<!-- {marker} -->", *text.splitlines(), f"<!-- /bench:{block.name} -->"]
+
+
+def _run_of(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Record]]) -> Path:
+    """`run`, for the blocks that show a run of the same sweeps or none yet; else the run the block names."""
+    if run is None:
+        return _named_run(file, block)
+    if block.run is None:
+        return run
+    try:
+        shown = _sweeps(_records(file.parent / block.run, known))
+    except RecordError:
+        return run
+    return run if shown == _sweeps(_records(run, known)) else file.parent / block.run
+
+
+def _records(folder: Path, known: dict[Path, list[Record]]) -> list[Record]:
+    if folder not in known:
+        known[folder] = list(read_records(folder))
+    return known[folder]
+
+
+def _sweeps(records: list[Record]) -> set[object]:
+    return {record["sweep"] for record in records}
 
 
 def _named_run(file: Path, block: _Block) -> Path:

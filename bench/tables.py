@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import human, views
-from bench.case import MODES
+from bench.case import MODES, TASK_MODES
 from bench.history_words import words
 from bench.markdown import NOTHING, plain, table
 from bench.records import COLUMNS, REASONS
@@ -116,6 +116,45 @@ def speed_ups(records: Sequence[Record]) -> str:
         rows.append([plain(views.label(case)), str(case["mode"]), shape, _time(case), *cells])
     header = ("subject", "mode", "batch · timesteps · features · units", "time", *columns)
     return table(header, rows, right=3) if rows else "The run has no cases."
+
+
+def tasks(records: Sequence[Record]) -> str:
+    """What came of each training task: its time, its rate, its loss."""
+    rows = [
+        [
+            f"`{record['sweep']}`",
+            plain(views.label(record)),
+            ", ".join(
+                (
+                    *(f"{record['timesteps']} a call" for _ in range(record["mode"] == "generate")),
+                    *_states(record),
+                )
+            ),
+            *(_figure(record, name, write) for name, write in _TASK_FIGURES.items()),
+        ]
+        for record in records
+        if record["mode"] in TASK_MODES
+    ]
+    header = ("task", "subject", "how", "an epoch", "characters/s", "loss")
+    return table(header, rows, right=3) if rows else "The run has no tasks."
+
+
+_TASK_FIGURES: dict[str, Callable[[float], str]] = {
+    "epoch_s": human.seconds,
+    "characters_per_s": human.count,
+    "loss": human.number,
+}
+
+
+def _states(record: Record) -> list[str]:
+    if record["sweep"] == "partial_sum":
+        return [f"activation {plain(record['activation'])}"]
+    return ["stateful" if record["stateful"] else "stateless"]
+
+
+def _figure(record: Record, name: str, write: Callable[[float], str]) -> str:
+    value = record[name]
+    return write(float(value)) if value is not None else _why_not(record)
 
 
 def _baseline_words(record: Record) -> str:
@@ -247,6 +286,7 @@ BLOCKS: dict[str, Block] = {
     "options": Block(options),
     "scaling": Block(scaling),
     "speed_ups": Block(speed_ups),
+    "tasks": Block(tasks),
     "environment": Block(environment),
     "cases": Block(cases),
     "history": Block(history, needs_run=False, needs_folder=True),

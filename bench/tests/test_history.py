@@ -220,6 +220,8 @@ ROWS_LEFT_OUT = [
     ({"figures": {"ratio_low": 0.8}}, "with impossible figures"),
     ({"figures": {"ratio_high": 0.6}}, "with impossible figures"),
     ({"figures": {"ratio_low": None}}, "with impossible figures"),
+    ({"figures": {"min_s": None}}, "with impossible figures"),
+    ({"figures": {"baseline_median_s": None}}, "with impossible figures"),
     ({"figures": {"units": 1280}}, "that contradict their case's id"),
     ({"figures": {"units": 12}}, "that contradict their case's id"),
     ({"figures": {"subject": "lstm-rnn"}}, "that contradict their case's id"),

@@ -217,3 +217,38 @@ def test_columns_and_reasons_are_all_there():
     columns, reasons = tables.columns([]), tables.reasons([])
     assert [line.split("`")[1] for line in columns.splitlines()[2:]] == [column.name for column in COLUMNS]
     assert [line.split("`")[1] for line in reasons.splitlines()[2:]] == list(REASONS)
+
+
+def test_a_run_replaces_the_blocks_of_its_own_sweeps_only(house):
+    write_run(house / "results" / "again", [record(mode="train")])
+    write_run(house / "results" / "other", [record(figures={"sweep": "other"})])
+    (house / "README.md").write_text(
+        "<!-- bench:cases results/run -->\n<!-- /bench:cases -->\n"
+        "<!-- bench:environment results/other -->\n<!-- /bench:environment -->\n"
+        "<!-- bench:cases results/gone -->\n<!-- /bench:cases -->\n"
+    )
+    assert run_command("results/again") == 0
+    markers = [line for line in (house / "README.md").read_text().splitlines() if "<!-- bench:" in line]
+    assert markers == [
+        "<!-- bench:cases results/again -->",
+        "<!-- bench:environment results/other -->",
+        "<!-- bench:cases results/again -->",
+    ]
+
+
+def test_speed_ups_have_a_row_a_case_and_a_column_a_baseline():
+    baseline = "infer-lstm-builtin-b32-t50-f64-u128"
+    half = {"baseline": baseline, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.8}
+    twice = {"baseline": f"{baseline}-xla", "ratio": 2.0, "ratio_low": 1.6, "ratio_high": 4.0}
+    text = tables.speed_ups([record("lstm-fused", figures=half), record("lstm-fused", figures=twice)])
+    lines = text.splitlines()
+    assert lines[0].endswith("| faster than Keras' loop | faster than Keras' loop under XLA |")
+    assert len(lines) == 3
+    assert lines[2].endswith("| 2.00× [1.25, 2.50] | 0.50× [0.25, 0.62] |")
+
+
+def test_tasks_have_a_row_each():
+    figures = {"sweep": "char_model", "epoch_s": 1.5, "loss": 2.25, "ratio": None}
+    text = tables.tasks([record(mode="fit", stateful=True, figures=figures), record()])
+    assert len(text.splitlines()) == 3
+    assert "| stateful | 1.50 s |" in text and text.endswith("| 2.25 |")
