@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pandas", "pytest", "pytest-benchmark", "h5py")
+_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pytest", "pytest-benchmark", "h5py")
 
 
 def timestamp() -> str:

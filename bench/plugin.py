@@ -1,6 +1,6 @@
 """The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.session`.
 
-Neither TensorFlow nor pandas is imported before a case is about to run.
+TensorFlow is not imported before a case is about to run.
 """
 
 import difflib
@@ -233,6 +233,7 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     from bench.charts import draw
     from bench.records import TASKS_FILE
+    from bench.report import REPORT_FILE, write_report
     from bench.summary import summary_lines
 
     terminalreporter.section("recurrent cells")
@@ -244,3 +245,5 @@ def pytest_terminal_summary(terminalreporter, config):
     if any(record["ratio"] is not None for record in run.records):
         charts = draw(run.folder, run.records)
         terminalreporter.write_line(f"charts:  {len(charts)} files in {run.folder}/charts")
+    if run.records:
+        terminalreporter.write_line(f"report:  {write_report([run.folder], run.folder / REPORT_FILE)}")

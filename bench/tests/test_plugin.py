@@ -14,6 +14,7 @@ import pytest
 import bench
 from bench.charts import draw
 from bench.records import read_environment, read_records
+from bench.report import write_report
 from bench.subjects import SUBJECTS, guest
 from bench.sweeps import SWEEPS, Grid, Sweep
 from cells import LSTMCell
@@ -32,6 +33,7 @@ def tiny(pytester, monkeypatch):
     grid = Grid(("lstm-builtin", "slstm-rnn"), (SHAPE,))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("Does it run?", (grid,)))
     monkeypatch.setattr("bench.charts.draw", lambda folder, records: [])
+    monkeypatch.setattr("bench.report.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
 
@@ -92,13 +94,17 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
 
 def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):
     monkeypatch.setattr("bench.charts.draw", draw)
+    monkeypatch.setattr("bench.report.write_report", write_report)
     result = pytester.runpytest_inprocess(
         "--benchmark-only", "--sweep=smoke", "-k", "infer-lstm", "--results=r"
     )
     (folder,) = (pytester.path / "r").iterdir()
     drawn = sorted(file.suffix for file in (folder / "charts").iterdir())
     assert drawn and drawn.count(".png") == drawn.count(".svg")
-    result.stdout.fnmatch_lines([f"charts: *{len(drawn)} files in *{folder.name}/charts"])
+    result.stdout.fnmatch_lines(
+        [f"charts: *{len(drawn)} files in *{folder.name}/charts", f"report: *{folder.name}/report.html"]
+    )
+    assert "infer-lstm-builtin-b4-t10-f8-u16" in (folder / "report.html").read_text()
 
 
 def test_two_runs_make_two_folders(tiny, pytester):
