@@ -1,12 +1,10 @@
 """`python -m bench COMMAND`: the commands that are not pytest's own."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import bench
+from bench.launch import run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -37,27 +35,6 @@ def _commands() -> dict[str, tuple[str, Callable, Callable]]:
         "report": ("write runs as one HTML file", report.add_arguments, report.main),
         "selftest": ("how often the gate itself is wrong", selftest.add_arguments, selftest.main),
     }
-
-
-def run(arguments: list[str]) -> int:
-    """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
-    import pytest
-
-    house = Path(bench.__file__).parent
-    here = Path.cwd()
-    return pytest.main(
-        [
-            *(str(file) for file in sorted(house.glob("test_*.py"))),
-            "-p",
-            "bench.plugin",
-            "-p",
-            "no:cacheprovider",
-            f"--rootdir={here}",
-            f"--config-file={os.devnull}",
-            "--benchmark-only",
-            *arguments,
-        ]
-    )
 
 
 if __name__ == "__main__":

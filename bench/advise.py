@@ -293,7 +293,7 @@ def _cell_class(record: Record) -> str:
 
 def _measured(args: argparse.Namespace, shape: Shape) -> list[Path]:
     """Measures the ways now, into a run of `args.results`, which it returns."""
-    from bench.__main__ import run
+    from bench.launch import run
     from bench.sweeps import SWEEPS, Grid, Sweep
 
     options: list[dict[str, Any]] = [{}, {"implementation": 1}, {"jit_compile": True}]

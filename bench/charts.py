@@ -36,7 +36,7 @@ _LINES = {
 _WIDTH = 9.0  # inches; with _DPI twice the width of a README's column, which dense screens show
 _DPI = 170
 _LINE_HEIGHT = 0.2  # inches, of small print
-_RC: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "svg.hashsalt": "bench",  # the ids in an SVG, else random
     "svg.fonttype": "path",  # text looks the same where the font is missing
     "font.family": "DejaVu Sans",  # comes with matplotlib
@@ -86,7 +86,7 @@ def draw(run_folder: Path, records: Sequence[Record]) -> list[Path]:
 
     folder = Path(run_folder) / CHARTS_FOLDER
     written = []
-    with matplotlib.rc_context(_RC):
+    with matplotlib.rc_context(SETTINGS):
         for name, make in CHARTS.items():
             figure = make(records)
             if figure is not None:
@@ -249,7 +249,7 @@ def _dots(title: str, axis: str, dots: list[_Dot], wanted: Sequence[Record], row
         axes.set_xscale("log")
         low, high = _ratio_limits(dots)
         axes.set_xlim(low, high)
-        _ticks_at(axes.xaxis, _round_values(low, high, most=6), lambda value: f"{value:g}×")
+        _ticks_at(axes.xaxis, round_values(low, high, most=6), lambda value: f"{value:g}×")
         axes.set_xlabel(axis)
         _rows(axes, rows, list(groups.values()))
     return figure
@@ -319,7 +319,7 @@ def _lines(axis: str, records: Sequence[Record]):
         _ticks_at(axes.xaxis, sorted({int(str(record[axis])) for record in drawn}))
     for axes in panels.values():
         low, high = axes.get_ylim()
-        values = _round_values(low, high, most=8)
+        values = round_values(low, high, most=8)
         _ticks_at(axes.yaxis, values, lambda value: human.tick(human.seconds(value)))
         axes.label_outer()
     next(iter(panels.values())).set_ylabel("time of a call")
@@ -439,7 +439,7 @@ def _value_axis(axis, text: Callable[[float], str]) -> None:
     axis.grid(True)
 
 
-def _round_values(low: float, high: float, most: int) -> list[float]:
+def round_values(low: float, high: float, most: int) -> list[float]:
     """Round values for a logarithmic axis, at most `most`: 0.8, 0.9, 1, 1.1 or 0.5, 1, 2, 5, 10."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for step in (10.0**first * digit for digit in (0.05, 0.1, 0.2, 0.5, 1, 2)):

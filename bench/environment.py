@@ -8,6 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+# those that change what TensorFlow computes or how fast; TF_ alone would take Terraform's
+_VARIABLES = (
+    *("TF_ENABLE_", "TF_DISABLE_", "TF_XLA_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CPP_", "TF_CUDNN_"),
+    *("XLA_", "KERAS_BACKEND", "OMP_", "CUDA_VISIBLE_", "NVIDIA_TF32"),
+)
 _PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pytest", "pytest-benchmark", "h5py")
 
 
@@ -80,9 +85,7 @@ def describe(**more: Any) -> dict[str, Any]:
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
         "commit": git_commit(),
         "environment_variables": {
-            name: value
-            for name, value in os.environ.items()
-            if name.startswith(("TF_", "XLA_", "KERAS_", "OMP_", "CUDA_VISIBLE", "NVIDIA_TF32"))
+            name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)
         },
         **more,
     }

@@ -202,7 +202,7 @@ def draw(results: Path, wanted: Iterable[Chart]) -> list[Path]:
         files = [results / f"{chart.stem}{suffix}" for suffix in SUFFIXES]
         mark = _mark(chart)
         if any(_mark_in(file) != mark for file in files):
-            with matplotlib.rc_context(charts._RC):
+            with matplotlib.rc_context(charts.SETTINGS):
                 _save(_drawn(chart), files, mark)
             written += files
     return written
@@ -219,7 +219,7 @@ def remove_old(results: Path, machines: Iterable[Machine], wanted: Iterable[Char
 
 
 def _mark(chart: Chart) -> str:
-    content = repr((chart, charts._RC, _DPI)).encode()
+    content = repr((chart, charts.SETTINGS, _DPI)).encode()
     return _MARK + hashlib.sha256(content + _code()).hexdigest()
 
 
@@ -379,7 +379,7 @@ def _panel(canvas, left: float, bottom: float, height: float, figures: Sequence[
 
 def _draw_axis(panel: _Panel, text: Callable[[float], str], most: int) -> None:
     """Grid lines at round values, named on the left."""
-    for value in charts._round_values(panel.low, panel.high, most):
+    for value in charts.round_values(panel.low, panel.high, most):
         panel.across(value, color=_GRID, linewidth=0.8, zorder=0.5)
         _write(
             *(panel.canvas, panel.left - 0.05, panel.y(value), human.tick(text(value))),

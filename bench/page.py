@@ -429,9 +429,9 @@ def charts(records: Sequence[Record]) -> Iterator[Chart]:
     """The charts that the records have something for, those whose question is known first."""
     from matplotlib import rc_context
 
-    from bench.charts import _RC, CHARTS
+    from bench.charts import SETTINGS, CHARTS
 
-    with rc_context(_RC):
+    with rc_context(SETTINGS):
         for name in sorted(CHARTS, key=lambda name: [*_QUESTIONS, name].index(name)):
             figure = CHARTS[name](records)
             if figure is not None:

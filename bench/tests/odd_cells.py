@@ -131,27 +131,6 @@ class SubLayers(Base):
         return h, [h]
 
 
-def half(x):
-    return x / 2
-
-
-@odd()
-class Configured(Base):
-    """An activation of the user's own, in a get_config; the class is not registered."""
-
-    def __init__(self, units, activation=half, **kwargs):
-        super().__init__(units, **kwargs)
-        self.activation = keras.activations.get(activation)
-
-    def call(self, inputs, states):
-        h = self.activation(self.mix(inputs, states[0]))
-        return h, [h]
-
-    def get_config(self):
-        activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), "units": self.units, "activation": activation}
-
-
 @odd("reference", skips=("gradient",))
 class Spiking(Base):
     """A surrogate gradient, a frozen weight, one that has no gradient, and a reference."""
@@ -199,12 +178,12 @@ class Dropping(DropoutRNNCell, Base):
         return h, [h]
 
 
-@odd(skips=("xla",))
-class NotForXla(Base):
-    """Says so itself."""
+@odd(skips=("xla", "float64", "gradient", "mixed_float16", "mixed_bfloat16"))
+class OnItsOwnTerms(Base):
+    """Always float32, whatever the policy, and not for XLA, as it says itself."""
 
     def __init__(self, units, **kwargs):
-        super().__init__(units, **kwargs)
+        super().__init__(units, **{**kwargs, "dtype": "float32"})
         self.supports_jit = False
 
     def call(self, inputs, states):
@@ -214,36 +193,31 @@ class NotForXla(Base):
         return h, [h]
 
 
-@odd(skips=("float64", "gradient", "mixed_float16", "mixed_bfloat16"))
-class OwnDtype(Base):
-    """Always float32, whatever the policy."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(units, **{**kwargs, "dtype": "float32"})
-
-    def call(self, inputs, states):
-        h = ops.tanh(self.mix(inputs, states[0]))
-        return h, [h]
+def half(x):
+    return x / 2
 
 
 @odd()
-class Wrapped(Base):
-    """Passes its inputs on to another cell, which its from_config makes in place."""
+class Configured(Base):
+    """A cell in a cell, made in place by from_config, and an activation of the user's own."""
 
-    def __init__(self, units, cell=None, **kwargs):
+    def __init__(self, units, cell=None, activation=half, **kwargs):
         super().__init__(units, **kwargs)
         self.cell = cell or keras.layers.SimpleRNNCell(units)
+        self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
         if not self.cell.built:
             self.cell.build(input_shape)
 
     def call(self, inputs, states):
-        return self.cell(inputs, states)
+        h, states = self.cell(inputs, states)
+        return self.activation(h), states
 
     def get_config(self):
         cell = keras.saving.serialize_keras_object(self.cell)
-        return {**super().get_config(), "units": self.units, "cell": cell}
+        activation = keras.activations.serialize(self.activation)
+        return {**super().get_config(), "units": self.units, "cell": cell, "activation": activation}
 
     @classmethod
     def from_config(cls, config):
@@ -262,10 +236,6 @@ def gru_dropping(units):
 
 
 @odd()
-def simple_rnn(units):
-    return keras.layers.SimpleRNNCell(units, activation="relu")
-
-
-@odd()
 def stack(units):
-    return keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), OneIntegerState(units)])
+    simple = keras.layers.SimpleRNNCell(units, activation="relu")
+    return keras.layers.StackedRNNCells([keras.layers.LSTMCell(3), simple])

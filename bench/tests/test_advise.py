@@ -272,7 +272,7 @@ def measured(monkeypatch, tmp_path):
         asked.append((arguments, grid))
         write_run(tmp_path / "results" / "now", [case(), case("slstm-rnn", median_s=0.002, ratio=0.2)])
 
-    monkeypatch.setattr("bench.__main__.run", run)
+    monkeypatch.setattr("bench.launch.run", run)
     return asked
 
 
@@ -295,6 +295,6 @@ def test_measure_unrolls_what_is_short(measured, results, capsys):
 
 
 def test_measure_that_comes_to_nothing_says_so(monkeypatch, results, capsys):
-    monkeypatch.setattr("bench.__main__.run", lambda arguments: 4)
+    monkeypatch.setattr("bench.launch.run", lambda arguments: 4)
     assert run_command("--results", results, "--measure", "--cell", "slstm") == 2
     assert "nothing was measured" in capsys.readouterr().err

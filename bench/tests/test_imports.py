@@ -30,7 +30,6 @@ TIERS = (
 )
 READABLE = {"case", "records", "stats", "environment", "subjects", "sweeps"}
 LEAD_TO_REPORTS = {"plugin", "__main__"}
-CALLS_BACK = {"advise": "__main__"}  # it measures by the command `run`
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -53,8 +52,7 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
 def of_bench(file: Path) -> set[str]:
     """The files of bench that a file imports."""
     parts = (name.split(".") for name in imported(file))
-    found = {part[1] for part in parts if part[0] == "bench" and len(part) > 1}
-    return found - {CALLS_BACK.get(file.stem)}
+    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1}
 
 
 FILES = {file.stem: file for file in sorted((ROOT / "bench").glob("*.py")) if file.stem != "__init__"}

@@ -1,0 +1,25 @@
+"""Starts the benchmarks from anywhere: what `python -m bench run` does."""
+
+import os
+from pathlib import Path
+
+
+def run(arguments: list[str]) -> int:
+    """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
+    import pytest
+
+    house = Path(__file__).parent
+    here = Path.cwd()
+    return pytest.main(
+        [
+            *(str(file) for file in sorted(house.glob("test_*.py"))),
+            "-p",
+            "bench.plugin",
+            "-p",
+            "no:cacheprovider",
+            f"--rootdir={here}",
+            f"--config-file={os.devnull}",
+            "--benchmark-only",
+            *arguments,
+        ]
+    )
