@@ -429,7 +429,7 @@ def charts(records: Sequence[Record]) -> Iterator[Chart]:
     """The charts that the records have something for, those whose question is known first."""
     from matplotlib import rc_context
 
-    from bench.charts import SETTINGS, CHARTS
+    from bench.charts import CHARTS, SETTINGS
 
     with rc_context(SETTINGS):
         for name in sorted(CHARTS, key=lambda name: [*_QUESTIONS, name].index(name)):

@@ -18,7 +18,7 @@ from bench.tests.sample_records import SUBJECTS, WITH_LINES, default_run, record
 
 def figure_of(name: str, records):
     """The chart `name`, laid out as `charts.draw` does it."""
-    with matplotlib.rc_context(charts._RC):
+    with matplotlib.rc_context(charts.SETTINGS):
         figure = charts.CHARTS[name](records)
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
@@ -281,7 +281,7 @@ def test_the_files_are_reproducible_and_global_state_is_kept(tmp_path, monkeypat
     ],
 )
 def test_ticks_are_round_and_few(low, high, values):
-    assert charts._round_values(low, high, most=6) == pytest.approx(values)
+    assert charts.round_values(low, high, most=6) == pytest.approx(values)
 
 
 def test_sweeps_that_share_a_case_draw_it_once():
