@@ -81,7 +81,24 @@ def pytest_configure(config):
     except GuestError as error:
         raise pytest.UsageError(str(error)) from error
     sweeps, case_id = config.getoption("sweep"), config.getoption("case")
-    config.stash[_wanted] = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
+    rows = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
+    _check_meaning(config, rows)
+    config.stash[_wanted] = rows
+
+
+def _check_meaning(config, rows: list[Row]) -> None:
+    """Raises pytest.UsageError for an option that none of the chosen rows would heed."""
+    subjects = {row.case.subject for row in rows}
+    takers = [name for name, sweep in SWEEPS.items() if any(grid.guests for grid in sweep.grids)]
+    for name in config.stash[_guests].joining:
+        if name not in subjects and not config.getoption("case"):
+            raise pytest.UsageError(
+                f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}"
+            )
+    for option in ("corpus", "full"):
+        if config.getoption(option) and not any(isinstance(row, Task) for row in rows):
+            tasks = [name for name, sweep in SWEEPS.items() if sweep.task]
+            raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
 
 
 def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full: bool) -> list[Row]:

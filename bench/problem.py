@@ -8,14 +8,13 @@ import numpy as np
 from bench import runtime
 from bench.case import Case
 from bench.runtime import Arrays, Data
-from bench.subjects import Subject, make_layer
+from bench.subjects import Subject, UnsupportedOption, make_layer
 from cells.reference import REFERENCES, Recurrence, reference_for
 
 SEED = 20_16
 # multiply-adds of one step's gates, over the timesteps of one row, that the reference may take in all:
 # about a second of NumPy for the derivatives, which are taken once for each weight, input and state
-_DERIVATIVE_WORK = 4e7
-_FORWARD_WORK = 1e9
+_REFERENCE_WORK = 4e7
 _GATES = 4  # of the largest of the cells; only sizes the work
 
 
@@ -29,14 +28,13 @@ class Problem:
 
     Attributes:
         layer: the Keras layer, built.
-        data: weights, inputs, initial states, cotangents. The cotangents of all rows of the batch but the
-            first `rows` are zero.
+        data: weights, inputs, initial states, cotangents. The inputs and states of the batch's first `rows`
+            rows are repeated in the others, so that a reference on these says what all must be.
         recurrence: f(weights, inputs, initial_states) -> (outputs, states) in float64, what the layer is
             held against.
         analytic: whether `recurrence` also computes in complex128.
         proof: `exact` or `consistent`, as in the records.
-        rows: the rows of the batch that the derivatives are taken on.
-        forward_rows: the rows that outputs and states are compared on.
+        rows: how many rows of the batch differ.
     """
 
     case: Case
@@ -46,7 +44,6 @@ class Problem:
     analytic: bool
     proof: str
     rows: int
-    forward_rows: int
 
 
 def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Problem:
@@ -56,22 +53,24 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     states of two cases of one shape and dtype are the same.
 
     Raises:
-        UnsupportedOption: the subject does not have an option of the case.
+        UnsupportedOption: the subject does not have an option of the case, or cannot be proven in its mode.
         WrongAnswer: the bias does not start as the reference says.
     """
     layer = make_layer(subject, case)
     runtime.build_layer(layer, case, SEED)
-    _check_initial_bias(layer.cell)
+    if subject.target is None:  # somebody's own may start as it likes
+        _check_initial_bias(layer.cell)
+    elif case.mode == "train" and runtime.differs_in_training(layer, case):
+        raise UnsupportedOption(f"{subject.label} draws dropout in training, which cannot be proven yet")
     recurrence, analytic, proof = _held_against(subject, case, layer)
     if alike is not None and _same_equation(recurrence, alike.recurrence):
         weights = alike.data.weights
     else:
         weights = _weights(layer)
     work = case.timesteps * (case.features + case.units) * case.units * _GATES
-    rows = _rows(case, _DERIVATIVE_WORK / work)
+    rows = _rows(case, _REFERENCE_WORK / work)
     data = _data(layer, case, weights, rows)
-    forward_rows = _rows(case, _FORWARD_WORK / work)
-    return Problem(case, layer, data, recurrence, analytic, proof, rows, forward_rows)
+    return Problem(case, layer, data, recurrence, analytic, proof, rows)
 
 
 def _held_against(subject: Subject, case: Case, layer) -> tuple[Recurrence, bool, str]:
@@ -128,16 +127,18 @@ def _weights(layer) -> Arrays:
 def _data(layer, case: Case, weights: Arrays, rows: int) -> Data:
     dtype = runtime.float_dtype(layer)
     draw = np.random.default_rng(SEED)
-    inputs = draw.standard_normal((case.batch_size, case.timesteps, case.features)).astype(dtype)
+    repeated = np.arange(case.batch_size) % rows
+    inputs = draw.standard_normal((rows, case.timesteps, case.features)).astype(dtype)[repeated]
     states = [
-        (state + draw.uniform(-0.5, 0.5, state.shape)).astype(state.dtype) if _floats(state) else state
+        (state + draw.uniform(-0.5, 0.5, state.shape)).astype(state.dtype)[repeated]
+        if _floats(state)
+        else state
         for state in runtime.initial_state_arrays(layer, case.batch_size)
     ]
-    cotangents: list[np.ndarray | None] = []
-    for shape, differentiable in runtime.output_shapes(layer, case):
-        cotangent = draw.uniform(-1, 1, shape)
-        cotangent[rows:] = 0
-        cotangents.append(cotangent.astype(dtype) if differentiable else None)
+    cotangents = [
+        draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
+        for shape, differentiable in runtime.output_shapes(layer, case)
+    ]
     return Data(weights, inputs, states, cotangents)
 
 

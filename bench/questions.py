@@ -46,6 +46,7 @@ from bench.specimen import (
     variables_used,
     walk,
 )
+from bench.target import TargetError
 
 # --- protocol -----------------------------------------------------------------------------------------------
 
@@ -820,7 +821,7 @@ def _expect_dtype(what: str, values: Sequence[Any], dtype: str) -> None:
 
 def dropout(cells: Cells) -> str:
     """Is dropout for training only, and reproducible?"""
-    names = [name for name in ("dropout", "recurrent_dropout") if _is_rate(cells.target.default(name))]
+    names = [name for name in ("dropout", "recurrent_dropout") if _takes_rate(cells, name)]
     rates: dict[str, Any] = dict.fromkeys(names, 0.5)
     zero: dict[str, Any] = dict.fromkeys(names, 0.0)
     cell, plain, inputs = cells.built(**rates), cells.built(**zero), cells.inputs()
@@ -841,8 +842,17 @@ def dropout(cells: Cells) -> str:
     return "active only in training, new for each sequence, and reproducible from a seed"
 
 
-def _is_rate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _takes_rate(cells: Cells, name: str) -> bool:
+    """Whether the constructor has this argument, a number by default, and does not refuse 0.5 for it."""
+    default = cells.target.default(name)
+    rate: dict[str, Any] = {name: 0.5}
+    if isinstance(default, bool) or not isinstance(default, (int, float)):
+        return False
+    try:
+        cells.new(**rate)
+    except TargetError:
+        return False
+    return True
 
 
 def _trained_anew(cells: Cells, rates: dict[str, Any]) -> Any:

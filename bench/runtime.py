@@ -43,11 +43,22 @@ def check_backend() -> None:
 
 
 def device(wanted: str) -> str:
-    """`cpu` or `gpu` for `cpu`, `gpu` or `auto`; raises NoDevice where there is no GPU to be had."""
+    """Chooses `cpu` or `gpu` for `cpu`, `gpu` or `auto`, for the whole process.
+
+    On `cpu` TensorFlow sees no GPU from here on. On `gpu` float32 is computed as float32: TensorFlow would
+    round the operands of products to TF32, whose answers no float32 tolerance lets pass.
+
+    Raises:
+        NoDevice: there is no GPU to be had.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if wanted == "gpu" and not gpus:
         raise NoDevice("--device gpu: TensorFlow sees no GPU on this machine; there is cpu")
-    return "gpu" if gpus and wanted in ("auto", "gpu") else "cpu"
+    if gpus and wanted != "cpu":
+        tf.config.experimental.enable_tensor_float_32_execution(False)
+        return "gpu"
+    tf.config.set_visible_devices([], "GPU")
+    return "cpu"
 
 
 def versions() -> dict[str, str]:
@@ -65,7 +76,7 @@ def build_information() -> dict[str, Any]:
         "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
         "gpus": [
             str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
-            for gpu in tf.config.list_physical_devices("GPU")
+            for gpu in tf.config.get_visible_devices("GPU")
         ],
     }
 
@@ -78,7 +89,7 @@ def gpu_name() -> str | None:
 @cache
 def _wait_for_device() -> Callable[[], None]:
     """Waits until the devices have finished. On a CPU a function returns when it has finished."""
-    if tf.config.list_physical_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return tf.test.experimental.sync_devices
     return lambda: None
 
@@ -166,13 +177,32 @@ def initial_state_arrays(layer, batch_size: int) -> Arrays:
     return [np.asarray(state) for state in keras.tree.flatten(layer.get_initial_state(batch_size))]
 
 
+def differs_in_training(layer, case: Case) -> bool:
+    """Whether one eager step of the cell has another answer in training, as dropout makes it."""
+    if not layer.cell._call_has_training_arg:
+        return False
+    step = tf.ones((case.batch_size, case.features), layer.compute_dtype)
+    answers = [
+        [
+            np.asarray(tensor)
+            for tensor in keras.tree.flatten(layer.cell(step, _states(layer, case), training=training))
+        ]
+        for training in (False, True)
+    ]
+    return not all(np.array_equal(*pair) for pair in zip(*answers, strict=True))
+
+
+def _states(layer, case: Case):
+    return layer.get_initial_state(case.batch_size)
+
+
 def output_shapes(layer, case: Case) -> list[tuple[tuple[int, ...], bool]]:
     """Of every output of the layer, flat: its shape, and whether it is of a floating dtype.
 
     Found by one eager step of the cell, which is much quicker than tracing the layer.
     """
     step = tf.zeros((case.batch_size, case.features), layer.compute_dtype)
-    output, states = layer.cell(step, layer.get_initial_state(case.batch_size))
+    output, states = layer.cell(step, _states(layer, case))
     shape = tuple(output.shape)
     if case.return_sequences:
         shape = (shape[0], case.timesteps, *shape[1:])

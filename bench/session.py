@@ -78,18 +78,21 @@ class Run:
         if self._writer:
             self._writer.begin(in_flight)
         try:
-            outcome = figures()
+            record = make_record(**names, **figures(), timestamp=environment.timestamp())
         except Exception as error:
-            outcome = _outcome(error)
-        except BaseException:  # Ctrl-C: what stands in the file stands
-            self.records.append(in_flight)
+            record = make_record(**names, **_outcome(error), timestamp=environment.timestamp())
+        except BaseException:  # Ctrl-C, or an exit from inside the case
+            self._keep(in_flight)
             raise
-        record = make_record(**names, **outcome, timestamp=environment.timestamp())
+        benchmark.has_error = record["status"] != "ok"  # then pytest-benchmark exports no figure either
+        self._keep(record)
+        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
+        return record
+
+    def _keep(self, record: Record) -> None:
         if self._writer:
             self._writer.finish(record)
         self.records.append(record)
-        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
-        return record
 
     def _figures(self, comparison: Comparison, benchmark, budget: Budget) -> dict[str, Any]:
         self._check_contract(comparison.case)

@@ -86,7 +86,9 @@ def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
         import keras
 
         make_builtin = getattr(keras.layers, keras_name)
-        return make_builtin(case.units, **_cell_arguments(case, honoured), **_layer_arguments(case))
+        # XLA cannot compile the cuDNN call that Keras would choose on a GPU
+        loop = {"use_cudnn": False} if case.jit_compile and keras_name != "SimpleRNN" else {}
+        return make_builtin(case.units, **loop, **_cell_arguments(case, honoured), **_layer_arguments(case))
 
     return Subject(cell, "builtin", f"keras {keras_name}", f"{cell}-builtin", make, honoured)
 

@@ -37,9 +37,9 @@ def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[s
             yield f"  {_ratio(record, labels)}{beside}"
         elif case.removesuffix("-xla") not in by_case:
             yield f"  under XLA: {_ratio(record, labels)}"
-    others = len(compared) - len(base)
+    others = len(compared) - len(by_case)
     if others:
-        yield f"  and {others} rows at other shapes or with other options"
+        yield f"  and {others} rows at other shapes, with other options or against other baselines"
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
@@ -107,4 +107,6 @@ def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[s
     statuses = Counter(record["status"] for record in records)
     counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
     converged = sum(bool(record["converged"]) for record in compared)
-    yield f"{len(records)} cases: {counts}; {converged} of {len(compared)} intervals within ±2%"
+    cases = len({record["case"] for record in records})
+    rows = f" in {len(records)} rows" if len(records) > cases else ""
+    yield f"{cases} cases{rows}: {counts}; {converged} of {len(compared)} intervals within ±2%"

@@ -71,7 +71,8 @@ def options(records: Sequence[Record]) -> str:
     ]
     header = ("subject", "mode", *(f"`{views.option_name(name)}`" for name in names))
     caption = (
-        f"At {views.in_words(costs[0].record)}; time with the option / time without, with its 95% interval."
+        f"At {views.in_words(costs[0].record)}; time with the option / time without, with its 95% interval. "
+        "Where the two were timed against one baseline, not each other, it is the quotient of their ratios."
     )
     return f"{caption}\n\n{table(header, rows, right=2)}"
 

@@ -160,21 +160,23 @@ class Spiking(Base):
 
 @odd("dropout")
 class Dropping(DropoutRNNCell, Base):
-    """Dropout as Keras' own cells do it, with masks that the layer keeps for a whole sequence."""
+    """Dropout as Keras' own cells do it, with masks that the layer keeps for a whole sequence.
+
+    It has the argument `recurrent_dropout`, and refuses it.
+    """
 
     def __init__(self, units, dropout=0.0, recurrent_dropout=0.0, seed=None, **kwargs):
         super().__init__(units, **kwargs)
+        if recurrent_dropout:
+            raise ValueError("there is no dropout of the state")
         self.dropout = dropout
         self.recurrent_dropout = recurrent_dropout
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def call(self, inputs, states, training=False):
-        state = states[0]
         if training and self.dropout:
             inputs = inputs * self.get_dropout_mask(inputs)
-        if training and self.recurrent_dropout:
-            state = state * self.get_recurrent_dropout_mask(state)
-        h = ops.tanh(self.mix(inputs, state))
+        h = ops.tanh(self.mix(inputs, states[0]))
         return h, [h]
 
 

@@ -103,6 +103,25 @@ def run(pytester, monkeypatch):
     return run
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (
+            ["--sweep=fused", "--cell=my_cells.py:Plain"],
+            "--cell: the sweep takes no cells; those that do are*",
+        ),
+        (["--full"], "--full is for training tasks: --sweep=partial_sum, char_model, generate"),
+        (["--corpus=play.txt"], "--corpus is for training tasks: --sweep=partial_sum, char_model, generate"),
+    ],
+)
+def test_an_option_that_nothing_would_heed_is_an_error(run, pytester, options, message):
+    sweep = [] if options[0].startswith("--sweep") else ["--sweep=tiny"]
+    result = pytester.runpytest_inprocess("--benchmark-only", "--results=results", *sweep, *options)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+    assert not (pytester.path / "results").exists()
+
+
 def records(pytester):
     (folder,) = (pytester.path / "results").iterdir()
     return {record["case"]: record for record in read_records(folder)}

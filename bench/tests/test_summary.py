@@ -41,7 +41,9 @@ def test_other_shapes_and_options_are_counted():
         record("slstm-rnn", "train", timesteps=200),
         record("slstm-rnn", "train", unroll=True),
     ]
-    assert "  and 3 rows at other shapes or with other options" in summary_lines(rows, LABELS)
+    assert "  and 3 rows at other shapes, with other options or against other baselines" in summary_lines(
+        rows, LABELS
+    )
 
 
 def test_what_did_not_run_is_listed_with_its_reason():

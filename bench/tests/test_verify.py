@@ -10,7 +10,7 @@ from bench import runtime
 from bench.case import Case
 from bench.problem import WrongAnswer, prepare
 from bench.runtime import Answer
-from bench.subjects import SUBJECTS, guest
+from bench.subjects import SUBJECTS, UnsupportedOption, guest
 from bench.verify import Proof, verify, verify_again
 from cells import GRUCell, LSTMCell
 from cells.reference import REFERENCES
@@ -61,14 +61,20 @@ def test_reset_before_is_right():
     proof_of(SUBJECTS["gru-rnn"], Case("gru", "rnn", "train", *SHAPE, reset_after=False))
 
 
-def test_only_the_first_rows_of_a_dear_case_have_cotangents(monkeypatch):
-    monkeypatch.setattr("bench.problem._DERIVATIVE_WORK", 1)
+def test_a_dear_case_repeats_its_first_rows_and_all_are_compared(monkeypatch):
+    monkeypatch.setattr("bench.problem._REFERENCE_WORK", 2 * 6 * 9 * 5 * 4)
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
-    assert problem.rows == 1
-    assert all(np.any(c[0]) and not np.any(c[1:]) for c in problem.data.cotangents)
-    program = runtime.compile_program(problem.layer, case, problem.data)
-    assert verify(problem, program.answer()).gradient_error > 0
+    assert problem.rows == 2
+    assert np.array_equal(problem.data.inputs[2], problem.data.inputs[0])
+    assert not np.array_equal(problem.data.inputs[1], problem.data.inputs[0])
+    assert all(np.all(c[2] != c[0]) for c in problem.data.cotangents if c is not None)
+    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    assert 0 < verify(problem, answer).gradient_error < 1e-5
+    outputs = [output.copy() for output in answer.outputs]
+    outputs[0][2, 3, 1] += 1e-3
+    with pytest.raises(WrongAnswer, match=r"the outputs: differ .* at row 2, step 3, unit 1"):
+        verify(problem, Answer(outputs, answer.gradients))
 
 
 def test_alike_cells_share_their_weights():
@@ -175,18 +181,72 @@ def test_planted_faults_are_refused(monkeypatch, fault, mode, message, shape):
     assert any(character.isdigit() for character in str(refused.value))
 
 
-def test_a_gradient_that_only_leaks_between_rows_is_refused(monkeypatch):
-    """The outputs of the rows that count are right, and so is the gradient along them."""
-    monkeypatch.setattr("bench.problem._DERIVATIVE_WORK", 1)
+def test_a_gradient_that_is_wrong_in_a_repeated_row_alone_is_refused(monkeypatch):
+    monkeypatch.setattr("bench.problem._REFERENCE_WORK", 1)
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
+    assert problem.rows == 1
     answer = runtime.compile_program(problem.layer, case, problem.data).answer()
-    leaking = answer.gradients["inputs"].copy()
-    leaking[1:] = 1.0
-    direction_free = leaking - answer.gradients["inputs"]
-    assert np.any(direction_free[1:])
+    wrong = answer.gradients["inputs"].copy()
+    wrong[2] = 0
     with pytest.raises(WrongAnswer, match="the gradient of inputs"):
-        verify(problem, Answer(answer.outputs, {**answer.gradients, "inputs": leaking}))
+        verify(problem, Answer(answer.outputs, {**answer.gradients, "inputs": wrong}))
+
+
+def test_a_large_state_does_not_loosen_the_tolerance_of_the_others(monkeypatch):
+    class Large(LSTMCell):
+        def update(self, gates, states):
+            h, (new_h, c) = super().update(gates, [states[0], states[1] / 1e6])
+            return h * self.factor, [new_h, c * 1e6]
+
+    monkeypatch.setitem(
+        REFERENCES, Large, cells.reference.Reference(_large, REFERENCES[LSTMCell].initial_bias)
+    )
+    case = Case("large", "rnn", "infer", *SHAPE)
+    Large.factor = 1.0
+    proof_of(guest("large", Large, "lstm-builtin"), case)
+    Large.factor = 1.001
+    with pytest.raises(WrongAnswer, match="the outputs"):
+        proof_of(guest("large", Large, "lstm-builtin"), case)
+
+
+def _large(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=None):
+    """An LSTM that keeps its second state a million times larger."""
+    h, c = initial_states
+    outputs, states = cells.reference.lstm(weights, inputs, [h, c / 1e6], activation)
+    return outputs, [states[0], states[1] * 1e6]
+
+
+def test_a_reference_that_overflows_proves_nothing(monkeypatch):
+    def infinite(weights, inputs, initial_states, activation=None, recurrent_activation=None):
+        outputs, states = cells.reference.lstm(weights, inputs, initial_states)
+        return outputs * np.inf, states
+
+    class Overflowing(LSTMCell):
+        pass
+
+    monkeypatch.setitem(
+        REFERENCES, Overflowing, cells.reference.Reference(infinite, REFERENCES[LSTMCell].initial_bias)
+    )
+    with pytest.raises(WrongAnswer, match="the reference itself is not finite"):
+        proof_of(guest("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
+
+
+def test_a_guest_with_dropout_is_not_proven_in_training_and_says_so():
+    subject = guest("dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B")
+    proof_of(subject, Case("dropping", "rnn", "infer", *SHAPE))
+    with pytest.raises(UnsupportedOption, match="dropping in RNN draws dropout in training"):
+        proof_of(subject, Case("dropping", "rnn", "train", *SHAPE))
+
+
+def test_a_guest_may_start_its_bias_as_it_likes():
+    subject = guest(
+        "zero",
+        lambda units: keras.layers.LSTMCell(units, unit_forget_bias=False),
+        "lstm-builtin",
+        target="a.py:B",
+    )
+    proof_of(subject, Case("zero", "rnn", "infer", *SHAPE))
 
 
 def test_a_guest_without_a_reference_is_held_against_itself():
