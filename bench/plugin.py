@@ -120,17 +120,24 @@ def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`--benchmark-only` leaves our tests out, `--benchmark-skip` our benchmarks."""
+    """`--benchmark-only` leaves our tests out, `--benchmark-skip` our benchmarks, a sweep those without rows."""
     house = Path(__file__).parent
     inside = collection_path.is_relative_to(house) or collection_path.is_relative_to(house.parent / "cells")
     if not inside:
         return None
     tests = "tests" in collection_path.relative_to(house.parent).parts
     benchmark = collection_path.parent == house and collection_path.name.startswith("test_")
-    leave_out = (tests and config.getoption("benchmark_only")) or (
-        benchmark and config.getoption("benchmark_skip")
-    )
-    return True if leave_out else None
+    if tests:
+        return True if config.getoption("benchmark_only") else None
+    if benchmark:
+        return True if config.getoption("benchmark_skip") or _is_idle(collection_path, config) else None
+    return None
+
+
+def _is_idle(benchmark: Path, config) -> bool:
+    """Whether the chosen sweeps have no rows for the benchmark."""
+    kind = {"test_cost.py": Comparison, "test_tasks.py": Task}[benchmark.name]
+    return not any(isinstance(row, kind) for row in config.stash[_wanted])
 
 
 # of the benchmarks; a row is one value

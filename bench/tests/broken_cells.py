@@ -582,6 +582,19 @@ class BareState(Plain):
         return h, h
 
 
+@fails("stacked")
+class BareStateInAGraph(Plain):
+    """As the list of sizes says there is a list of states; a graph cannot take the tensor for one."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [units]
+
+    def call(self, inputs, states):
+        h = self.next(inputs, states[0])
+        return h, h
+
+
 _MADE: dict[str, Plain] = {}  # not in the class, whose attributes Keras walks through when it loads
 
 
