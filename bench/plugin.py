@@ -120,7 +120,7 @@ def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
 
 
 def pytest_ignore_collect(collection_path, config):
-    """`--benchmark-only` leaves our tests out, `--benchmark-skip` our benchmarks, a sweep those without rows."""
+    """Leaves out: with `--benchmark-only` our tests, with `--benchmark-skip` our benchmarks, and idle ones."""
     house = Path(__file__).parent
     inside = collection_path.is_relative_to(house) or collection_path.is_relative_to(house.parent / "cells")
     if not inside:
