@@ -120,7 +120,7 @@ def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leaves out: with `--benchmark-only` our tests, with `--benchmark-skip` our benchmarks, and idle ones."""
+    """Leaves out our tests with `--benchmark-only`, our benchmarks with `--benchmark-skip`, and idle ones."""
     house = Path(__file__).parent
     inside = collection_path.is_relative_to(house) or collection_path.is_relative_to(house.parent / "cells")
     if not inside:
