@@ -39,7 +39,8 @@ def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[s
             yield f"  under XLA: {_ratio(record, labels)}"
     others = len(compared) - len(by_case)
     if others:
-        yield f"  and {others} row{'s' * (others > 1)} at other shapes, with other options or against other baselines"
+        rows = "row" if others == 1 else "rows"
+        yield f"  and {others} {rows} at other shapes, with other options or against other baselines"
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
