@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from bench import human, views
+from bench.break_even import calls_to_pay, in_words
 from bench.case import DEVICES, MODES
 from bench.environment import machine_key
 from bench.records import RecordError, Value
 from bench.runs import StoredRun, run_folders, sound_runs
 from bench.stats import Interval
-from bench.subjects import SUBJECTS
+from bench.subjects import PEER_LAYERS, SUBJECTS
 from bench.views import SHAPE, Record
 
 Shape = Mapping[str, int]
@@ -30,6 +31,7 @@ _BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 _DTYPE = "float32"
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
+_TOO_FAR = 8.0  # beyond which it says nothing: other kernels, other caches, other limits
 _UNROLLED_AT_MOST = 50  # timesteps; beyond, compiling may take minutes
 _SWEEP = "advise"
 
@@ -112,15 +114,25 @@ def advice(
     if not any(found.values()):
         who = cell or "any cell"
         raise AdviceError(f"{mode}: nothing measured of {who} with the built-in beside it: add --measure")
-    for name, known in found.items():
+    near = {name: [way for way in known if not _too_far(way.record, shape)] for name, known in found.items()}
+    if not any(near.values()):
+        nearest = min((way for known in found.values() for way in known), key=lambda way: way.distance)
+        raise AdviceError(
+            f"{mode} at {views.in_words(shape)}: too far from all that was measured; the nearest case has "
+            f"{_differences(nearest.record, shape)}: add --measure"
+        )
+    for name, known in near.items():
         if known:
             lines += [
                 f"{name}:",
                 *(f"  {line}" for way in known[:_TOP] for line in _described(way, shape)),
                 "",
             ]
+    left_out = sum(map(len, found.values())) - sum(map(len, near.values()))
+    too_far = f"Left out: ways measured at shapes more than {_TOO_FAR:.0f} times away alone: {left_out}."
     return [
         *lines,
+        *([too_far] if left_out else []),
         "About: not timed in turns with the built-in, from the times of both in one run.",
         "Each cell is another equation: only the ways of one can stand for each other.",
     ]
@@ -164,6 +176,7 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
         record
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
+        if record["layer"] not in PEER_LAYERS
         if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
     ]
     by_case = {(record["run_id"], record["case"]): record for record in alike}
@@ -233,12 +246,30 @@ def _number(value: Value) -> float:
 
 def nearness(record: Record, shape: Shape) -> str:
     """How near a measured case is to the wished shape, in words."""
-    others = [name for name in SHAPE if record[name] != shape[name]]
-    if not others:
+    if not _differences(record, shape):
         return "measured at this very shape"
-    far = any(not 1 / _FAR <= _factor(record, shape, name) <= _FAR for name in others)
-    parts = [f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others]
-    return f"measured at {', '.join(parts)}" + (": far, --measure would know better" if far else "")
+    far = _farthest(record, shape) > _FAR
+    return f"measured at {_differences(record, shape)}" + (
+        ": far, --measure would know better" if far else ""
+    )
+
+
+def _differences(record: Record, shape: Shape) -> str:
+    """In what a measured case differs from the wished shape, in words."""
+    others = [name for name in SHAPE if record[name] != shape[name]]
+    return ", ".join(
+        f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
+    )
+
+
+def _farthest(record: Record, shape: Shape) -> float:
+    """The factor by which a measured case differs most from the wished shape, in any of its sizes."""
+    factors = [_factor(record, shape, name) for name in SHAPE]
+    return max(*factors, *(1 / factor for factor in factors))
+
+
+def _too_far(record: Record, shape: Shape) -> bool:
+    return _farthest(record, shape) > _TOO_FAR
 
 
 def break_even(way: Way) -> str:
@@ -252,11 +283,10 @@ def break_even(way: Way) -> str:
         return takes
     if plain is not None and start <= plain:
         return takes + beside
-    saved = way.builtin_s * (1 - way.ratio.value)
-    if saved <= 0:
+    calls = calls_to_pay(start - (plain or 0), way.builtin_s, way.ratio)
+    if calls is None:
         return f"{takes}{beside}: never pays"
-    calls = math.ceil((start - (plain or 0)) / saved)
-    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{calls:,} calls"
+    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
 
 
 def _start(record: Record) -> float | None:
@@ -315,9 +345,10 @@ def _measured(args: argparse.Namespace, shape: Shape) -> list[Path]:
 
 def _subjects(cell: str | None) -> tuple[str, ...]:
     """The subjects to measure for a cell, their built-ins first."""
-    wanted = [subject for subject in SUBJECTS.values() if cell in (None, subject.cell.removeprefix("keras_"))]
+    ours = [subject for subject in SUBJECTS.values() if subject.layer not in PEER_LAYERS]
+    wanted = [subject for subject in ours if cell in (None, subject.cell.removeprefix("keras_"))]
     if not wanted:
-        known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in SUBJECTS.values())
+        known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in ours)
         raise AdviceError(f"--cell {cell}: there is no such cell; there are {', '.join(known)}")
     return tuple(dict.fromkeys([*(subject.baseline for subject in wanted), *(s.name for s in wanted)]))
 

@@ -4,6 +4,7 @@ import re
 
 _SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 
 
 def number(value: float) -> str:
@@ -22,6 +23,11 @@ def seconds(value: float) -> str:
 def count(value: float) -> str:
     """A number of things, or of things a second: 12.3k, 4.56M, 789."""
     return _scaled(value, _COUNTS).replace(" ", "")
+
+
+def memory(value: float) -> str:
+    """Bytes: 12.3 MB."""
+    return _scaled(value, _BYTES)
 
 
 def ratio(value: float) -> str:

@@ -5,21 +5,21 @@ Values only, as texts; how they look is said in `templates/`, where everything i
 
 import base64
 import io
-import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import human, views
+from bench import human, sheets, views
+from bench.answers import ANSWERS
 from bench.case import MODES, TASK_MODES
+from bench.markdown import NOTHING
 from bench.records import COLUMNS, Column, Value
 from bench.runs import StoredRun
-from bench.stats import Interval
+from bench.sheets import Cell, Table, ratio_text
 from bench.subjects import SUBJECTS
 from bench.sweeps import SWEEPS
-from bench.tables import NOTHING
 from bench.views import Record
 
 _MODE_NAMES = {"infer": "forward", "train": "forward and gradients"}
@@ -28,9 +28,21 @@ _QUESTIONS = {
     "time": "How long does a call take?",
     "throughput": "How many sequences a second?",
     "options": "What does each option cost?",
+    "price_list": "What does leaving the default cost?",
+    "fused": "What does the fused layer gain?",
+    "static_dynamic": "Loop or unroll, and when does compiling pay?",
+    "char_shape": "Is the LSTM faster than SimpleRNN at the character model's shape?",
+    "peers": "What do the same cells cost elsewhere?",
+    "deepbench": "What rate does a layer reach at DeepBench's shapes?",
     "timesteps": "How does time grow with the timesteps?",
     "batch_size": "How does time grow with the batch?",
     "units": "How does time grow with the units?",
+    "scaling": "How does time grow with batch, timesteps and units?",
+    "scaling_fit": "What does a call cost before its first step, and what does a step cost?",
+    "scaling_memory": "How does memory grow?",
+    "roofline": "How near is each case to the machine's limit?",
+    "latency": "What does a queue of calls hide?",
+    "memory": "How much memory does a case take?",
 }
 # of the table of cases; the others can be switched on
 _SHOWN = (
@@ -38,37 +50,6 @@ _SHOWN = (
     *("median_s", "ratio", "ratio_low", "ratio_high", "kernel", "compile_s", "epoch_s", "characters_per_s"),
 )
 _OF_THE_RUN = ("run_id", "commit", "machine", "device", "backend", "tensorflow", "keras")  # not of a case
-_LINE_AT_ONE, _STRIP_WIDTH, _STRIP_FACTOR = 60, 120, 4  # a strip goes from a quarter to four times
-
-
-@dataclass(frozen=True)
-class Strip:
-    """A ratio and its interval as a small drawing: positions from 0 to 120, the line at 1 in the middle."""
-
-    low: float
-    value: float
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table: its text, what it sorts by where that is another, the title, the strip beside it."""
-
-    text: str
-    value: Value = None
-    title: str = ""
-    strip: Strip | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: a caption, the header, and rows of cells; the first `names` columns name the row."""
-
-    caption: str
-    header: tuple[str, ...]
-    rows: list[list[Cell]]
-    names: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,13 +59,13 @@ class Chart:
     Attributes:
         source: a data URI.
         alternative: what it shows, in words.
-        figures: the same as a table, where there is one.
+        figures: the same as tables, where there are any.
     """
 
     question: str
     source: str
     alternative: str
-    figures: Table | None
+    figures: list[Table]
 
 
 @dataclass(frozen=True)
@@ -120,7 +101,7 @@ class Section:
     subtitle: str
     sentences: list[str]
     costs: Table | None
-    prices: Table | None
+    prices: list[Table]
     charts: list[Chart]
     columns: list[tuple[Column, bool]]
     cases: list[CaseRow]
@@ -143,7 +124,7 @@ def section(run: StoredRun, anchor: str) -> Section:
         _subtitle(records),
         list(sentences(records)),
         costs(records),
-        prices(records),
+        price_list(records),
         list(charts(records)),
         [(column, column.name in shown) for column in columns],
         cases,
@@ -218,7 +199,7 @@ def _extremes(base: Iterable[Record], mode: str) -> str:
 
 def _beside_baseline(record: Record) -> str:
     ratio = views.ratio_of(record)
-    return f"{views.label(record)} at {_ratio_text(ratio)} of {views.baseline_label(record)}"
+    return f"{views.label(record)} at {ratio_text(ratio)} of {views.baseline_label(record)}"
 
 
 def _noise(base: Iterable[Record]) -> Iterator[str]:
@@ -254,7 +235,7 @@ def _options(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _option(cost: views.OptionCost) -> str:
-    price = f" at {_ratio_text(cost.cost)} of the time without" if cost.cost else ""
+    price = f" at {ratio_text(cost.cost)} of the time without" if cost.cost else ""
     return f"{views.option_name(cost.option)} for {_who(cost.record)},{price}"
 
 
@@ -292,10 +273,11 @@ def costs(records: Sequence[Record]) -> Table | None:
     for mode, subject in dict.fromkeys((str(record["mode"]), record["subject"]) for record in _by_mode(base)):
         pair = [found.get((subject, mode, xla)) for xla in (False, True)]
         first = next(record for record in pair if record)
-        baseline = views.baseline_label(first)
-        against = "itself (noise)" if baseline == views.label(first) else baseline
-        names = [Cell(views.label(first)), Cell(mode), Cell(against if first["baseline"] else NOTHING)]
-        rows.append([*names, *(cell for record in pair for cell in (_time(record), _ratio_cell(record)))])
+        against = views.against(first) if first["baseline"] else NOTHING
+        names = [Cell(views.label(first)), Cell(mode), Cell(against)]
+        rows.append(
+            [*names, *(cell for record in pair for cell in (sheets.time(record), _ratio_cell(record)))]
+        )
     if not rows:
         return None
     header = ("subject", "mode", "baseline", "time", "ratio", "time, XLA", "ratio, XLA")
@@ -329,10 +311,16 @@ def prices(records: Sequence[Record]) -> Table | None:
     return Table(caption + note, header, rows, names=2)
 
 
+def price_list(records: Sequence[Record]) -> list[Table]:
+    """The price list of the sweep `options`, or else the prices of the options that the run has otherwise."""
+    others = prices(views.of_any_sweep(records))
+    return ANSWERS["price_list"](records) or ([others] if others else [])
+
+
 def _price(cost: views.OptionCost | None) -> Cell:
     if cost is None:
         return Cell(NOTHING)
-    return _interval_cell(cost.cost) if cost.cost else _why_not(cost.record)
+    return sheets.interval(cost.cost) if cost.cost else sheets.why_not(cost.record)
 
 
 def _unpaired(price: float | None) -> Cell:
@@ -363,11 +351,11 @@ def _along(records: Sequence[Record], axis: str) -> Table:
         [
             Cell(views.label(record) + (", XLA" if record["jit_compile"] else "")),
             Cell(str(record["mode"])),
-            *(_time(found.get((series, point))) for point in points),
+            *(sheets.time(found.get((series, point))) for point in points),
         ]
         for series, record in names.items()
     ]
-    caption = f"Time of a call, by {views.AXES[axis]}, at {views.in_words(line[0], without=axis)}."
+    caption = f"Time of a call, by {views.AXES[axis]}, at {views.in_words(line[0], without=(axis,))}."
     return Table(caption, ("subject", "mode", *map(str, points)), rows, names=2)
 
 
@@ -380,46 +368,14 @@ def _or_nothing(record: Record | None, figure: Callable[[Record], Cell]) -> Cell
     return Cell(NOTHING) if record is None else figure(record)
 
 
-def _time(record: Record | None) -> Cell:
-    if record is None:
-        return Cell(NOTHING)
-    time = views.time_of(record)
-    return Cell(human.seconds(time.value), time.value) if time else _why_not(record)
-
-
 def _throughput(record: Record) -> Cell:
-    throughput = views.throughput_of(record)
-    return Cell(human.count(throughput.value), throughput.value) if throughput else _why_not(record)
+    return sheets.figure(record, views.throughput_of, human.count)
 
 
 def _ratio_cell(record: Record | None) -> Cell:
+    """The ratio to the baseline; nothing where there is none, as the time beside it says why."""
     ratio = views.compared(record) if record else None
-    return _interval_cell(ratio) if ratio else Cell(NOTHING)
-
-
-def _interval_cell(ratio: Interval) -> Cell:
-    return Cell(_ratio_text(ratio), ratio.value, strip=strip(ratio))
-
-
-def _why_not(record: Record) -> Cell:
-    if record["status"] == "ok":
-        return Cell(NOTHING)
-    return Cell(f"{record['status']}: {record['reason']}", title=str(record["message"] or ""))
-
-
-def _ratio_text(ratio: Interval) -> str:
-    return f"{human.ratio(ratio.value)} {human.interval(ratio.low, ratio.high)}"
-
-
-def strip(ratio: Interval) -> Strip:
-    """The small drawing of a ratio, on a logarithmic axis whose ends hold what lies beyond."""
-
-    def position(value: float) -> float:
-        share = math.log(value) / math.log(_STRIP_FACTOR)
-        return round(_LINE_AT_ONE + max(-1.0, min(1.0, share)) * (_STRIP_WIDTH / 2 - 4), 1)
-
-    verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "alike"
-    return Strip(position(ratio.low), position(ratio.value), position(ratio.high), verdict)
+    return sheets.interval(ratio) if ratio else Cell(NOTHING)
 
 
 # --- charts ---
@@ -436,13 +392,13 @@ def charts(records: Sequence[Record]) -> Iterator[Chart]:
             figure = CHARTS[name](records)
             if figure is not None:
                 title, subtitle = (text.get_text() for text in figure.texts[:2])
-                table = _chart_figures(name, records)
-                more = " The figures are in the table below it." if table else ""
+                tables = _chart_figures(name, records)
+                more = " The figures are in the tables below it." if tables else ""
                 yield Chart(
                     _QUESTIONS.get(name, title),
                     _data_uri(figure),
-                    f"Chart: {title}. {subtitle}.{more}",
-                    table,
+                    f"Chart: {title}. {' '.join(subtitle.split())}.{more}",
+                    tables,
                 )
 
 
@@ -453,16 +409,21 @@ def _data_uri(figure) -> str:
     return f"data:image/svg+xml;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _chart_figures(name: str, records: Sequence[Record]) -> Table | None:
+def _chart_figures(name: str, records: Sequence[Record]) -> list[Table]:
+    """What a chart shows, as tables."""
+    if name in ANSWERS:
+        return ANSWERS[name](records)
+    others = views.of_any_sweep(records)
     if name in views.AXES:
-        return _along(records, name)
+        return [_along(others, name)]
     make: dict[str, Callable[[], Table | None]] = {
-        "time": lambda: _at_base(records, _time),
-        "throughput": lambda: _at_base(records, _throughput),
-        "ratio": lambda: _at_base(records, _ratio_cell),
-        "options": lambda: prices(records),
+        "time": lambda: _at_base(others, sheets.time),
+        "throughput": lambda: _at_base(others, _throughput),
+        "ratio": lambda: _at_base(others, _ratio_cell),
+        "options": lambda: prices(others),
     }
-    return make[name]() if name in make else None
+    table = make[name]() if name in make else None
+    return [table] if table else []
 
 
 # --- cases ---
@@ -473,8 +434,10 @@ def command(record: Record) -> str:
     sweep = SWEEPS.get(str(record["sweep"]))
     full_size = sweep.full.items() if sweep else ()
     full = bool(full_size) and all(record[name] == value for name, value in full_size)
-    words = ["pytest", "--benchmark-only", *(["--full"] if full else [])]
-    return shlex.join([*words, "--sweep", str(record["sweep"]), "--case", str(record["case"])])
+    in_checkout = record["commit"] is not None
+    start = ["pytest", "--benchmark-only"] if in_checkout else ["python", "-m", "bench", "run"]
+    options = [*(["--full"] if full else []), f"--sweep={record['sweep']}", f"--case={record['case']}"]
+    return shlex.join([*start, *options])
 
 
 def _remark(record: Record) -> str:
@@ -525,7 +488,7 @@ def _in_sentences(record: Record) -> Iterator[str]:
     if (time := views.time_of(record)) and record["ratio"] is not None:
         name, baseline = views.label(record), views.baseline_label(record)
         beside = f"a second {name}" if _against_itself(record) else baseline
-        ratio = _ratio_text(views.ratio_of(record))
+        ratio = ratio_text(views.ratio_of(record))
         yield f"{name}: {human.seconds(time.value)} a call, {ratio} the time of {beside}."
     if figures := _task_figures(record):
         yield f"{', '.join(figures)}."
@@ -554,7 +517,9 @@ def value_text(column: Column, value: Value) -> str:
         return human.seconds(value)
     if column.name.startswith("ratio"):
         return human.ratio(value)
-    if column.name.endswith("_per_s") or column.name in ("flops", "peak_bytes"):
+    if column.name.endswith("_bytes"):
+        return human.memory(value)
+    if column.name.endswith("_per_s") or column.name == "flops":
         return human.count(value)
     if column.kind is int:
         return str(value)

@@ -21,6 +21,7 @@ RECORDS_FILE = "records.csv"
 ENVIRONMENT_FILE = "environment.json"
 TASKS_FILE = "tasks.json"
 Value = str | int | float | bool | None
+SHAPE = ("batch_size", "timesteps", "features", "units")
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ COLUMNS: tuple[Column, ...] = (
         go_backwards="the sequence runs from its end",
     ),
     *_columns(str, masked="the mask: `right`, `left`, `full`; empty: none"),
-    *_columns(bool, zero_output_for_mask="masked steps give zeros"),
+    *_columns(bool, zero_output_for_mask="masked steps give zeros; empty: no"),
     *_columns(
         float,
         dropout="share of the inputs dropped; empty: none",
@@ -90,13 +91,15 @@ COLUMNS: tuple[Column, ...] = (
         reset_after="GRU's argument; empty: the cell's default",
         bidirectional="in `keras.layers.Bidirectional`; empty: no",
     ),
-    *_columns(str, merge_mode="of `Bidirectional`"),
+    *_columns(str, merge_mode="of `Bidirectional`; `none` is Python's None; empty: not in one"),
+    *_columns(bool, backward_layer="`Bidirectional` has a backward layer of its own; empty: no"),
     *_columns(int, depth="layers stacked; empty: one"),
     *_columns(
         bool,
         static_timesteps="the number of timesteps is known when compiling",
         static_batch="the batch size is known when compiling",
         time_major="time is the first axis",
+        input_product="the product of the inputs and the kernel is computed; if not, it is given",
     ),
     *_columns(
         str,
@@ -106,18 +109,25 @@ COLUMNS: tuple[Column, ...] = (
         kernel="what the compiled graph runs the steps with: `cudnn`, `block`, `while` or `unrolled`",
     ),
     *_columns(bool, xla="the program was compiled by XLA"),
-    *_columns(str, fallback="the requirement of the fast kernel that was missed, where it was asked for"),
+    *_columns(
+        str,
+        fallback="the requirements of the cuDNN kernel that were missed, where it was asked for: by "
+        "`use_cudnn`, or on a GPU by the built-ins themselves",
+    ),
     *_columns(int, retraces="traces made while timing; must be 0"),
     *_columns(
         str,
         proof="`exact`: outputs, states, gradients were held against the reference; `consistent`: the cell "
-        "has none, and was held against itself, run eagerly step by step in float64",
+        "has none, and was held against itself, run eagerly step by step in float64; `statistical`: what its "
+        "dropout drew cannot be read, and was inferred from the gradients",
     ),
     *_columns(
         float,
         median_s="median time of a call, seconds",
         min_s="shortest time of a call, seconds",
         iqr_s="interquartile range of the time of a call, seconds",
+        queued_s="time of a call in a queue of calls awaited once, seconds: what `median_s` is of latency, "
+        "this is of throughput",
     ),
     *_columns(int, rounds="ABBA blocks timed"),
     *_columns(str, baseline="the id of the case it is compared with"),
@@ -128,18 +138,31 @@ COLUMNS: tuple[Column, ...] = (
         ratio_low="lower end of the ratio's 95% interval",
         ratio_high="upper end of the ratio's 95% interval",
     ),
-    *_columns(bool, converged="the interval is within ±2% of the ratio"),
+    *_columns(
+        bool,
+        converged="the interval is within ±2% of the ratio",
+        throttled="the GPU's clocks were held down, by power or heat, before or after the timing; empty: "
+        "unknown, or no GPU",
+    ),
     *_columns(
         float,
         sequences_per_s="batch_size / median_s",
         timesteps_per_s="batch_size * timesteps / median_s",
-        flops="floating point operations of a call",
+        flops="floating point operations of a call: those of one step's graph, times the steps; two a "
+        "multiply-add of a product, one an element of other arithmetic; in `train` with the gradients'",
         gflops_per_s="flops / median_s / 1e9",
-        roofline_fraction="gflops_per_s as a share of the matmul peak of the same process and dtype",
+        roofline_fraction="gflops_per_s as a share of the matmul peak, the better of TensorFlow's and XLA's, "
+        "of the same process and dtype",
         trace_s="time to trace the program into a graph, seconds",
         compile_s="time of the first call, which compiles (XLA) or optimises the graph, seconds",
     ),
-    *_columns(int, graph_nodes="operations in the graph and its function library", peak_bytes="peak memory"),
+    *_columns(
+        int,
+        graph_nodes="operations in the graph and its function library",
+        peak_bytes="how far making the program and its first call raised the memory of a process of its own: "
+        "on a CPU the high-water mark over the resident size before, on a GPU the same of the allocator; "
+        "empty: not measured in this sweep",
+    ),
     *_columns(
         float,
         sync_s="time of waiting for a device that has nothing to do, seconds",
@@ -157,18 +180,23 @@ _EMPTY: dict[str, Value] = dict.fromkeys(BY_NAME)
 KEY = ("run_id", "sweep", "case", "baseline")
 # what only a row that is `ok` has
 TIMINGS = (
-    *("median_s", "min_s", "iqr_s", "rounds", "baseline_median_s", "ratio", "ratio_low", "ratio_high"),
-    *("converged", "sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction"),
-    *("epoch_s", "characters_per_s", "loss"),
+    *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
+    *("ratio", "ratio_low", "ratio_high", "converged", "sequences_per_s", "timesteps_per_s"),
+    *("gflops_per_s", "roofline_fraction", "epoch_s", "characters_per_s", "loss"),
 )
 
 STATUSES = ("ok", "skipped", "failed")
 REASONS: dict[str, str] = {
     "unsupported": "skipped: the subject does not have that option",
+    "needs_static_shape": "skipped: an option must know the size that another leaves open",
     "no_device": "skipped: the machine does not have that device",
+    "not_installed": "skipped: a package that the subject needs is not installed; the extra `peers` has it",
+    "too_large": "skipped: by an estimate it takes more memory or time than there is",
+    "compile_timeout": "skipped: tracing and compiling hit the limit, `--compile-limit`",
     "wrong_answer": "failed: the proof refused the answer, before or after the timing",
+    "kernel": "failed: the fast kernel was demanded, and another one runs",
     "contract": "failed: the cell breaks the cell contract; `python -m bench check` says where",
-    "out_of_memory": "failed: it ran out of memory",
+    "out_of_memory": "failed: it ran out of memory, or hit the limit, `--memory-limit`",
     "error": "failed: it raised",
     "killed": "failed: the process ended while the case was in flight",
 }
@@ -385,6 +413,47 @@ _READ: dict[str, Callable[[str], Value]] = {
     else lru_cache(maxsize=512)(partial(_value, column))
     for column in COLUMNS
 }
+
+
+_NEEDED = ("case", "subject", "layer", "cell", "mode", *SHAPE)
+_POSITIVE = (
+    *SHAPE,
+    *("median_s", "min_s", "baseline_median_s", "ratio", "ratio_low", "ratio_high", "epoch_s"),
+    *("characters_per_s", "sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction"),
+    "queued_s",
+)
+_NOT_NEGATIVE = ("iqr_s", "trace_s", "compile_s", "max_abs_error", "tolerance", "peak_bytes", "graph_nodes")
+_BEYOND_BELIEF = 1e12  # of anything: seconds, sequences a second, times as slow
+
+
+def impossible(record: Mapping[str, Value]) -> str | None:
+    """What of a record cannot be, in words; None where all can. Whoever reads records leaves those out."""
+    missing = [name for name in _NEEDED if record[name] is None]
+    if missing:
+        return f"no {missing[0]}"
+    for names, least in ((_POSITIVE, 1 / _BEYOND_BELIEF), (_NOT_NEGATIVE, 0)):
+        for name in names:
+            if not _within(record[name], least):
+                return f"{name} {record[name]}"
+    median, shortest = record["median_s"], record["min_s"]
+    if median is not None and shortest is not None and float(shortest) > float(median):
+        return f"min_s {shortest} above median_s {median}"
+    return _impossible_ratio(record)
+
+
+def _within(value: Value, least: float) -> bool:
+    return value is None or least <= float(value) <= _BEYOND_BELIEF
+
+
+def _impossible_ratio(record: Mapping[str, Value]) -> str | None:
+    ratio, low, high = (record[name] for name in ("ratio", "ratio_low", "ratio_high"))
+    if ratio is None and record["median_s"] is None:
+        return None
+    if ratio is None or low is None or high is None:
+        return f"ratio {ratio} with the interval [{low}, {high}]"
+    if not float(low) <= float(ratio) <= float(high):
+        return f"ratio {ratio} outside of its interval [{low}, {high}]"
+    return None
 
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:

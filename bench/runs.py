@@ -14,21 +14,12 @@ from bench.records import (
     RECORDS_FILE,
     RecordError,
     Value,
+    impossible,
     read_environment,
     read_records,
     read_tasks,
     records_file,
 )
-from bench.views import SHAPE, Record
-
-_NEEDED = ("case", "subject", "layer", "cell", "mode", *SHAPE)
-_POSITIVE = (
-    *SHAPE,
-    *("median_s", "min_s", "baseline_median_s", "ratio", "ratio_low", "ratio_high", "epoch_s"),
-    *("characters_per_s", "sequences_per_s", "timesteps_per_s"),
-)
-_NOT_NEGATIVE = ("iqr_s", "trace_s", "compile_s", "max_abs_error", "tolerance", "peak_bytes")
-_BEYOND_BELIEF = 1e12  # of anything: seconds, sequences a second, times as slow
 
 
 @dataclass(frozen=True)
@@ -75,35 +66,6 @@ def read_run(path: Path) -> StoredRun:
     environment = _beside(read_environment, path, dict, notices)
     tasks = _beside(read_tasks, path, list, notices)
     return StoredRun(file.parent, sound, environment, [task for task in tasks if type(task) is dict], notices)
-
-
-def impossible(record: Record) -> str | None:
-    """What of a record cannot be, in words; None where all can."""
-    missing = [name for name in _NEEDED if record[name] is None]
-    if missing:
-        return f"no {missing[0]}"
-    for name in _POSITIVE:
-        if not _within(record[name], 1 / _BEYOND_BELIEF):
-            return f"{name} {record[name]}"
-    for name in _NOT_NEGATIVE:
-        if not _within(record[name], 0):
-            return f"{name} {record[name]}"
-    return _impossible_ratio(record)
-
-
-def _within(value: Value, least: float) -> bool:
-    return value is None or least <= float(value) <= _BEYOND_BELIEF
-
-
-def _impossible_ratio(record: Record) -> str | None:
-    ratio, low, high = (record[name] for name in ("ratio", "ratio_low", "ratio_high"))
-    if ratio is None and record["median_s"] is None:
-        return None
-    if ratio is None or low is None or high is None:
-        return f"ratio {ratio} with the interval [{low}, {high}]"
-    if not float(low) <= float(ratio) <= float(high):
-        return f"ratio {ratio} outside of its interval [{low}, {high}]"
-    return None
 
 
 def _beside(read: Callable[[Path], Any], path: Path, kind: type, notices: list[str]) -> Any:

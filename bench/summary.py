@@ -20,6 +20,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_ratios(compared, labels),
         *_tasks(measured, labels),
         *_not_measured(records),
+        *_throttled(measured),
         *_counts(records, compared),
     ]
 
@@ -95,13 +96,27 @@ def _interval(record: Record) -> str:
 def _not_measured(records: Sequence[Record]) -> Iterator[str]:
     """A line for each cause; cases that did not run for the same one share it."""
     for status in ("skipped", "failed"):
-        causes: dict[str, list[str]] = {}
+        causes: dict[tuple, list[Record]] = {}
         for record in records:
             if record["status"] == status:
-                causes.setdefault(f"{record['reason']}: {record['message']}", []).append(str(record["case"]))
-        for cause, cases in causes.items():
-            others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-            yield f"{status}: {cases[0]}{others}: {cause}"
+                causes.setdefault(_cause(record), []).append(record)
+        for alike in causes.values():
+            others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
+            yield f"{status}: {alike[0]['case']}{others}: {alike[0]['reason']}: {alike[0]['message']}"
+
+
+def _cause(record: Record) -> tuple:
+    """What cases share that did not run for the same cause. Which checks a cell breaks is long to
+    say, and may be said in other words by each process: it is about the cell, whatever the case."""
+    about = record["cell"] if record["reason"] == "contract" else record["message"]
+    return record["reason"], about
+
+
+def _throttled(measured: Sequence[Record]) -> Iterator[str]:
+    cases = [str(record["case"]) for record in measured if record["throttled"]]
+    if cases:
+        others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
+        yield f"throttled: {cases[0]}{others}: the GPU's clocks were held down"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

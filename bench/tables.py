@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import human, views
+from bench import answers, human, views
 from bench.case import MODES, TASK_MODES
 from bench.history_words import words
 from bench.markdown import NOTHING, plain, table
 from bench.records import COLUMNS, REASONS
+from bench.sheets import Table, in_markdown
 from bench.stats import Interval
 from bench.timeline import read_histories
 from bench.views import Record
@@ -97,26 +98,14 @@ def _line(records: Sequence[Record], axis: str) -> str:
         ]
         for record in _first_of_each(line, views.series)
     ]
-    caption = f"Time against {views.AXES[axis]}, at {views.in_words(line[0], without=axis)}:"
+    caption = f"Time against {views.AXES[axis]}, at {views.in_words(line[0], without=(axis,))}:"
     header = ("subject", "mode", *(f"{point}" for point in points))
     return f"{caption}\n\n{table(header, rows, right=2)}"
 
 
-def speed_ups(records: Sequence[Record]) -> str:
-    """Of each case of a sweep with several baselines: its time, and how many times faster than each it is."""
-    rows_of = {(record["case"], _baseline_words(record)): record for record in _by_mode(records)}
-    cases = _first_of_each(_by_mode(records), lambda record: record["case"])
-    columns = list(dict.fromkeys(_baseline_kind(record) for record in records))
-    rows = []
-    for case in cases:
-        found = {
-            _baseline_kind(record): record for (name, _), record in rows_of.items() if name == case["case"]
-        }
-        shape = " · ".join(str(case[name]) for name in views.SHAPE)
-        cells = [_speed_up(found.get(column)) for column in columns]
-        rows.append([plain(views.label(case)), str(case["mode"]), shape, _time(case), *cells])
-    header = ("subject", "mode", "batch · timesteps · features · units", "time", *columns)
-    return table(header, rows, right=3) if rows else "The run has no cases."
+def _answer(make: Callable[[Sequence[Record]], list[Table]], nothing: str) -> Block:
+    """A block of tables that the report has too."""
+    return Block(lambda records: "\n\n".join(map(in_markdown, make(records))) or nothing)
 
 
 def tasks(records: Sequence[Record]) -> str:
@@ -156,23 +145,6 @@ def _states(record: Record) -> list[str]:
 def _figure(record: Record, name: str, write: Callable[[float], str]) -> str:
     value = record[name]
     return write(float(value)) if value is not None else _why_not(record)
-
-
-def _baseline_words(record: Record) -> str:
-    return views.baseline_label(record) + (", XLA" if str(record["baseline"]).endswith("-xla") else "")
-
-
-def _baseline_kind(record: Record) -> str:
-    return (
-        "faster than Keras' loop under XLA" if "XLA" in _baseline_words(record) else "faster than Keras' loop"
-    )
-
-
-def _speed_up(record: Record | None) -> str:
-    ratio = views.compared(record) if record is not None and record["status"] == "ok" else None
-    if record is None or ratio is None:
-        return NOTHING if record is None else _why_not(record)
-    return f"{human.ratio(1 / ratio.value)} {human.interval(1 / ratio.high, 1 / ratio.low)}"
 
 
 def environment(records: Sequence[Record]) -> str:
@@ -286,7 +258,17 @@ BLOCKS: dict[str, Block] = {
     "summary": Block(summary),
     "options": Block(options),
     "scaling": Block(scaling),
-    "speed_ups": Block(speed_ups),
+    "speed_ups": _answer(answers.speed_ups, "The run has no cases."),
+    "price_list": _answer(answers.prices, "The run has no price list: measure the sweep `options`."),
+    "static_dynamic": _answer(answers.static_dynamic, "The run has no case of the sweep `static_dynamic`."),
+    "break_even": _answer(answers.pays, "The run has no case of the sweep `static_dynamic`."),
+    "scaling_fit": _answer(answers.fit_by_batch, "The run has no fit: measure the sweep `scaling`."),
+    "deepbench": _answer(answers.deepbench, "The run has no case of the sweep `deepbench`."),
+    "char_shape": _answer(answers.char_shape, "The run has no case of the sweep `char_shape`."),
+    "peers": _answer(answers.peers, "The run has no case of the sweep `peers`."),
+    "roofline": _answer(answers.roofline, "No operations were counted in the run."),
+    "latency": _answer(answers.latency, "No calls were queued in the run."),
+    "memory": _answer(answers.memory, "The run has no figures of memory."),
     "tasks": Block(tasks),
     "environment": Block(environment),
     "cases": Block(cases),

@@ -15,8 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench import views
-from bench.records import RECORDS_FILE, RecordError, read_records
-from bench.runs import impossible
+from bench.records import RECORDS_FILE, RecordError, impossible, read_records
 from bench.shifts import FEWEST_RUNS, Shift, find_shifts
 from bench.stats import Interval
 from bench.views import Record
@@ -216,7 +215,9 @@ def _left_out(record: Record) -> str | None:
         return "without a ratio"
     if not _names_its_case(record):
         return "that contradict their case's id"
-    return None if _is_possible(record) else "with impossible figures"
+    if impossible(record) or any(record[name] is None for name in ("min_s", "median_s", "baseline_median_s")):
+        return "with impossible figures"
+    return None
 
 
 def _names_its_case(record: Record) -> bool:
@@ -228,12 +229,6 @@ def _names_its_case(record: Record) -> bool:
     return record["subject"] == subject and f"{record['case']}-".startswith(
         f"{record['mode']}-{subject}-{shape}-"
     )
-
-
-def _is_possible(record: Record) -> bool:
-    """Whether all figures are there that a point takes, and can be true."""
-    times = [record[name] for name in ("min_s", "median_s", "baseline_median_s")]
-    return impossible(record) is None and None not in times and float(times[0] or 0) <= float(times[1] or 0)
 
 
 def _point(run: Run, record: Record) -> Point:

@@ -9,12 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.records import Value
+from bench.case import DTYPES, MODES
+from bench.records import SHAPE, Value
 from bench.stats import Interval
 from bench.subjects import SUBJECTS
 
 Record = Mapping[str, Value]
-SHAPE = ("batch_size", "timesteps", "features", "units")
 AXES = {"timesteps": "timesteps", "batch_size": "batch size", "units": "units"}
 _IN_WORDS = {
     "batch_size": "batch {}",
@@ -22,7 +22,46 @@ _IN_WORDS = {
     "features": "{} features",
     "units": "{} units",
 }
-_OPTION_NAMES = {"impl1": "implementation=1"}
+# the groups of options; one of several options belongs to the first that any of them is in
+OPTION_GROUPS = (
+    *("Bidirectional", "Stacked layers", "Dropout", "Masks"),
+    *("Number format", "The equation", "Shapes", "How the loop runs"),
+)
+# how the word of an option in an id begins: its group, and the option as one writes it in Python
+_OPTIONS: dict[str, tuple[str, str]] = {
+    "bidirectional": ("Bidirectional", "Bidirectional"),
+    "merge_": ("Bidirectional", "merge_mode={}"),
+    "backward_layer": ("Bidirectional", "own backward_layer"),
+    "depth": ("Stacked layers", "{} layers stacked"),
+    "dropout": ("Dropout", "dropout={}"),
+    "recurrent_dropout": ("Dropout", "recurrent_dropout={}"),
+    "mask_right": ("Masks", "mask, padded right"),
+    "mask_left": ("Masks", "mask, padded left"),
+    "mask_full": ("Masks", "mask, a sequence fully masked"),
+    "zero_masked": ("Masks", "zero_output_for_mask"),
+    **{dtype: ("Number format", dtype) for dtype in DTYPES},
+    "act_": ("The equation", "activation={}"),
+    "bias": ("The equation", "use_bias=True"),
+    "no_bias": ("The equation", "use_bias=False"),
+    "reset_after": ("The equation", "reset_after=True"),
+    "reset_before": ("The equation", "reset_after=False"),
+    "any_timesteps": ("Shapes", "timesteps=None"),
+    "any_batch": ("Shapes", "batch=None"),
+    "time_major": ("Shapes", "time_major"),
+    "no_input_product": ("Shapes", "input product given"),
+    "last_output": ("Shapes", "return_sequences=False"),
+    "backwards": ("How the loop runs", "go_backwards"),
+    "stateful": ("How the loop runs", "stateful"),
+    "unroll": ("How the loop runs", "unroll"),
+    "impl": ("How the loop runs", "implementation={}"),
+    "xla": ("How the loop runs", "XLA"),
+    "cudnn_auto": ("How the loop runs", "use_cudnn=auto"),
+    "cudnn": ("How the loop runs", "use_cudnn=True"),
+    "no_cudnn": ("How the loop runs", "use_cudnn=False"),
+}
+# the sweeps that end in charts of their own; the others' have those of any run
+OWN_CHARTS = ("options", "static_dynamic", "scaling", "deepbench", "char_shape", "peers", "fused")
+_ELSEWHERE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "keras2": "Keras 2", "block": "TensorFlow's kernel"}
 FAMILIES = ("simple_rnn", "lstm", "gru", "slstm", "minimal")
 
 
@@ -38,6 +77,19 @@ def baseline_label(record: Record) -> str:
     """What people call the subject that the record is compared with."""
     _, cell, layer, *_ = f"{record['baseline']}---".split("-")
     return label({"subject": f"{cell}-{layer}", "cell": cell, "layer": layer})
+
+
+def against(record: Record) -> str:
+    """What people call the record's baseline; a second instance of itself shows the noise."""
+    return "itself (noise)" if record["baseline"] == record["case"] else baseline_label(record)
+
+
+def faster_than(record: Record) -> str:
+    """What a ratio below 1 says of the record's subject."""
+    layer = f"{record['baseline']}---".split("-")[2]
+    if layer in _ELSEWHERE:
+        return f"faster than {_ELSEWHERE[layer]}"
+    return "faster than Keras' loop" + (" under XLA" if str(record["baseline"]).endswith("-xla") else "")
 
 
 def family(record: Record) -> str:
@@ -57,9 +109,10 @@ def shape(record: Record) -> tuple[Value, ...]:
     return tuple(record[name] for name in SHAPE)
 
 
-def in_words(record: Record, *, without: str | None = None) -> str:
-    """The shape in words, but for one of its dimensions."""
-    return " · ".join(text.format(record[name]) for name, text in _IN_WORDS.items() if name != without)
+def in_words(record: Record, *, without: Iterable[str] = ()) -> str:
+    """The shape in words, but for the dimensions `without`."""
+    left_out = set(without)
+    return " · ".join(text.format(record[name]) for name, text in _IN_WORDS.items() if name not in left_out)
 
 
 def options(record: Record) -> tuple[str, ...]:
@@ -68,9 +121,25 @@ def options(record: Record) -> tuple[str, ...]:
     return tuple(rest.split("-")[len(SHAPE) :])
 
 
-def option_name(word: str) -> str:
-    """An option as one writes it in Python: `implementation=1` for the id's `impl1`."""
-    return _OPTION_NAMES.get(word, word)
+def option_name(option: str) -> str:
+    """An option, or several, as one writes it in Python: `implementation=1` for the id's `impl1`."""
+    return " + ".join(_option(word)[1] for word in option.split("-"))
+
+
+def option_group(option: str) -> str:
+    """The group that an option, or several, belongs to: one of `OPTION_GROUPS`, or `Other`."""
+    groups = [_option(word)[0] for word in option.split("-")]
+    return min(groups, key=[*OPTION_GROUPS, "Other"].index)
+
+
+def _option(word: str) -> tuple[str, str]:
+    """The group and the name of one word of an id."""
+    if word in _OPTIONS:
+        return _OPTIONS[word]
+    for beginning, (group, name) in _OPTIONS.items():
+        if "{}" in name and word.startswith(beginning):
+            return group, name.format(word.removeprefix(beginning))
+    return "Other", word
 
 
 def is_plain(record: Record) -> bool:
@@ -85,6 +154,27 @@ def counted_reasons(records: Iterable[Record]) -> list[str]:
         for record in records
     )
     return [f"{count} {reason}" for reason, count in sorted(reasons.items())]
+
+
+def of_sweep(records: Iterable[Record], name: str) -> list[Record]:
+    return [record for record in records if record["sweep"] == name]
+
+
+def of_any_sweep(records: Iterable[Record]) -> list[Record]:
+    """The records of the sweeps that have no charts of their own."""
+    return [record for record in records if record["sweep"] not in OWN_CHARTS]
+
+
+def modes_of(records: Iterable[Record]) -> list[str]:
+    """The modes of the records, forward first."""
+    present = dict.fromkeys(str(record["mode"]) for record in records)
+    return sorted(present, key=[*MODES, *present].index)
+
+
+def default_id(record: Record) -> str:
+    """The id of the same subject at the same shape, every option at its default."""
+    sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
+    return f"{record['mode']}-{record['subject']}-{sizes}"
 
 
 def at_base(records: Sequence[Record]) -> list[Record]:
@@ -190,6 +280,34 @@ def throughput_of(record: Record) -> Interval | None:
 def compared(record: Record) -> Interval | None:
     """The ratio to the baseline, or None where there is none."""
     return None if record["ratio"] is None else ratio_of(record)
+
+
+def inverse(ratio: Interval) -> Interval:
+    """How many times faster, from how many times the time."""
+    return Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
+
+
+def exactly(record: Record, name: str) -> Interval | None:
+    """A figure that has no interval, or None where it was not taken."""
+    value = record[name]
+    return None if value is None else Interval(_number(value), _number(value), _number(value))
+
+
+def queued(record: Record) -> Interval | None:
+    """The time of a call in a queue that is awaited once / that of a call that is awaited."""
+    in_queue, awaited = record["queued_s"], record["median_s"]
+    if in_queue is None or awaited is None:
+        return None
+    value = _number(in_queue) / _number(awaited)
+    return Interval(value, value, value)
+
+
+def start_of(record: Record) -> Interval | None:
+    """The time to trace and to compile, seconds; None where it was not taken."""
+    if record["compile_s"] is None:
+        return None
+    start = _number(record["compile_s"]) + _number(record["trace_s"] or 0.0)
+    return Interval(start, start, start)
 
 
 def _base_shape(plain: Sequence[Record]) -> tuple[Value, ...] | None:

@@ -1,4 +1,4 @@
-"""Records such as a run of the sweep `default` writes, with made-up figures, for tests of what reads them."""
+"""Records such as runs of the sweeps write, with made-up figures, for tests of what reads them."""
 
 import zlib
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from bench.case import Case
 from bench.records import Value, make_record
+from bench.sweeps import comparisons
 
 BASE: dict[str, Any] = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}
 RUN_ID = "20250102-030405-abcdef"
@@ -70,7 +71,8 @@ def record(
     }
     if status == "ok":
         values.update(_figures(case, compared))
-    return make_record(**{**values, **(figures or {})})
+    values |= _with_shortest(figures or {})
+    return make_record(**values)
 
 
 def default_run() -> list[dict[str, Value]]:
@@ -93,6 +95,185 @@ def default_run() -> list[dict[str, Value]]:
             for m in modes
         ),
     ]
+
+
+def options_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `options` as a machine without a GPU ends them: some skipped, one failed."""
+    rows = []
+    for row in comparisons(["options"]):
+        fate: dict[str, Any] = {"ratio": _price(row.case)}
+        if row.case.use_cudnn == "True":
+            fate = {"status": "skipped", "reason": "no_device"}
+        elif row.case.subject == "slstm-fused" and row.case.masked:
+            fate = {"status": "skipped", "reason": "unsupported"}
+        elif row.case.unroll and row.case.jit_compile and row.case.mode == "train":
+            fate = {"status": "skipped", "reason": "compile_timeout"}
+        rows.append(of("options", row.case, row.baseline, **fate))
+    return rows
+
+
+_PRICES: dict[str, float] = {
+    **{"unroll": 0.85, "xla": 0.6, "impl1": 1.6, "stateful": 1.01, "last_output": 0.97, "backwards": 1.02},
+    **{
+        "mask": 1.35,
+        "zero": 1.04,
+        "dropout0.5": 1.12,
+        "recurrent": 1.9,
+        "act": 1.05,
+        "no": 0.97,
+        "reset": 1.1,
+    },
+    **{"bidirectional": 2.0, "merge": 1.02, "backward": 1.01, "depth2": 2.1, "depth3": 3.2, "float64": 1.7},
+    **{"mixed": 2.4, "any": 1.03},
+}
+
+
+def _price(case: Case) -> float:
+    wobble = 0.94 + zlib.crc32(case.id.encode()) % 100 / 800
+    for word in case.options:
+        wobble *= next((p for name, p in _PRICES.items() if word.startswith(name)), 1.0) ** (
+            0.8 if case.mode == "infer" else 1.1
+        )
+    return wobble
+
+
+def static_dynamic_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `static_dynamic`; what takes more than a minute to compile was stopped."""
+    return [_way(row.case, row.baseline) for row in comparisons(["static_dynamic"])]
+
+
+def _way(case: Case, baseline: Case) -> dict[str, Value]:
+    unrolled = case.unroll or case.layer.startswith("static")
+    per_step = 0.3 if unrolled and case.jit_compile else 0.011 if unrolled else 0.0002 * case.jit_compile
+    seconds = 0.3 + per_step * case.timesteps * (2 if case.mode == "train" else 1)
+    if seconds > 60:
+        figures: dict[str, Value] = {"message": "60 s and not compiled"}
+        return of(
+            "static_dynamic", case, baseline, status="skipped", reason="compile_timeout", figures=figures
+        )
+    figures = {
+        "trace_s": 0.1 * seconds,
+        "compile_s": 0.9 * seconds,
+        "graph_nodes": 400 + (40 * case.timesteps if unrolled else 0),
+        "peak_bytes": int(4e5 * case.timesteps * (1.3 if unrolled else 1)),
+    }
+    ratio = (0.8 if unrolled else 1.0) * (0.7 if case.jit_compile else 1.0) + len(case.layer) / 200
+    return of("static_dynamic", case, baseline, ratio=ratio, figures=figures)
+
+
+def scaling_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `scaling`; the widest at the largest batch grow faster than a line."""
+    rows = []
+    for row in comparisons(["scaling"]):
+        case = row.case
+        weight = (1 + len(case.subject) % 5 / 3) * (1 if case.mode == "infer" else 2.5)
+        wobble = 1 + zlib.crc32(case.id.encode()) % 100 / 2000
+        seconds = weight * wobble * (5e-4 + case.timesteps * (2e-5 + 3e-11 * case.batch_size * case.units**2))
+        if case.batch_size * case.units == 32 * 256:
+            seconds *= 1 + case.timesteps / 200
+        figures: dict[str, Value] = {
+            "median_s": seconds,
+            "iqr_s": seconds / 20,
+            "peak_bytes": 8 * case.batch_size * case.units * case.timesteps,
+        }
+        rows.append(of("scaling", case, row.baseline, figures=figures))
+    return rows
+
+
+def deepbench_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `deepbench`, the larger of which do not fit."""
+    rows = []
+    for row in comparisons(["deepbench"]):
+        fate: dict[str, Any] = {}
+        if row.case.units > 2048 or row.case.timesteps > 400:
+            fate = {
+                "status": "skipped",
+                "reason": "too_large",
+                "figures": {"message": "takes 9.1 GB of 4.2 GB"},
+            }
+        rows.append(of("deepbench", row.case, row.baseline, **fate))
+    return rows
+
+
+def char_shape_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `char_shape`."""
+    return [
+        of("char_shape", row.case, row.baseline, ratio=1.0 if row.case == row.baseline else 0.6 + number / 5)
+        for number, row in enumerate(comparisons(["char_shape"]))
+    ]
+
+
+def peers_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `peers`, where one package is not installed."""
+    absent: dict[str, Any] = {"status": "skipped", "reason": "not_installed"}
+    return [
+        of(
+            "peers",
+            row.case,
+            row.baseline,
+            **(absent if row.case.layer == "keras2" else {"ratio": 0.4 + len(row.case.subject) / 20}),
+        )
+        for row in comparisons(["peers"])
+    ]
+
+
+def fused_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `fused` against each of its baselines, with their memory."""
+    return [
+        of(
+            "fused",
+            row.case,
+            row.baseline,
+            ratio=0.4 + number % 7 / 6,
+            figures={"peak_bytes": row.case.batch_size * row.case.timesteps * row.case.units * 40},
+        )
+        for number, row in enumerate(comparisons(["fused"]))
+    ]
+
+
+def of(
+    sweep: str,
+    case: Case,
+    baseline: Case,
+    *,
+    ratio: float | None = None,
+    status: str = "ok",
+    figures: Mapping[str, Value] | None = None,
+    reason: str | None = None,
+) -> dict[str, Value]:
+    """The record of a case of any sweep, with its operations counted."""
+    fields = {name: getattr(case, name) for name in Case.__dataclass_fields__}
+    for name in ("cell", "layer", "mode"):
+        del fields[name]
+    made = record(case.subject, case.mode, status=status, reason=reason, **fields)
+    own: dict[str, Value] = {"sweep": sweep, "baseline": baseline.id}
+    if status == "ok":
+        own |= _counted(case, made)
+        if ratio is not None:
+            wide = zlib.crc32(case.id.encode()) % 7 / 60
+            own |= {"ratio": ratio, "ratio_low": ratio * (0.98 - wide), "ratio_high": ratio * (1.02 + wide)}
+    return {**made, **_checked({**own, **_with_shortest(figures or {})})}
+
+
+def _with_shortest(figures: Mapping[str, Value]) -> dict[str, Value]:
+    """The figures, with a shortest time that is no longer than the median that is given."""
+    median = figures.get("median_s")
+    return {**({"min_s": 0.95 * median} if isinstance(median, float) else {}), **figures}
+
+
+def _checked(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The values, refused where a record would refuse them."""
+    checked = make_record(status="ok", **{name: value for name, value in values.items() if name != "status"})
+    return {name: checked[name] for name in values}
+
+
+def _counted(case: Case, made: Mapping[str, Value]) -> dict[str, Value]:
+    gates = {"lstm": 4, "gru": 3, "slstm": 2}.get(case.cell.removeprefix("keras_"), 1)
+    work = 2.0 * gates * (case.features + case.units) * case.units * case.batch_size * case.timesteps
+    work *= 3 if case.mode == "train" else 1
+    rate = work / float(str(made["median_s"])) / 1e9
+    rate = 90 * rate / (90 + rate)  # below a peak of 95
+    return {"flops": work, "gflops_per_s": rate, "roofline_fraction": rate / 95}
 
 
 def _baseline_id(case: Case, subject: str) -> str:

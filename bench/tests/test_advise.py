@@ -74,7 +74,7 @@ def lines_with(text: str, part: str) -> list[str]:
 def test_the_fastest_ways_first_and_none_that_changes_the_answer(results, capsys):
     told = advised(capsys, results, "--cell", "slstm")
     assert lines_with(told, "as it comes") == [
-        "slstm in RNN, xla: about 0.40× the time of keras LSTM as it comes",
+        "slstm in RNN, XLA: about 0.40× the time of keras LSTM as it comes",
         "slstm in RNN, unroll: 0.60× [0.59, 0.61] the time of keras LSTM as it comes",
         "slstm in RNN: 0.70× [0.69, 0.71] the time of keras LSTM as it comes",
     ]
@@ -108,11 +108,37 @@ def test_what_is_far_says_so(results, capsys):
     assert "far, --measure" not in advised(capsys, results, units=512)
 
 
+def test_what_is_too_far_is_refused_with_the_nearest(results, capsys):
+    """A batch of 8 times is advised on, with a warning; beyond, nothing is."""
+    assert "far, --measure" in advised(capsys, results, batch_size=256)
+    assert run_command("--results", results, batch_size=257) == 2
+    said = capsys.readouterr()
+    assert not said.out
+    assert "too far from all that was measured; the nearest case has batch size 32 instead of 257" in said.err
+    assert "--measure" in said.err
+    assert run_command("--results", results, features=7) == 2
+
+
+def test_of_what_is_near_the_rest_is_left_out_and_counted(results, capsys):
+    """At 1000 timesteps only what was measured at 200 can be advised on."""
+    told = advised(capsys, results, "--cell", "slstm", timesteps=1000)
+    assert lines_with(told, "as it comes") == [
+        "slstm in RNN: 2.00× [1.98, 2.02] the time of keras LSTM as it comes"
+    ]
+    assert "Left out: ways measured at shapes more than 8 times away alone: 2." in told
+
+
 def test_break_even_counts_the_calls_that_earn_the_compilation(results, capsys):
     """XLA takes 2.0 s to start and the built-in 0.3 s; a call saves 6 ms: 284 calls."""
     told = advised(capsys, results, "--cell", "slstm")
     assert "traces and compiles in 2.00 s, the built-in in 300 ms: pays after 284 calls; proof: exact" in told
     assert "traces and compiles in 300 ms, the built-in in 300 ms; proof: exact" in told
+
+
+def test_one_call_is_a_call():
+    quick = case("slstm-rnn", median_s=0.005, ratio=0.5, figures={"compile_s": 0.201})
+    (way,) = advise.ways([case(), quick], SHAPE, "infer", "slstm")
+    assert advise.break_even(way).endswith("pays after 1 call")
 
 
 def test_a_built_in_that_is_a_baseline_alone_is_enough(capsys):
@@ -135,6 +161,12 @@ def test_of_the_rows_of_a_case_the_one_against_the_plain_built_in_counts():
         (way,) = advise.ways([case("lstm-builtin", units=64), case(), *rows], SHAPE, "infer", "lstm")[:1]
         assert way.paired
         assert way.ratio.value == 0.5
+
+
+@pytest.mark.parametrize("layer", ["torch", "onnx", "keras2", "block"])
+def test_a_peer_is_no_way_to_run_a_cell_of_keras(layer):
+    rows = [case("lstm-fused", ratio=0.5), case(f"lstm-{layer}", ratio=0.1)]
+    assert [way.record["layer"] for way in advise.ways(rows, SHAPE, "infer", "lstm")] == ["fused"]
 
 
 def test_what_is_slower_and_compiles_longer_never_pays():

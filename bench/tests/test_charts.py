@@ -11,7 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
-from bench import charts, human, views
+from bench import charts, drawing, human, sweep_charts, views
 from bench.stats import Interval
 from bench.tests.sample_records import SUBJECTS, WITH_LINES, default_run, record
 
@@ -30,7 +30,7 @@ def figures():
     """Every chart of a whole run, of which one case failed."""
     records = default_run()
     records[0] = record("simple_rnn-builtin", "infer", status="failed", reason="wrong_answer")
-    return {name: figure_of(name, records) for name in charts.CHARTS}
+    return {name: figure_of(name, records) for name in charts.CHARTS if name not in sweep_charts.CHARTS}
 
 
 def rows_of(axes) -> list[str]:
@@ -66,7 +66,7 @@ def test_a_panel_a_mode_and_a_row_a_subject(figures):
     for name in ("time", "throughput", "ratio"):
         infer, train = figures[name].axes
         assert (infer.get_title(loc="left"), train.get_title(loc="left")) == tuple(
-            charts._MODE_NAMES.values()
+            drawing.MODE_NAMES.values()
         )
         names = [row.partition("\n")[0] for row in rows_of(infer)]
         assert sorted(names) == sorted(views.label(record(subject)) for subject in SUBJECTS)
@@ -205,7 +205,7 @@ def test_an_unknown_cell_has_a_colour_of_its_own_from_its_name():
     """The values are written down: they must not change from version to version, nor with the hash seed."""
     look = charts.style(record("my_cell-rnn"))
     assert look == charts.Style("#6699cc", "--", "h")
-    assert look.colour not in charts.COLOURS.values()
+    assert look.colour not in drawing.COLOURS.values()
     assert look != charts.style(record("your_cell-rnn"))
 
 

@@ -240,7 +240,8 @@ def test_speed_ups_have_a_row_a_case_and_a_column_a_baseline():
     baseline = "infer-lstm-builtin-b32-t50-f64-u128"
     half = {"baseline": baseline, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.8}
     twice = {"baseline": f"{baseline}-xla", "ratio": 2.0, "ratio_low": 1.6, "ratio_high": 4.0}
-    text = tables.speed_ups([record("lstm-fused", figures=half), record("lstm-fused", figures=twice)])
+    speed_ups = tables.BLOCKS["speed_ups"].make
+    text = speed_ups([record("lstm-fused", figures=half), record("lstm-fused", figures=twice)])
     lines = text.splitlines()
     assert lines[0].endswith("| faster than Keras' loop | faster than Keras' loop under XLA |")
     assert len(lines) == 3

@@ -46,6 +46,16 @@ def test_other_shapes_and_options_are_counted():
     )
 
 
+def test_throttled_cases_are_named():
+    rows = [
+        record("slstm-rnn", mode, figures={**FIGURES, "throttled": held})
+        for mode, held in (("infer", True), ("train", None))
+    ]
+    line = "throttled: infer-slstm-rnn-b32-t50-f64-u128: the GPU's clocks were held down"
+    assert line in summary_lines(rows, LABELS)
+    assert not any("throttled" in line for line in summary_lines(rows[1:], LABELS))
+
+
 def test_what_did_not_run_is_listed_with_its_reason():
     rows = [
         record("gru-rnn", status="failed", reason="wrong_answer", figures={"message": "off by 1"}),
@@ -55,6 +65,20 @@ def test_what_did_not_run_is_listed_with_its_reason():
         "skipped: infer-lstm-rnn-b32-t50-f64-u128: unsupported: no option",
         "failed: infer-gru-rnn-b32-t50-f64-u128: wrong_answer: off by 1",
         "2 cases: 0 ok, 1 skipped, 1 failed; 0 of 0 intervals within ±2%",
+    ]
+
+
+def test_a_broken_contract_is_said_once_for_a_cell():
+    rows = [
+        record(
+            "mine-rnn", mode, status="failed", reason="contract", figures={"message": f"masks: at 0x{mode}"}
+        )
+        for mode in ("infer", "train")
+    ]
+    other = record("gru-rnn", status="failed", reason="contract", figures={"message": "dtypes"})
+    assert summary_lines([*rows, other], LABELS)[:-1] == [
+        "failed: infer-mine-rnn-b32-t50-f64-u128 and 1 more: contract: masks: at 0xinfer",
+        "failed: infer-gru-rnn-b32-t50-f64-u128: contract: dtypes",
     ]
 
 

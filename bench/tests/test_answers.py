@@ -1,0 +1,248 @@
+"""What the sweeps end in, as tables: prices, break-even, fits, rates, and how a README writes them."""
+
+import math
+
+import pytest
+
+from bench import answers, break_even, fits, tables
+from bench.case import Case
+from bench.prices import price_list
+from bench.sheets import Cell, Table, in_markdown
+from bench.stats import Interval, line
+from bench.tests import sample_records
+from bench.tests.sample_records import default_run, of, record
+from bench.tests.test_sweep_charts import option
+
+
+def row_of(table: Table, *names: str) -> list[str]:
+    """The texts of the row of these names."""
+    (row,) = [row for row in table.rows if tuple(cell.text for cell in row[: len(names)]) == names]
+    return [cell.text for cell in row[len(names) :]]
+
+
+# --- the price list ---
+
+
+def test_prices_have_a_table_a_mode_and_say_what_was_skipped():
+    infer, train = answers.prices(sample_records.options_run())
+    assert infer.header[:3] == ("option", "typical", "keras LSTM")
+    assert len(infer.header) == 2 + 8
+    assert row_of(infer, "use_cudnn=True")[1] == "skipped: no_device"
+    assert row_of(train, "unroll + XLA")[1] == "skipped: compile_timeout"
+    assert len(infer.rows) == len(train.rows) > 30
+    text = tables.BLOCKS["price_list"].make(sample_records.options_run())
+    assert text.count("\n\n") == 3
+    assert "skipped: `compile_timeout`" in text
+
+
+def test_a_price_is_the_pairs_ratio_with_its_interval():
+    (infer,) = answers.prices(
+        [option(price=1.1), option(price=2.0, unroll=True), option("gru-builtin", price=0.5, unroll=True)]
+    )
+    assert row_of(infer, "unroll") == ["1.00×", "2.00× [1.98, 2.02]", "0.50× [0.49, 0.51]"]
+    assert row_of(infer, "nothing (noise)") == ["–", "1.10× [1.09, 1.11]", "–"]
+
+
+def test_a_case_with_another_baseline_has_no_price():
+    other = {**option(price=2.0, unroll=True), "baseline": "infer-gru-builtin-b32-t40-f64-u64"}
+    assert price_list([option(), other]) is None
+    assert price_list(default_run()) is None
+
+
+# --- static_dynamic ---
+
+
+def way(timesteps=50, *, layer="rnn", start=0.3, seconds=0.010, ratio=1.0, **options):
+    """A case of the sweep `static_dynamic`, compared with the built-in at 10 ms."""
+    shape = (32, timesteps, 64, 64)
+    figures = {"median_s": seconds, "trace_s": 0.1, "compile_s": start - 0.1}
+    ratios = {"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
+    return of(
+        "static_dynamic",
+        Case("lstm", layer, "infer", *shape, **options),
+        Case("lstm", "builtin", "infer", *shape),
+        figures=figures | ratios,
+    )
+
+
+def test_break_even_counts_the_calls_that_earn_a_longer_start():
+    """3 s more to start; a call takes 10 ms in the loop, and 5 ms: 600 calls."""
+    rows = [
+        way(),
+        way(unroll=True, start=3.3, ratio=0.5),
+        way(jit_compile=True, start=0.2, ratio=0.5),
+        way(layer="static_unroll", start=3.3, ratio=1.5),
+        way(layer="dynamic_unroll", start=0.2, ratio=1.5),
+    ]
+    (table,) = answers.pays(rows)
+    assert table.header[-1] == "50"
+    assert row_of(table, "lstm in RNN", "–", "infer") == ["the loop"]
+    assert row_of(table, "lstm in RNN", "unroll", "infer")[0].startswith("600 [")
+    assert row_of(table, "lstm in RNN", "XLA", "infer") == ["at once"]
+    never, slower = (
+        row_of(table, f"lstm in {layer}_unroll", "–", "infer")[0] for layer in ("static", "dynamic")
+    )
+    assert (never, slower) == ("never", "ready sooner, runs slower")
+
+
+def test_two_ways_against_one_baseline_are_the_quotient_of_their_ratios():
+    loop, unrolled = way(ratio=0.8), way(unroll=True, ratio=0.4, seconds=1.0)
+    found = break_even.ratio_to(unrolled, loop)
+    assert found is not None and found.value == pytest.approx(0.5)
+    assert found.low < 0.5 < found.high
+    alone = {**unrolled, "baseline": "another"}
+    assert break_even.ratio_to(alone, loop) == Interval(100.0, 100.0, 100.0), (
+        "the times', without an interval"
+    )
+
+
+def test_a_gain_that_may_be_none_may_take_forever():
+    calls = break_even.calls_to_pay(1.0, 0.010, Interval(0.9, 0.8, 1.05))
+    assert calls is not None and (calls.value, calls.low) == pytest.approx((1000, 500))
+    assert calls.high == math.inf
+    assert break_even.calls_to_pay(1.0, 0.010, Interval(1.0, 0.9, 1.1)) is None
+    assert break_even.in_words(Interval(0.2, 0.1, 1)) == "1 call"
+    assert break_even.in_words(Interval(1234.5, 0, 0)) == "1,235 calls"
+
+
+def test_static_dynamic_has_a_table_a_quantity_and_says_what_was_stopped():
+    made = answers.static_dynamic(sample_records.static_dynamic_run())
+    assert [table.caption.partition(",")[0] for table in made] == [
+        "Time of a call",
+        "Time of a call / that of Keras' loop",
+        "Time to trace and compile",
+        "Operations in the graph",
+        "Peak memory",
+        "Calls after which the longer start is paid back",
+    ]
+    assert made[0].header[3:] == ("10", "50", "100", "200", "500", "1000")
+    for table in made:
+        assert row_of(table, "lstm in RNN", "unroll, XLA", "train")[-1] == "skipped: compile_timeout"
+
+
+# --- scaling ---
+
+
+def test_a_line_through_points_on_one_has_no_error():
+    found = line([10, 50, 200], [1.2, 2.0, 5.0])
+    assert (found.start.value, found.slope.value) == pytest.approx((1.0, 0.02))
+    assert found.worst == pytest.approx(0, abs=1e-9)
+    assert found.at(100) == pytest.approx(3.0)
+
+
+def test_each_point_counts_by_its_relative_error():
+    """The last of the times is 5% off; in absolute terms it would push the start below 0."""
+    found = line([1, 10, 100, 1000], [1.1, 2.0, 11.0, 101.0 * 1.05])
+    assert found.start.value == pytest.approx(1.0, rel=0.05)
+    assert 0.02 < found.worst < 0.05
+    assert found.start.low < 1.0 < found.start.high
+    assert found.slope.low < 0.1 < found.slope.high
+
+
+def test_the_intervals_of_a_line_hold_its_truth_19_times_in_20():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    xs = [10, 50, 100, 200]
+    held = 0
+    for _ in range(400):
+        ys = [(1.0 + 0.02 * x) * math.exp(rng.normal(0, 0.05)) for x in xs]
+        found = line(xs, ys)
+        held += found.start.low <= 1.0 <= found.start.high
+    assert 0.92 < held / 400 < 0.98
+
+
+@pytest.mark.parametrize("points", [([1, 1], [1.0, 2.0]), ([1, 2], [1.0, 0.0]), ([1], [1.0])])
+def test_a_line_takes_two_places_and_positive_figures(points):
+    with pytest.raises(ValueError, match="a line takes two different x"):
+        line(*points)
+
+
+def surface(*seconds: float, **fields):
+    """Cases of the sweep `scaling` at 10, 50 and 200 timesteps."""
+    return [
+        of("scaling", case, case, figures={"median_s": each, "iqr_s": 0.0})
+        for timesteps, each in zip((10, 50, 200), seconds, strict=False)
+        for case in [Case("lstm", "builtin", "infer", 32, timesteps, 64, 64, **fields)]
+    ]
+
+
+def test_a_fit_splits_a_call_into_overhead_and_steps():
+    (fit,) = fits.fits(surface(0.0012, 0.002, 0.005))
+    assert not fit.is_poor
+    table, full = answers.scaling(surface(0.0012, 0.002, 0.005))
+    assert row_of(table, "keras LSTM", "infer", "64") == ["1.00 ms + 20.0 µs · t"]
+    assert row_of(full, "keras LSTM", "infer", "64", "32")[0].startswith("1.00 ms")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ((0.001, 0.003, 0.02), "poor: off by at most"),
+        ((0.0008, 0.0048, 0.0198), "starts below 0"),
+    ],
+)
+def test_where_a_fit_is_poor_it_says_so(seconds, said):
+    (fit,) = fits.fits(surface(*seconds))
+    assert fit.is_poor
+    assert said in fit.remark
+    assert answers.scaling(surface(*seconds))[0].rows[0][-1].text.startswith("≠ ")
+
+
+def test_two_points_have_a_line_without_an_interval():
+    (fit,) = fits.fits(surface(0.0012, 0.002))
+    assert fit.line.start.low == fit.line.start.high
+    assert "no interval" in fit.remark
+    assert fits.fits(surface(0.0012)) == []
+
+
+# --- the others ---
+
+
+def test_deepbench_has_rates_and_the_estimate_of_what_was_skipped():
+    (table,) = answers.deepbench(sample_records.deepbench_run())
+    assert table.header[-5:] == ("time", "GFLOP/s", "of the peak", "kernel", "remark")
+    assert len(table.rows) == 212
+    skipped = [row for row in table.rows if row[table.names].reason]
+    assert {row[-1].text for row in skipped} == {"takes 9.1 GB of 4.2 GB"}
+
+
+def test_the_character_model_and_peers_have_a_row_a_case():
+    (char,) = answers.char_shape(sample_records.char_shape_run())
+    assert row_of(char, "keras SimpleRNN", "infer")[1] == "itself (noise)"
+    assert row_of(char, "keras LSTM", "train")[1] == "keras SimpleRNN"
+    (peers,) = answers.peers(sample_records.peers_run())
+    assert peers.header[0] == "subject"
+    assert "skipped: not_installed" in {cell.text for row in peers.rows for cell in row}
+
+
+def test_speed_ups_against_three_baselines():
+    text = tables.BLOCKS["speed_ups"].make(sample_records.fused_run())
+    header, _, first, *_ = text.splitlines()
+    assert header.endswith(
+        "| time | faster than Keras' loop | faster than Keras' loop under XLA | faster than PyTorch |"
+    )
+    assert first.startswith("| lstm in FusedRNN | infer | 1 · 100 · 64 · 128 |")
+    slstm = next(row for row in text.splitlines() if row.startswith("| slstm"))
+    assert slstm.endswith("| – |"), "PyTorch has none"
+
+
+def test_a_queue_is_beside_the_call_that_is_awaited():
+    row = record(figures={"median_s": 0.010, "queued_s": 0.004})
+    (table,) = answers.latency([row])
+    assert row_of(table, "slstm in RNN") == ["10.0 ms", "4.00 ms", "0.40×"]
+
+
+@pytest.mark.parametrize("name", sorted(answers.ANSWERS))
+def test_a_run_without_the_sweep_has_no_answer(name):
+    assert answers.ANSWERS[name]([]) == []
+
+
+@pytest.mark.parametrize("name", ["price_list", "break_even", "scaling_fit", "deepbench", "peers", "memory"])
+def test_a_block_without_its_sweep_says_so(name):
+    assert tables.BLOCKS[name].make([record()]).endswith(".")
+
+
+def test_markdown_keeps_names_plain_and_reasons_as_code():
+    table = Table("", ("a", "b"), [[Cell("x_1"), Cell("failed: killed", reason="killed")]])
+    assert in_markdown(table).splitlines()[-1] == r"| x\_1 | failed: `killed` |"
