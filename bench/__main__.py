@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _commands() -> dict[str, tuple[str, Callable, Callable]]:
-    from bench import advise, check, gate, history, readme, report, selftest
+    from bench import advise, check, gate, history, readme, report, timing_selftest
 
     return {
         "advise": ("the fastest verified ways at a shape", advise.add_arguments, advise.main),
@@ -33,7 +33,11 @@ def _commands() -> dict[str, tuple[str, Callable, Callable]]:
         "history": ("join the runs: draw charts, say what changed", history.add_arguments, history.main),
         "readme": ("write README.md's tables from a run", readme.add_arguments, readme.main),
         "report": ("write runs as one HTML file", report.add_arguments, report.main),
-        "selftest": ("how often the gate itself is wrong", selftest.add_arguments, selftest.main),
+        "selftest": (
+            "how often the timing itself is wrong, or the gate",
+            timing_selftest.add_arguments,
+            timing_selftest.main,
+        ),
     }
 
 

@@ -13,7 +13,10 @@ _VARIABLES = (
     *("TF_ENABLE_", "TF_DISABLE_", "TF_XLA_", "TF_NUM_", "TF_GPU_", "TF_FORCE_", "TF_CPP_", "TF_CUDNN_"),
     *("XLA_", "KERAS_BACKEND", "OMP_", "CUDA_VISIBLE_", "NVIDIA_TF32"),
 )
-_PACKAGES = ("tensorflow", "keras", "numpy", "scipy", "pytest", "pytest-benchmark", "h5py")
+_PACKAGES = (
+    *("tensorflow", "keras", "numpy", "scipy", "pytest", "pytest-benchmark", "h5py"),
+    *("nvidia-cuda-runtime-cu12", "nvidia-cudnn-cu12", "nvidia-ml-py"),
+)
 
 
 def timestamp() -> str:

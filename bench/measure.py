@@ -9,8 +9,13 @@ from statistics import median, quantiles
 
 from bench.stats import FEWEST_BLOCKS, Interval, blocks_for, ratio_interval
 
-_PILOT_SHARE = 0.25  # of the allowed time, at most
-_PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
+Leg = Callable[[], float]  # runs a program once; the seconds it took
+
+PILOT_SHARE = 0.25  # of the allowed time, at most
+_QUEUE_SHARE = 0.1  # beyond it
+_QUEUE_CALLS = (3, 100)  # at least, at most
+PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
+LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
 
 
 @dataclass(frozen=True)
@@ -66,18 +71,17 @@ class Timing:
 
 
 def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call. Every leg goes through here."""
+    """Seconds of one call. Every leg goes through here, in whichever process its program is."""
     start = clock()
     run()
     return clock() - start
 
 
 def time_pair(
-    subject: Callable[[], object],
-    baseline: Callable[[], object],
+    subject: Leg,
+    baseline: Leg,
     pedantic: Callable[..., object],
     budget: Budget,
-    clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
     """Times two programs against each other.
 
@@ -85,18 +89,17 @@ def time_pair(
     baseline, subject, subject, baseline.
 
     Args:
-        subject, baseline: run the program once, to the end.
+        subject, baseline: run the program once, to the end, through `time_call`.
         pedantic: pytest-benchmark's `benchmark.pedantic`.
     """
-    with _collector_off():
-        rounds = rounds_for(_pilot(subject, baseline, budget, clock), budget)
+    with collector_off():
+        rounds = rounds_for(_pilot(subject, baseline, budget), budget)
         blocks = Blocks()
 
-        def leg(times, run):
+        def leg(times: list[float], time_once: Leg) -> None:
+            seconds = time_once()
             if len(times) < 2 * rounds:  # beyond: calls of --benchmark-cprofile, under its profiler
-                times.append(time_call(run, clock))
-            else:
-                run()
+                times.append(seconds)
 
         def teardown():
             leg(blocks.subject, subject)
@@ -109,6 +112,19 @@ def time_pair(
             rounds=rounds,
         )
     return summarise(blocks)
+
+
+def time_queue(queue: Callable[[int], float], call_s: float, budget: Budget) -> float:
+    """Seconds of a call in a queue of calls that are awaited once, at its end.
+
+    Args:
+        queue: runs the program that many times; the seconds of all.
+        call_s: about the seconds of a call, by which the queue is as long as its share of the time allows.
+    """
+    least, most = _QUEUE_CALLS
+    count = max(least, min(most, int(_QUEUE_SHARE * budget.max_time_s / call_s)))
+    with collector_off():
+        return queue(count) / count
 
 
 def rounds_for(pilot: Blocks, budget: Budget) -> int:
@@ -131,22 +147,22 @@ def summarise(blocks: Blocks) -> Timing:
     )
 
 
-def _pilot(subject, baseline, budget: Budget, clock) -> Blocks:
+def _pilot(subject: Leg, baseline: Leg, budget: Budget) -> Blocks:
     blocks = Blocks()
-    least, most = _PILOT_BLOCKS
-    for run in (baseline, subject):  # the first call after compiling is the slowest
-        run()
+    least, most = PILOT_BLOCKS
+    for time_once in (baseline, subject):  # the first call after compiling is the slowest
+        time_once()
     while len(blocks.ratios()) < most:
-        blocks.baseline.append(time_call(baseline, clock))
-        blocks.subject.extend(time_call(subject, clock) for _ in range(2))
-        blocks.baseline.append(time_call(baseline, clock))
-        if len(blocks.ratios()) >= least and sum(blocks.seconds()) > _PILOT_SHARE * budget.max_time_s:
+        blocks.baseline.append(baseline())
+        blocks.subject.extend(subject() for _ in range(2))
+        blocks.baseline.append(baseline())
+        if len(blocks.ratios()) >= least and sum(blocks.seconds()) > PILOT_SHARE * budget.max_time_s:
             break
     return blocks
 
 
 @contextmanager
-def _collector_off() -> Iterator[None]:
+def collector_off() -> Iterator[None]:
     """Python's garbage collector would strike some legs and not others."""
     was_on = gc.isenabled()
     gc.collect()

@@ -3,18 +3,23 @@
 TensorFlow is not imported before a case is about to run.
 """
 
+import argparse
 import difflib
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.environment import new_run_id
+from bench.environment import memory_bytes, new_run_id
+from bench.estimates import expected_seconds
 from bench.guests import BASELINES, GuestError, Guests, guests, loaded
 from bench.subjects import SUBJECTS
 from bench.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
 from bench.target import FORM, TargetError
+from bench.worker import DEFAULT_LIMITS, Limits
 
 if TYPE_CHECKING:
     from bench.session import Run
@@ -71,11 +76,45 @@ def pytest_addoption(parser):
         default="auto",
         help="where to compute; auto takes a GPU if there is one (default: auto).",
     )
+    group.addoption(
+        "--compile-limit",
+        metavar="SECONDS",
+        type=_positive(float),
+        default=DEFAULT_LIMITS.compile_s,
+        help="how long a case that runs in a process of its own may trace and compile; beyond, it is skipped "
+        f"(default: {DEFAULT_LIMITS.compile_s:g}).",
+    )
+    group.addoption(
+        "--memory-limit",
+        metavar="BYTES",
+        type=_positive(int),
+        help="how much memory such a process may take; beyond, the case fails (default: half of all).",
+    )
+    group.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="fail where there is no GPU, and where no built-in layer ran on cuDNN.",
+    )
+
+
+def _positive(kind: type) -> Callable[[str], float]:
+    """For argparse: reads a number above zero."""
+
+    def positive(text: str):
+        number = kind(text)
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: must be above zero")
+        return number
+
+    positive.__name__ = f"positive {kind.__name__}"
+    return positive
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "gpu: needs a GPU")
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
+    if config.getoption("require_gpu") and config.getoption("device") == "cpu":
+        raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
     try:
         config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
     except GuestError as error:
@@ -166,11 +205,67 @@ def pytest_collection_finish(session):
     config = session.config
     used = {name for item in session.items for name in getattr(item, "fixturenames", ())}
     if config.getoption("collectonly"):
+        _print_expectation(session)
         return
     if "perform" in used:
         config.stash[_settings] = _task_settings(config)
     if used & {"measure", "perform"}:
         config.stash[_run] = _start_run(config)
+
+
+def pytest_runtest_setup(item):
+    """A test marked `gpu` runs on a GPU or not at all, and says so; with --require-gpu it fails instead."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    missing = _missing_gpu(item.config)
+    if missing and item.config.getoption("require_gpu"):
+        pytest.fail(f"--require-gpu: {missing}", pytrace=False)
+    if missing:
+        pytest.skip(f"needs a GPU: {missing}")
+
+
+def _missing_gpu(config) -> str | None:
+    """Why this session has no GPU; None where it has one."""
+    if config.getoption("device") == "cpu":
+        return "--device=cpu was asked for"
+    from bench import runtime
+
+    return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
+
+
+def pytest_unconfigure(config):
+    run = config.stash.get(_run, None)
+    if run is not None:
+        run.close()
+
+
+def pytest_sessionfinish(session):
+    """With --require-gpu, a run in which no built-in layer ran on cuDNN has failed."""
+    if _lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _lacks_cudnn(config) -> bool:
+    run = config.stash.get(_run, None)
+    if run is None or run.folder is None or not config.getoption("require_gpu"):
+        return False
+    return not any(record["layer"] == "builtin" and record["kernel"] == "cudnn" for record in run.records)
+
+
+def _print_expectation(session) -> None:
+    """How many cases there are, and about how long they will take; of training tasks that is not known."""
+    config = session.config
+    rows = [
+        item.callspec.params["comparison"]
+        for item in session.items
+        if "comparison" in getattr(getattr(item, "callspec", None), "params", {})
+    ]
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if not rows or reporter is None:
+        return
+    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
+    seconds = expected_seconds(rows, max_time_s, limit_s)
+    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on two cores")
 
 
 def _task_settings(config) -> "Settings":
@@ -191,6 +286,8 @@ def _start_run(config) -> "Run":
     from bench.session import Run
 
     subjects = {**SUBJECTS, **config.stash[_guests].subjects}
+    if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
+        raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
         runtime.check_backend()
         device = runtime.device(config.getoption("device"))
@@ -203,9 +300,18 @@ def _start_run(config) -> "Run":
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, subjects)
+        return Run(folder, device, subjects, _limits(config), _guest_texts(config))
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
+
+
+def _limits(config) -> Limits:
+    half = (memory_bytes() or 0) // 2
+    return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)
+
+
+def _guest_texts(config) -> tuple[tuple[str, ...], str | None]:
+    return tuple(config.getoption("cell")), config.getoption("baseline")
 
 
 @pytest.fixture
@@ -263,6 +369,8 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section("recurrent cells")
     for line in summary_lines(run.records, {name: subject.label for name, subject in run.subjects.items()}):
         terminalreporter.write_line(line)
+    if _lacks_cudnn(config):
+        terminalreporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
     terminalreporter.write_line(f"records: {run.folder}/records.csv")
     if (run.folder / TASKS_FILE).exists():
         terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")

@@ -1,12 +1,17 @@
 """`Problem`: a case's layer, built, with the data it is proven and timed on and what it is held against."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from bench import runtime
 from bench.case import Case
+from bench.composition import Cell, Composition, Drops, compose, run_composition
 from bench.runtime import Arrays, Data
 from bench.subjects import Subject, UnsupportedOption, make_layer
 from cells.reference import REFERENCES, Recurrence, reference_for
@@ -16,6 +21,8 @@ SEED = 20_16
 # about a second of NumPy for the derivatives, which are taken once for each weight, input and state
 _REFERENCE_WORK = 4e7
 _GATES = 4  # of the largest of the cells; only sizes the work
+_SCALE_TOLERANCE = 2.0**-7  # what is kept is scaled in the layer's dtype, bfloat16 at the coarsest
+_SPREADS = 6  # standard deviations that a share of what is dropped may be off: one in a billion is
 
 
 class WrongAnswer(AssertionError):
@@ -28,19 +35,20 @@ class Problem:
 
     Attributes:
         layer: the Keras layer, built.
-        data: weights, inputs, initial states, cotangents. The inputs and states of the batch's first `rows`
-            rows are repeated in the others, so that a reference on these says what all must be.
-        recurrence: f(weights, inputs, initial_states) -> (outputs, states) in float64, what the layer is
-            held against.
-        analytic: whether `recurrence` also computes in complex128.
-        proof: `exact` or `consistent`, as in the records.
+        data: weights, inputs, initial states, cotangents, mask. The inputs, states and mask of the batch's
+            first `rows` rows are repeated in the others, so that a reference on these says what all must be.
+        composition: what the layer is held against, in float64.
+        drops: what each cell drops in training; empty where nothing is dropped, or it cannot be read.
+        analytic: whether `composition` also computes in complex128.
+        proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
     """
 
     case: Case
     layer: Any
     data: Data
-    recurrence: Recurrence
+    composition: Composition
+    drops: list[Drops]
     analytic: bool
     proof: str
     rows: int
@@ -53,51 +61,121 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     states of two cases of one shape and dtype are the same.
 
     Raises:
-        UnsupportedOption: the subject does not have an option of the case, or cannot be proven in its mode.
-        WrongAnswer: the bias does not start as the reference says.
+        UnsupportedOption: the subject does not have an option of the case, or it is lost on the way.
+        WrongAnswer: the bias does not start as the reference says, the layer is not made of the cells that
+            the case asks for, or what they drop is not what they should.
     """
     layer = make_layer(subject, case)
     runtime.build_layer(layer, case, SEED)
+    lost = runtime.lost_option(layer, case)
+    if lost:
+        raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
+    cells = [cell for loop in runtime.cells_in(layer) for cell, _ in loop]
     if subject.target is None:  # somebody's own may start as it likes
-        _check_initial_bias(layer.cell)
-    elif case.mode == "train" and runtime.differs_in_training(layer, case):
-        raise UnsupportedOption(f"{subject.label} draws dropout in training, which cannot be proven yet")
-    recurrence, analytic, proof = _held_against(subject, case, layer)
-    if alike is not None and _same_equation(recurrence, alike.recurrence):
-        weights = alike.data.weights
-    else:
-        weights = _weights(layer)
-    work = case.timesteps * (case.features + case.units) * case.units * _GATES
-    rows = _rows(case, _REFERENCE_WORK / work)
-    data = _data(layer, case, weights, rows)
-    return Problem(case, layer, data, recurrence, analytic, proof, rows)
+        for cell in cells:
+            _check_initial_bias(cell)
+    drops = _drops(subject, case, layer, cells)
+    hidden = not drops and _draws(subject, case, layer)
+    recurrences, analytic, proof = _held_against(subject, case, cells, drops)
+    composition = _composition(case, layer, recurrences)
+    weights = _weights(layer) if alike is None else _shared(alike, composition, layer) or _weights(layer)
+    work = case.timesteps * (case.features + case.units) * case.units * _GATES * len(cells)
+    rows = case.batch_size if drops or hidden else _rows(case, _REFERENCE_WORK / work)
+    data = _data(layer, case, weights, rows, composition)
+    proof = "statistical" if hidden else proof
+    return Problem(case, layer, data, composition, drops, analytic, proof, rows)
 
 
-def _held_against(subject: Subject, case: Case, layer) -> tuple[Recurrence, bool, str]:
-    """What the layer is held against, whether that is analytic, and what the proof is then called.
+def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
+    """The weights of the other problem, where they are of the same equations; None where not."""
+    shapes = [weight.shape for weight in layer.get_weights()]
+    same = alike.composition.cells == composition.cells
+    return alike.data.weights if same and [w.shape for w in alike.data.weights] == shapes else None
+
+
+def _composition(case: Case, layer, recurrences: Sequence[Recurrence]) -> Composition:
+    loops = runtime.cells_in(layer)
+    rest = iter(recurrences)
+    cells = [
+        Cell(_equation(case, recurrence), len(cell.weights), states, recurrence)
+        for loop in loops
+        for (cell, states), recurrence in zip(loop, rest, strict=False)
+    ]
+    try:
+        return compose(case, cells, len(loops[0]), runtime.zeroes_masked_outputs(layer, case))
+    except ValueError as error:
+        raise WrongAnswer(str(error)) from None
+
+
+def _equation(case: Case, recurrence: Recurrence) -> str:
+    """A name for the recurrence: its function with its settings, or the cell, where it has none of ours."""
+    if not isinstance(recurrence, partial):
+        return case.cell
+    settings = sorted(recurrence.keywords.items())
+    return f"{recurrence.func.__qualname__}({', '.join(f'{name}={value}' for name, value in settings)})"
+
+
+def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Drops]:
+    """What each of the cells drops in training, share and scale checked; empty where nothing is dropped."""
+    drops = runtime.drawn_masks(layer, case)
+    for cell, of_cell in zip(cells, drops, strict=False):
+        own = subject.target is not None
+        _check_masks("the inputs", of_cell.inputs, (cell if own else case).dropout)
+        _check_masks("the state", of_cell.states, (cell if own else case).recurrent_dropout)
+    if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not drops:
+        raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
+    return drops
+
+
+def _draws(subject: Subject, case: Case, layer) -> bool:
+    """Whether somebody's own cell does in training what it does not do else."""
+    return case.mode == "train" and subject.target is not None and runtime.differs_in_training(layer, case)
+
+
+def _check_masks(name: str, masks, rate: float) -> None:
+    """Raises WrongAnswer unless the masks are of zeros, in a share of `rate`, and of 1 / (1 - rate)."""
+    masks = [] if masks is None else masks if isinstance(masks, list) else [masks]
+    if bool(masks) != bool(rate):
+        raise WrongAnswer(f"{name}: {len(masks)} dropout masks, at a rate of {rate:g}")
+    for mask in masks:
+        kept, scale = mask[mask != 0], 1 / (1 - rate)
+        if not np.allclose(kept, scale, rtol=_SCALE_TOLERANCE):
+            raise WrongAnswer(f"{name}: what is kept is scaled by {kept.max():g}, not by {scale:g}")
+        share, spread = 1 - kept.size / mask.size, math.sqrt(rate * (1 - rate) / mask.size)
+        if abs(share - rate) > _SPREADS * spread:
+            raise WrongAnswer(f"{name}: {share:.3g} is dropped, where the rate is {rate:g}")
+
+
+def _held_against(
+    subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[Drops]
+) -> tuple[list[Recurrence], bool, str]:
+    """What the cells are held against, whether that is analytic, and what the proof is then called.
 
     For a cell that is not the project's it is the cell's own `reference`, or the cell itself, run eagerly,
     either in a twin of the layer in float64.
     """
-    ours = reference_for(layer.cell)
-    if ours is not None and type(layer.cell) in REFERENCES:
-        return ours, True, "exact"
+    ours = [reference_for(cell) for cell in cells if type(cell) in REFERENCES]
+    if len(ours) == len(cells):
+        return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
     twin = make_layer(subject, twin_case)
     runtime.build_layer(twin, twin_case, SEED)
-    own = reference_for(twin.cell)
-    if own is not None:
-        return own, False, "exact"
-    return runtime.eager_recurrence(twin, twin_case), False, "consistent"
+    twins = [cell for loop in runtime.cells_in(twin) for cell, _ in loop]
+    own = [reference_for(cell) for cell in twins]
+    if _all(own) and not drops:
+        return _all(own), False, "exact"
+    pairs = zip_longest(twins, drops)
+    return [runtime.eager_recurrence(cell, dropped) for cell, dropped in pairs], False, "consistent"
+
+
+def _all(recurrences: Sequence[Recurrence | None]) -> list[Recurrence]:
+    """The recurrences; none of them where any is missing."""
+    found = [recurrence for recurrence in recurrences if recurrence is not None]
+    return found if len(found) == len(recurrences) else []
 
 
 def _rows(case: Case, affordable: float) -> int:
     return max(1, min(case.batch_size, int(affordable)))
-
-
-def _same_equation(one: Any, other: Any) -> bool:
-    """Whether two references are one function with the same settings."""
-    return getattr(one, "func", 1) == getattr(other, "func", 2) and one.keywords == other.keywords
 
 
 def _check_initial_bias(cell) -> None:
@@ -124,7 +202,7 @@ def _weights(layer) -> Arrays:
     return weights
 
 
-def _data(layer, case: Case, weights: Arrays, rows: int) -> Data:
+def _data(layer, case: Case, weights: Arrays, rows: int, composition: Composition) -> Data:
     dtype = runtime.float_dtype(layer)
     draw = np.random.default_rng(SEED)
     repeated = np.arange(case.batch_size) % rows
@@ -135,11 +213,35 @@ def _data(layer, case: Case, weights: Arrays, rows: int) -> Data:
         else state
         for state in runtime.initial_state_arrays(layer, case.batch_size)
     ]
+    mask = None if case.masked is None else _mask(case, rows)[repeated]
     cotangents = [
         draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
-        for shape, differentiable in runtime.output_shapes(layer, case)
+        for shape, differentiable in _output_shapes(case, composition, weights, states)
     ]
-    return Data(weights, inputs, states, cotangents)
+    return Data(weights, inputs, states, cotangents, mask)
+
+
+def _mask(case: Case, rows: int) -> np.ndarray:
+    """Sequences of all lengths, [rows, timesteps]; the first is empty if one is to be masked as a whole."""
+    lengths = np.random.default_rng(SEED).integers(1, case.timesteps, rows, endpoint=True)
+    if case.masked == "full":
+        lengths[0] = 0
+    mask = np.arange(case.timesteps) < lengths[:, None]
+    return mask[:, ::-1] if case.masked == "left" else mask
+
+
+def _output_shapes(case: Case, composition: Composition, weights: Arrays, states: Arrays):
+    """Of every output of the layer, flat: its shape, and whether it has a gradient. Found by one step."""
+    step = np.zeros((case.batch_size, 1, case.features))
+    outputs, _ = run_composition(composition, widened(weights), step, widened(states))
+    sizes = (case.batch_size, case.timesteps) if case.return_sequences else (case.batch_size,)
+    shapes = [(*sizes, *output.shape[len(sizes) :]) for output in outputs]
+    return [(shape, True) for shape in shapes] + [(state.shape, _floats(state)) for state in states]
+
+
+def widened(arrays: Sequence[np.ndarray]) -> Arrays:
+    """The arrays in float64, but for those of integers."""
+    return [array.astype(float) if _floats(array) else array for array in arrays]
 
 
 def _floats(array: np.ndarray) -> bool:

@@ -15,8 +15,9 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import sweeps, tables
+from bench import sweeps
 from bench.gate import ALLOWED_INCONCLUSIVE
+from bench.markdown import plain, table
 from bench.records import Value, make_record
 from bench.sides import CannotCompare, Key, Process, Side, read_side
 from bench.stats import share_interval
@@ -29,14 +30,13 @@ Pair = tuple[Side, Side]
 SLOWDOWNS = (1.05, 1.10, 1.15)  # the first is the threshold: found there is a false alarm
 _PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
-_MARKERS = ("<!-- selftest:gate -->", "<!-- /selftest:gate -->")
 _TIMES = ("median_s", "ratio")  # what a slower cell changes in its row
 _MOST_DEALS = 64  # of one series of real processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("--gate", action="store_true", required=True, help="test the gate")
+    parser.add_argument("--gate", action="store_true", help="test the gate, not the timing")
     parser.add_argument(
         "--runs",
         nargs="+",
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         text = as_table(rates)
         print(text)
         if args.write:
-            write_between(args.write, text)
+            write_between(args.write, text, "gate")
     except (CannotCompare, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -94,18 +94,19 @@ class Rate:
 def as_table(rates: Iterable[Rate]) -> str:
     """The figures as a Markdown table."""
     rows = [
-        (tables.plain(rate.pairs), tables.plain(rate.event), *rate.in_words, f"{rate.hits} of {rate.trials}")
+        (plain(rate.pairs), plain(rate.event), *rate.in_words, f"{rate.hits} of {rate.trials}")
         for rate in rates
     ]
-    return tables.table(("pairs", "what happened", "share", "95% interval", "count"), rows, right=2)
+    return table(("pairs", "what happened", "share", "95% interval", "count"), rows, right=2)
 
 
-def write_between(file: Path, text: str) -> None:
-    """Puts the text between the file's marker lines; raises ValueError where they are not there."""
-    before, start, rest = file.read_text("utf-8").partition(f"{_MARKERS[0]}\n")
-    _, end, after = rest.partition(_MARKERS[1])
+def write_between(file: Path, text: str, name: str) -> None:
+    """Puts the text between the file's marker lines of that name; raises ValueError where there are none."""
+    markers = f"<!-- selftest:{name} -->", f"<!-- /selftest:{name} -->"
+    before, start, rest = file.read_text("utf-8").partition(f"{markers[0]}\n")
+    _, end, after = rest.partition(markers[1])
     if not start or not end:
-        raise ValueError(f"{file}: has no lines {' and '.join(_MARKERS)}")
+        raise ValueError(f"{file}: has no lines {' and '.join(markers)}")
     file.write_text(f"{before}{start}{text}\n{end}{after}", "utf-8")
 
 

@@ -6,9 +6,11 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from bench.case import MODES, Case
+from bench.case import DEVICES, MERGE_MODES, MODES, Case
 from bench.guests import NO_GUESTS, Guests
 from bench.subjects import SUBJECTS, Subject
+
+Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -20,13 +22,15 @@ class Grid:
         shapes: (batch_size, timesteps, features, units).
         options: the values of `Case`'s other fields, one mapping for each combination wanted.
         guests: whether subjects brought with `--cell` join.
+        devices: the devices on which these are measured.
     """
 
     subjects: tuple[str, ...]
-    shapes: tuple[tuple[int, int, int, int], ...]
+    shapes: tuple[Shape, ...]
     options: tuple[Mapping[str, Any], ...] = ({},)
     modes: tuple[str, ...] = MODES
     guests: bool = False
+    devices: tuple[str, ...] = DEVICES
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,16 @@ class Sweep:
         baselines: what each case is compared with, a row for each of these rules: `builtin`, the subject's
             `Subject.baseline` at the same shape, mode, dtype and `jit_compile`; `loop`, the same cell in
             Keras' loop (the built-in layer where there is one, else `RNN`), plain; `loop_xla`, that under
-            XLA.
+            XLA; `default_option`, the same subject, every option at its default; `same_equation`, as
+            `builtin` with the case's own `activation`, `use_bias` and `reset_after`;
+            `torch`, the same cell in PyTorch, no row where it has none; `simple_rnn`, the built-in SimpleRNN.
         task: the name in `bench.tasks.TASKS` of what its cases do, compared with nothing; None: its cases
             time a layer.
         full: the fields of a task's cases that `--full` sets to the tutorial's size.
+        memory: whether the memory that a case takes is measured, for which it runs in a fresh process.
+        apart: whether its cases may be so large that they run in a process of their own all the same.
+        longest_s: seconds beyond which a case that runs apart is skipped: those of its fewest calls, by the
+            estimate.
     """
 
     question: str
@@ -50,6 +60,9 @@ class Sweep:
     baselines: tuple[str, ...] = ("builtin",)
     task: str | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
+    memory: bool = False
+    apart: bool = False
+    longest_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,10 +99,103 @@ OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
 FUSED = ("lstm-fused", "gru-fused", "slstm-fused")
+PEERS = ("lstm-torch", "gru-torch", "lstm-keras2", "gru-keras2", "lstm-block")
+SIMPLE_PEERS = ("simple_rnn-torch", "simple_rnn-keras2")
+ONNX = ("lstm-onnx", "gru-onnx")
 LINES = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 ADDERS = ("simple_rnn-builtin", "lstm-builtin", "slstm-rnn", "chosen_state-rnn", "learned_state-rnn")
 WRITERS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin", "slstm-rnn")
+CHAR_CELLS = ("simple_rnn", "lstm", "gru")
 BASE = (32, 50, 64, 128)
+OPTIONS = (32, 40, 64, 64)
+WITH_CUDNN = ("lstm-builtin", "gru-builtin")
+KERAS_GATED = ("keras_lstm-rnn", "keras_gru-rnn")
+GATED_CELLS = (*KERAS_GATED, "lstm-rnn", "gru-rnn", "slstm-rnn")
+# what the layers' code handles, the same in the built-ins and in `keras.layers.RNN`
+LAYER_OPTIONS: tuple[Mapping[str, Any], ...] = (
+    {"unroll": True},
+    {"stateful": True},
+    {"jit_compile": True},
+    {"return_sequences": False},
+    {"go_backwards": True},
+    {"masked": "right"},
+    {"masked": "right", "zero_output_for_mask": True},
+    {"bidirectional": True},
+    *({"bidirectional": True, "merge_mode": mode} for mode in MERGE_MODES[1:]),
+    {"bidirectional": True, "backward_layer": True},
+    {"depth": 2},
+    {"depth": 3},
+    {"dtype": "mixed_float16"},
+    {"dtype": "mixed_bfloat16"},
+    {"dtype": "float64"},
+    {"static_timesteps": False},
+    {"static_batch": False},
+)
+# what the cells' code handles; the activation is smooth, as a gradient in float32 can be proven of such only
+CELL_OPTIONS: tuple[Mapping[str, Any], ...] = (
+    {"dropout": 0.5},
+    {"recurrent_dropout": 0.5},
+    {"activation": "softsign"},
+    {"use_bias": False},
+)
+FUSED_OPTIONS: tuple[Mapping[str, Any], ...] = (
+    {"stateful": True},
+    {"return_sequences": False},
+    {"go_backwards": True},
+    {"masked": "right"},
+    {"masked": "right", "zero_output_for_mask": True},
+    {"dropout": 0.5},
+    {"recurrent_dropout": 0.5},
+    {"dtype": "mixed_bfloat16"},
+    {"static_timesteps": False},
+)
+ODD_MASKS: tuple[Mapping[str, Any], ...] = ({"masked": "left"}, {"masked": "full"})
+# options that change each other's price: a mask adds selects to every step, unrolled ones too, and XLA fuses
+# them; XLA may merge what `implementation=1` takes apart; a stream comes in pieces of any length
+PAIRS: tuple[Mapping[str, Any], ...] = (
+    {"masked": "right", "unroll": True},
+    {"masked": "right", "jit_compile": True},
+    {"implementation": 1, "jit_compile": True},
+    {"stateful": True, "static_timesteps": False},
+)
+ON_GPU: tuple[Mapping[str, Any], ...] = (
+    *({"use_cudnn": value} for value in ("auto", "True", "False")),
+    *({**option, "use_cudnn": "False"} for option in ({"implementation": 1}, *ODD_MASKS)),
+)
+FUSED_SHAPES = (
+    (1, 100, 64, 128),
+    (8, 400, 64, 64),
+    (256, 30, 1, 16),
+    (32, 100, 128, 256),
+    (64, 80, 256, 512),
+    (32, 79, 256, 1024),
+)
+
+LONGER = tuple((32, timesteps, 64, 64) for timesteps in (10, 50, 100, 200, 500, 1000))
+INPUT_PRODUCT: tuple[Mapping[str, Any], ...] = ({}, {"input_product": False})
+
+
+def _square(timesteps: int, batch_sizes: Sequence[int], units: Sequence[int]) -> tuple[Shape, ...]:
+    """Shapes with as many features as units."""
+    return tuple((batch_size, timesteps, size, size) for size, batch_size in product(units, batch_sizes))
+
+
+# DeepBench's training shapes
+VANILLA_SHAPES = _square(50, (16, 32, 64, 128), (1760, 2048, 2560))
+GRU_UNITS = (1536, 2048, 2560, 2816)
+GRU_SHAPES = (
+    *_square(1, (32,), (512,)),
+    *_square(187, (32,), GRU_UNITS),
+    *_square(375, (32,), GRU_UNITS),
+    *_square(750, (32,), GRU_UNITS),
+    *_square(1500, (32,), GRU_UNITS),
+    *_square(1500, (32, 64), (1024,)),
+)
+LSTM_SHAPES = (
+    *_square(25, (16, 32, 64, 128), (512, 1024, 2048, 4096)),
+    *_square(50, (8, 16, 32), (1536,)),
+    *_square(150, (16, 32, 64), (256,)),
+)
 
 SWEEPS: dict[str, Sweep] = {
     "default": Sweep(
@@ -124,20 +230,87 @@ SWEEPS: dict[str, Sweep] = {
     ),
     "fused": Sweep(
         "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA?",
+        (Grid(FUSED, FUSED_SHAPES),),
+        baselines=("loop", "loop_xla", "torch"),
+        memory=True,
+    ),
+    "options": Sweep(
+        "What does leaving the default cost, option by option?",
+        (
+            Grid(WITH_CUDNN, (OPTIONS,), ({}, *LAYER_OPTIONS, *CELL_OPTIONS)),
+            Grid(("gru-builtin", "keras_gru-rnn", "gru-rnn"), (OPTIONS,), ({"reset_after": False},)),
+            Grid(GATED_CELLS, (OPTIONS,), ({}, *CELL_OPTIONS, {"implementation": 1})),
+            Grid((*KERAS_GATED, "slstm-rnn"), (OPTIONS,), ({"depth": 2}, {"depth": 3})),
+            Grid(("slstm-fused",), (OPTIONS,), ({}, *FUSED_OPTIONS)),
+            Grid(WITH_CUDNN, (OPTIONS,), PAIRS),
+            Grid(KERAS_GATED, (OPTIONS,), ({"dropout": 0.5, "implementation": 1},)),
+            Grid(("lstm-builtin",), (OPTIONS,), ({"unroll": True, "jit_compile": True},)),
+            # cuDNN heeds no `implementation`, and takes none of these masks
+            Grid(WITH_CUDNN, (OPTIONS,), ({"implementation": 1}, *ODD_MASKS), devices=("cpu",)),
+            Grid(WITH_CUDNN, (OPTIONS,), ON_GPU, devices=("gpu",)),
+            # says that there is none
+            Grid(WITH_CUDNN, (OPTIONS,), ({"use_cudnn": "True"},), modes=("infer",), devices=("cpu",)),
+        ),
+        baselines=("default_option",),
+    ),
+    "static_dynamic": Sweep(
+        "Unrolled or a loop: what do tracing, compiling, memory and time become as the timesteps grow?",
         (
             Grid(
-                FUSED,
-                (
-                    (1, 100, 64, 128),
-                    (8, 400, 64, 64),
-                    (256, 30, 1, 16),
-                    (32, 100, 128, 256),
-                    (64, 80, 256, 512),
-                    (32, 79, 256, 1024),
+                ("lstm-rnn",),
+                LONGER,
+                ({}, {"unroll": True}, {"jit_compile": True}, {"unroll": True, "jit_compile": True}),
+            ),
+            Grid(("lstm-static_unroll", "lstm-dynamic_unroll"), LONGER),
+            Grid(("lstm-static_rnn", "lstm-dynamic_rnn"), LONGER),
+            Grid(("lstm-dynamic_unroll", "lstm-dynamic_rnn"), LONGER[::2], ({"time_major": True},)),
+        ),
+        baselines=("loop",),
+        memory=True,
+    ),
+    "scaling": Sweep(
+        "How does time grow over batch size, timesteps and units?",
+        (
+            Grid(
+                (*LINES, "slstm-fused"),
+                tuple(
+                    (batch_size, timesteps, 64, units)
+                    for batch_size, units, timesteps in product((1, 32), (64, 256), (10, 50, 200))
                 ),
             ),
         ),
-        baselines=("loop", "loop_xla"),
+        memory=True,
+    ),
+    "deepbench": Sweep(
+        "How far from the machine's limit are the shapes that kernels are benchmarked by?",
+        (
+            Grid(("simple_rnn-fused",), VANILLA_SHAPES, INPUT_PRODUCT),
+            Grid(("gru-fused",), GRU_SHAPES, INPUT_PRODUCT),
+            Grid(("lstm-fused",), LSTM_SHAPES, INPUT_PRODUCT),
+        ),
+        apart=True,
+        longest_s=10.0,
+    ),
+    "char_shape": Sweep(
+        "Does the character model's layer run faster as LSTM or GRU than as SimpleRNN?",
+        (
+            Grid(
+                (*BUILTINS, *(f"{cell}-{layer}" for layer in ("rnn", "fused") for cell in CHAR_CELLS)),
+                ((32, 79, 256, 1024),),
+            ),
+        ),
+        baselines=("simple_rnn",),
+    ),
+    "peers": Sweep(
+        "What do the same cells cost in PyTorch, ONNX Runtime, Keras 2 and TensorFlow's own fused kernels?",
+        (
+            Grid((*PEERS, *SIMPLE_PEERS), (BASE,)),
+            Grid((*ONNX, "simple_rnn-onnx"), (BASE,), modes=("infer",)),
+            Grid(PEERS, FUSED_SHAPES),
+            Grid(ONNX, FUSED_SHAPES, modes=("infer",)),
+            Grid(("gru-block",), (BASE, *FUSED_SHAPES), ({"reset_after": False},)),
+        ),
+        baselines=("same_equation",),
     ),
     "partial_sum": Sweep(
         "Does a linear cell of one unit learn to add up?",
@@ -193,6 +366,8 @@ def tasks(
 
 def _cases(sweep: Sweep, device: str, guests: tuple[str, ...]) -> Iterator[Case]:
     for grid in sweep.grids:
+        if device not in grid.devices:
+            continue
         subjects = (*grid.subjects, *(guests if grid.guests else ()))
         for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
             cell, _, layer = subject.rpartition("-")
@@ -215,14 +390,48 @@ def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False
     return _against(builtin if builtin in subjects else f"{case.cell}-rnn", case, jit_compile)
 
 
-# the rules that say what a case is compared with
-BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case]] = {
+def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    return replace(_against(case.subject, case, jit_compile=False), dtype=Case.dtype)
+
+
+def _same_equation(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    equation = {name: getattr(case, name) for name in ("activation", "use_bias", "reset_after")}
+    return replace(_builtin(case, subjects), **equation)
+
+
+def _torch(case: Case, subjects: Mapping[str, Subject]) -> Case | None:
+    name = f"{case.cell}-torch"
+    return _against(name, case, jit_compile=False) if name in subjects else None
+
+
+# the rules that say what a case is compared with; None is nothing, and no row
+BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
     "builtin": _builtin,
     "loop": _loop,
     "loop_xla": partial(_loop, jit_compile=True),
+    "default_option": _default_option,
+    "same_equation": _same_equation,
+    "torch": _torch,
+    "simple_rnn": lambda case, subjects: _against("simple_rnn-builtin", case, case.jit_compile),
 }
 
 
 def baselines_of(case: Case, sweep: Sweep, subjects: Mapping[str, Subject]) -> list[Case]:
-    """The cases that `case` is compared with, one for each of the sweep's rules."""
-    return [BASELINES[rule](case, subjects) for rule in sweep.baselines]
+    """The cases that `case` is compared with, one for each of the sweep's rules that has one."""
+    found = (BASELINES[rule](case, subjects) for rule in sweep.baselines)
+    return [baseline for baseline in found if baseline is not None]
+
+
+_SAFELY_UNROLLED = 50  # timesteps; train a hundred under XLA, and it compiles for two minutes
+ALWAYS_UNROLLED = ("static_unroll", "static_rnn")
+
+
+def runs_apart(comparison: Comparison) -> bool:
+    """Whether a comparison runs in processes of its own: its memory is measured, or it might explode."""
+    sweep = SWEEPS[comparison.sweep]
+    return sweep.memory or sweep.apart or any(map(_explodes, (comparison.case, comparison.baseline)))
+
+
+def _explodes(case: Case) -> bool:
+    unrolled = case.unroll or case.layer in ALWAYS_UNROLLED
+    return unrolled and (case.timesteps > _SAFELY_UNROLLED or case.jit_compile)

@@ -8,15 +8,18 @@ step (exact to rounding), or with a central difference where the reference is no
 import hashlib
 import math
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.case import Case
-from bench.problem import SEED, Arrays, Problem, WrongAnswer
-from bench.runtime import Answer, Data, weight_names
+from bench import runtime
+from bench.composition import run_composition
+from bench.dropout import inferred_factors
+from bench.problem import SEED, Arrays, Problem, WrongAnswer, widened
+from bench.runtime import Answer, Data, Program, weight_names
 
+TF32_EPSILON = 2.0**-10
 _COMPLEX_STEP = 1e-30
 _CENTRAL_STEP = 1e-6  # its error, about step² + 1e-16 / step, is then below 1e-9
 
@@ -44,15 +47,51 @@ class Expected:
     derivatives: dict[str, float]
 
 
+def _compile_here(problem: Problem, exact: bool) -> Program:
+    return runtime.compile_program(problem.layer, problem.case, problem.data)
+
+
+def prove(
+    problem: Problem, compile_program: Callable[[Problem, bool], Program] = _compile_here
+) -> tuple[Program, Answer, Proof]:
+    """Compiles the program that is to be timed, and proves it.
+
+    Where the GPU, as configured, rounds float32 to TF32, what is proven is a twin compiled without; the
+    program itself must then give the twin's answer to within what TF32 can tell.
+
+    Args:
+        compile_program: compiles the problem's program, wherever it is to run; the second argument says
+            whether in full precision.
+
+    Returns:
+        The program, its answer and the proof.
+
+    Raises:
+        WrongAnswer: as `verify` does.
+    """
+    with runtime.full_precision():
+        program = compile_program(problem, True)
+        answer = program.answer()
+    proof = verify(problem, answer)
+    if not runtime.rounds_to_tf32(problem.case):
+        return program, answer, proof
+    program = compile_program(problem, False)
+    rounded = program.answer()
+    coarser = TF32_EPSILON / _epsilon(problem)
+    _check_alike(problem, "in TF32", answer, rounded, proof, coarser)
+    return program, rounded, proof
+
+
 def verify(problem: Problem, answer: Answer) -> Proof:
     """Holds the answer of the program that is about to be timed against the problem's reference.
 
     Raises:
         WrongAnswer: naming what differs most, where, by how much, and what was allowed.
     """
-    expected = _expected(problem, tuple(answer.gradients))
+    factors = inferred_factors(problem, answer) if problem.proof == "statistical" else None
+    expected = _expected(problem, tuple(answer.gradients), factors)
     error, tolerance = 0.0, 0.0
-    for name, got, wanted in zip(_output_names(expected), answer.outputs, expected.outputs, strict=True):
+    for name, got, wanted in zip(_output_names(problem), answer.outputs, expected.outputs, strict=True):
         allowed = _tolerance(problem, name, wanted)
         seen = _compare(name, np.asarray(got, float), _repeated(wanted, len(got)), allowed)
         if seen * tolerance >= error * allowed:  # the tensor that comes nearest to what it is allowed
@@ -73,22 +112,34 @@ def verify_again(problem: Problem, before: Answer, after: Answer, proof: Proof) 
     Raises:
         WrongAnswer: as `verify` does.
     """
-    for name, got, wanted in zip(_output_names(before), after.outputs, before.outputs, strict=True):
+    _check_alike(problem, "after the timing", before, after, proof)
+
+
+def _check_alike(
+    problem: Problem, when: str, before: Answer, after: Answer, proof: Proof, coarser: float = 1.0
+) -> None:
+    """Raises WrongAnswer where the answers differ by more than the proof allowed, times `coarser`."""
+    for name, got, wanted in zip(_output_names(problem), after.outputs, before.outputs, strict=True):
         _compare(
-            f"after the timing, {name}", np.asarray(got, float), np.asarray(wanted, float), proof.tolerance
+            f"{when}, {name}",
+            np.asarray(got, float),
+            np.asarray(wanted, float),
+            coarser * proof.tolerance,
         )
     for name, wanted in before.gradients.items():
         difference = np.linalg.norm(np.asarray(after.gradients[name] - wanted, float))
-        allowed = (proof.gradient_tolerance or 0) * np.linalg.norm(np.asarray(wanted, float))
+        allowed = coarser * (proof.gradient_tolerance or 0) * np.linalg.norm(np.asarray(wanted, float))
         if not difference <= allowed:
             raise WrongAnswer(
-                f"after the timing, the gradient of {name} has moved by {difference:.3g}, "
-                f"allowed {allowed:.3g}"
+                f"{when}, the gradient of {name} has moved by {difference:.3g}, allowed {allowed:.3g}"
             )
 
 
-def _output_names(answer) -> list[str]:
-    return ["the outputs", *(f"final state {i}" for i in range(len(answer.outputs) - 1))]
+def _output_names(problem: Problem) -> list[str]:
+    outputs = ["the outputs"]
+    if problem.case.merge_mode == "none":
+        outputs = ["the outputs forward", "the outputs backward"]
+    return [*outputs, *(f"final state {i}" for i in range(len(problem.data.initial_states)))]
 
 
 def _compare(name: str, got: np.ndarray, wanted: np.ndarray, tolerance: float) -> float:
@@ -138,7 +189,7 @@ def _tolerance(problem: Problem, name: str, wanted: np.ndarray) -> float:
         raise WrongAnswer(f"{name}: the reference itself is not finite at this shape")
     case = problem.case
     growth = 4 + math.sqrt(case.timesteps) + math.sqrt(case.features + case.units)
-    return _epsilon(problem) * 2 * growth * scale
+    return _epsilon(problem) * 2 * growth * scale * case.depth
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
@@ -154,7 +205,8 @@ def _summed(array: np.ndarray, rows: int) -> np.ndarray:
 def _gradient_tolerance(problem: Problem) -> float:
     """The same forth and back; relative, since the gradients' size follows the weights."""
     case = problem.case
-    return _epsilon(problem) * 4 * (4 + math.sqrt(case.timesteps) + math.sqrt(case.features + case.units))
+    growth = 4 + math.sqrt(case.timesteps) + math.sqrt(case.features + case.units)
+    return _epsilon(problem) * 4 * growth * case.depth
 
 
 def _epsilon(problem: Problem) -> float:
@@ -166,52 +218,45 @@ def _epsilon(problem: Problem) -> float:
 _cache: dict[str, Expected] = {}
 
 
-def _expected(problem: Problem, sources: tuple[str, ...]) -> Expected:
-    """What the reference says; remembered, for the same cell runs under many options."""
-    key = _key(problem, sources)
+def _expected(problem: Problem, sources: tuple[str, ...], factors: np.ndarray | None) -> Expected:
+    """What the reference says; remembered, for the same cell runs under many options.
+
+    Args:
+        factors: what the inputs are multiplied by, where that had to be inferred.
+    """
+    key = _key(problem, sources, factors)
     if key not in _cache:
-        recurrence = _as_layer(problem)
         data = _first_rows(_in_float64(problem.data), problem.rows)
+        drops = problem.drops if problem.analytic else []  # a cell that is run eagerly drops by itself
+
+        def recurrence(weights, inputs, initial_states):
+            inputs = inputs if factors is None else inputs * factors
+            return run_composition(problem.composition, weights, inputs, initial_states, data.mask, drops)
+
         outputs, states = recurrence(data.weights, data.inputs, data.initial_states)
         derivatives = {name: _derivative(problem, recurrence, data, name) for name in sources}
-        _cache[key] = Expected([outputs, *states], derivatives)
+        _cache[key] = Expected([*outputs, *states], derivatives)
     return _cache[key]
 
 
-def _key(problem: Problem, sources: tuple[str, ...]) -> str:
+def _key(problem: Problem, sources: tuple[str, ...], factors: np.ndarray | None) -> str:
     digest = hashlib.sha256()
-    data, case = problem.data, problem.case
-    for array in (*data.weights, data.inputs, *data.initial_states, *data.cotangents):
+    data = problem.data
+    drops = [mask for of_cell in problem.drops for mask in of_cell.arrays]
+    arrays = (*data.weights, data.inputs, *data.initial_states, *data.cotangents, data.mask)
+    for array in (*arrays, factors, *drops):
         digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-    equation = getattr(problem.recurrence, "func", None)
-    settings = getattr(problem.recurrence, "keywords", None)
-    identity = (
-        case.cell if equation is None else (equation.__qualname__, sorted((settings or {}).items(), key=str))
-    )
-    digest.update(
-        repr((identity, case.shape, problem.rows, case.go_backwards, case.return_sequences, sources)).encode()
-    )
+    digest.update(repr((problem.composition, problem.case.shape, problem.rows, sources)).encode())
     return digest.hexdigest()
 
 
-def _as_layer(problem: Problem):
-    """The recurrence with what the layer's options do to its inputs and outputs."""
-    case: Case = problem.case
-
-    def recurrence(weights, inputs, initial_states):
-        inputs = inputs[:, ::-1] if case.go_backwards else inputs
-        outputs, states = problem.recurrence(weights, inputs, initial_states)
-        return outputs if case.return_sequences else outputs[:, -1], states
-
-    return recurrence
-
-
 def _in_float64(data: Data) -> Data:
-    def wide(arrays: Sequence):
-        return [a if a is None or np.issubdtype(a.dtype, np.integer) else a.astype(float) for a in arrays]
-
-    return Data(
-        wide(data.weights), data.inputs.astype(float), wide(data.initial_states), wide(data.cotangents)
+    return replace(
+        data,
+        weights=widened(data.weights),
+        inputs=data.inputs.astype(float),
+        initial_states=widened(data.initial_states),
+        cotangents=[None if cotangent is None else cotangent.astype(float) for cotangent in data.cotangents],
     )
 
 
@@ -222,6 +267,7 @@ def _first_rows(data: Data, rows: int) -> Data:
         data.inputs[:rows],
         [state[:rows] for state in data.initial_states],
         [None if cotangent is None else _summed(cotangent, rows) for cotangent in data.cotangents],
+        None if data.mask is None else data.mask[:rows],
     )
 
 
@@ -237,7 +283,7 @@ def _derivative(problem: Problem, recurrence, data: Data, name: str) -> float:
     def total(step):
         weights, inputs, states = _moved(problem, data, name, step * direction)
         outputs, final = recurrence(weights, inputs, states)
-        pairs = zip([outputs, *final], data.cotangents, strict=True)
+        pairs = zip([*outputs, *final], data.cotangents, strict=True)
         return sum((np.sum(output * cotangent) for output, cotangent in pairs if cotangent is not None), 0.0)
 
     if problem.analytic:

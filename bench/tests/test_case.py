@@ -7,12 +7,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.case import DEVICES, DTYPES, MODES, TASK_MODES, Case, CaseError
+from bench.case import DEVICES, DTYPES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError
 
 PLAIN = Case("slstm", "rnn", "train", 32, 50, 64, 128)
+
+
+def _together(case, masked, bidirectional):
+    """The case with both groups of options; one that goes both ways does not go backwards."""
+    ways = {**bidirectional, "go_backwards": False} if bidirectional else {}
+    return replace(case, **masked, **ways)
+
+
 NAMES = st.from_regex(r"[A-Za-z0-9_.]+", fullmatch=True)
 SIZES = st.integers(1, 5000)
-CASES = st.builds(
+RATES = st.floats(0, 1, exclude_max=True)
+MASKED: st.SearchStrategy[dict] = st.just({}) | st.fixed_dictionaries({"masked": st.sampled_from(MASKS)})
+BIDIRECTIONAL: st.SearchStrategy[dict] = st.just({}) | st.fixed_dictionaries(
+    {"bidirectional": st.just(True), "merge_mode": st.none() | st.sampled_from(MERGE_MODES[:-1])},
+    optional={"backward_layer": st.booleans()},
+)
+SINGLE = st.builds(
     Case,
     cell=NAMES,
     layer=NAMES,
@@ -31,7 +45,16 @@ CASES = st.builds(
     activation=st.none() | NAMES,
     use_bias=st.none() | st.booleans(),
     reset_after=st.none() | st.booleans(),
+    use_cudnn=st.sampled_from((None, "auto", "True", "False")),
+    dropout=RATES,
+    recurrent_dropout=RATES,
+    depth=st.integers(1, 9),
+    static_timesteps=st.booleans(),
+    static_batch=st.booleans(),
+    time_major=st.booleans(),
+    input_product=st.booleans(),
 )
+CASES = st.builds(_together, SINGLE, MASKED, BIDIRECTIONAL)
 # a value other than PLAIN's for every field that the id names
 CHANGES = {
     "cell": "lstm",
@@ -51,7 +74,34 @@ CHANGES = {
     "activation": "relu",
     "use_bias": False,
     "reset_after": True,
+    "use_cudnn": "auto",
+    "masked": "left",
+    "zero_output_for_mask": True,
+    "dropout": 0.5,
+    "recurrent_dropout": 0.5,
+    "bidirectional": True,
+    "merge_mode": "sum",
+    "backward_layer": True,
+    "depth": 2,
+    "static_timesteps": False,
+    "static_batch": False,
+    "time_major": True,
+    "input_product": False,
 }
+# what a field of CHANGES cannot do without
+COMPANY = {
+    "zero_output_for_mask": {"masked": "right", "return_sequences": True},
+    "bidirectional": {"go_backwards": False},
+    "go_backwards": {"bidirectional": False, "merge_mode": None, "backward_layer": False},
+    "merge_mode": {"bidirectional": True, "go_backwards": False},
+    "backward_layer": {"bidirectional": True, "go_backwards": False},
+}
+
+
+def changed(case, name):
+    """The case with the value of CHANGES, and the same without it."""
+    company = replace(case, **COMPANY.get(name, {}))
+    return replace(company, **{name: CHANGES[name]}), company
 
 
 @pytest.mark.parametrize(
@@ -69,6 +119,23 @@ CHANGES = {
         ({"use_bias": False, "reset_after": False}, "train-slstm-rnn-b32-t50-f64-u128-no_bias-reset_before"),
         ({"activation": "relu"}, "train-slstm-rnn-b32-t50-f64-u128-act_relu"),
         ({"mode": "fit"}, "fit-slstm-rnn-b32-t50-f64-u128"),
+        ({"use_cudnn": "auto"}, "train-slstm-rnn-b32-t50-f64-u128-cudnn_auto"),
+        ({"use_cudnn": "True"}, "train-slstm-rnn-b32-t50-f64-u128-cudnn"),
+        ({"use_cudnn": "False"}, "train-slstm-rnn-b32-t50-f64-u128-no_cudnn"),
+        (
+            {"masked": "full", "zero_output_for_mask": True},
+            "train-slstm-rnn-b32-t50-f64-u128-mask_full-zero_masked",
+        ),
+        ({"dropout": 0.5}, "train-slstm-rnn-b32-t50-f64-u128-dropout0.5"),
+        ({"recurrent_dropout": 1e-5}, "train-slstm-rnn-b32-t50-f64-u128-recurrent_dropout0.00001"),
+        (
+            {"bidirectional": True, "merge_mode": "none", "backward_layer": True},
+            "train-slstm-rnn-b32-t50-f64-u128-bidirectional-merge_none-backward_layer",
+        ),
+        (
+            {"depth": 2, "static_timesteps": False, "static_batch": False, "time_major": True},
+            "train-slstm-rnn-b32-t50-f64-u128-depth2-any_timesteps-any_batch-time_major",
+        ),
     ],
 )
 def test_id(options, id):
@@ -77,7 +144,7 @@ def test_id(options, id):
 
 def test_every_field_but_the_device_changes_the_id():
     assert set(CHANGES) == {field.name for field in fields(Case)} - {"device"}
-    ids = {replace(PLAIN, **{name: value}).id for name, value in CHANGES.items()}
+    ids = {changed(PLAIN, name)[0].id for name in CHANGES}
     assert len(ids | {PLAIN.id}) == len(CHANGES) + 1
     assert replace(PLAIN, device="gpu").id == PLAIN.id
 
@@ -91,7 +158,7 @@ def test_distinct_cases_have_distinct_ids(first, second):
 @settings(max_examples=60, deadline=None)
 @given(CASES, st.sampled_from(sorted(CHANGES)))
 def test_neighbours_have_distinct_ids(case, name):
-    neighbour = replace(case, **{name: CHANGES[name]})
+    neighbour, case = changed(case, name)
     assert (case.id == neighbour.id) == (case == neighbour)
 
 
@@ -133,6 +200,16 @@ def test_ids_are_safe_and_readable(case):
         ("layer", "rnn\n", ("letters, digits, '_' and '.'",)),
         ("activation", "hard-tanh", ("letters, digits, '_' and '.'",)),
         ("activation", len, ("letters, digits, '_' and '.'",)),
+        ("use_cudnn", True, ("None", "auto", "True", "False")),
+        ("masked", "middle", MASKS),
+        ("dropout", 1.0, ("from 0.0",)),
+        ("dropout", -0.1, ("from 0.0",)),
+        ("dropout", float("nan"), ("from 0.0",)),
+        ("recurrent_dropout", 0, ("from 0.0",)),
+        ("recurrent_dropout", "half", ("from 0.0",)),
+        ("bidirectional", None, ("False", "True")),
+        ("depth", 0, ("positive integer",)),
+        ("static_batch", "no", ("False", "True")),
     ],
 )
 def test_refusal_names_field_value_and_allowed(name, value, allowed):
@@ -142,3 +219,29 @@ def test_refusal_names_field_value_and_allowed(name, value, allowed):
     assert message.startswith(f"{name} {value!r}: ")
     for each in allowed:
         assert each in message
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"merge_mode": "sum"}, "merge_mode 'sum': needs bidirectional, which is False"),
+        ({"backward_layer": True}, "backward_layer True: needs bidirectional, which is False"),
+        ({"zero_output_for_mask": True}, "zero_output_for_mask True: needs masked, which is None"),
+        (
+            {"zero_output_for_mask": True, "masked": "left", "return_sequences": False},
+            "zero_output_for_mask True: needs return_sequences, which is False",
+        ),
+        (
+            {"bidirectional": True, "go_backwards": True},
+            "go_backwards True: a bidirectional layer goes both ways",
+        ),
+        (
+            {"bidirectional": True, "merge_mode": "none", "depth": 2},
+            "merge_mode 'none': its two outputs cannot be stacked; depth must be 1",
+        ),
+    ],
+)
+def test_an_option_that_means_nothing_beside_the_others_is_refused(fields, message):
+    with pytest.raises(CaseError) as refused:
+        replace(PLAIN, **fields)
+    assert str(refused.value) == message

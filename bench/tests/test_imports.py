@@ -18,18 +18,24 @@ HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "cells"}
 # The way of a case: a file imports from the rows above its own alone, at its top or in a function. Every
 # other file of bench reads records, and may import others that do, and the files of READABLE.
 TIERS = (
-    {"case", "records", "stats", "environment", "chatter", "target", "corpus", "sampling"},
-    {"subjects", "measure", "runtime", "specimen"},
+    {"case", "records", "stats", "environment", "gpu", "chatter", "target", "corpus", "sampling"}
+    | {"worker", "flops", "unrolled", "projected", "stack"},
+    {"measure", "specimen", "composition"},
+    {"runtime"},
+    {"peers"},
+    {"subjects"},
     {"problem", "questions"},
-    {"verify", "tasks", "contract"},
+    {"dropout"},
+    {"verify", "tasks", "contract", "remote"},
     {"guests", "check"},
-    {"sweeps"},
-    {"session"},
+    {"sweeps", "apart"},
+    {"estimates"},
+    {"session", "timing_selftest"},
     {"plugin"},
     {"__main__", "test_cost", "test_tasks"},
 )
 READABLE = {"case", "records", "stats", "environment", "subjects", "sweeps"}
-LEAD_TO_REPORTS = {"plugin", "__main__"}
+LEAD_TO_REPORTS = {"plugin", "timing_selftest", "__main__"}
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -50,12 +56,14 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def of_bench(file: Path) -> set[str]:
-    """The files of bench that a file imports."""
-    parts = (name.split(".") for name in imported(file))
-    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1}
+    """The other files of bench that a file, or those of a folder, import."""
+    files = file.rglob("*.py") if file.is_dir() else [file]
+    parts = (name.split(".") for each in files for name in imported(each))
+    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1} - {file.stem}
 
 
 FILES = {file.stem: file for file in sorted((ROOT / "bench").glob("*.py")) if file.stem != "__init__"}
+FILES["peers"] = ROOT / "bench" / "peers"
 READERS = sorted(set(FILES).difference(*TIERS))
 
 

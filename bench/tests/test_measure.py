@@ -2,11 +2,12 @@
 
 import gc
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from bench import measure
-from bench.measure import Blocks, Budget, rounds_for, summarise, time_call, time_pair
+from bench.measure import Blocks, Budget, rounds_for, summarise, time_call, time_pair, time_queue
 from bench.stats import FEWEST_BLOCKS, Interval, blocks_for
 
 pytest_plugins = ["pytester"]
@@ -56,7 +57,12 @@ class Pedantic:
 
 def timed(replay: Replay, budget: Budget = PLENTY):
     pedantic = Pedantic(replay)
-    return time_pair(replay.subject, replay.baseline, pedantic, budget, replay.clock), pedantic
+    return time_pair(*legs_of(replay), pedantic, budget), pedantic
+
+
+def legs_of(replay: Replay) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Its two programs, each through `time_call`."""
+    return partial(time_call, replay.subject, replay.clock), partial(time_call, replay.baseline, replay.clock)
 
 
 def constant(seconds: float):
@@ -78,21 +84,21 @@ def test_a_block_is_baseline_subject_subject_baseline():
     assert "".join(replay.calls[pedantic.calls_before :]) == "BSSB" * pedantic.rounds
 
 
-def test_every_leg_that_counts_goes_through_one_function(monkeypatch):
+def test_what_a_leg_says_is_what_counts():
+    """A leg may run elsewhere, where this process's clock means nothing."""
+    said = {"S": iter(range(1, 1000)), "B": iter(range(1001, 2000))}
+    order = []
+
+    def leg(name):
+        return lambda: order.append(name) or float(next(said[name]))
+
     replay = Replay(constant(0.5), constant(0.25))
-    legs = []
-
-    def counted(run, clock):
-        before = len(replay.calls)
-        seconds = time_call(run, clock)
-        legs.append((replay.calls[before:], seconds))
-        return seconds
-
-    monkeypatch.setattr(measure, "time_call", counted)
-    _, pedantic = timed(replay)
-    timed_in_blocks = legs[-4 * pedantic.rounds :]
-    assert timed_in_blocks == [(["B"], 0.25), (["S"], 0.5), (["S"], 0.5), (["B"], 0.25)] * pedantic.rounds
-    assert len(replay.calls) == len(legs) + 2  # two warm the programs up
+    pedantic = Pedantic(replay)
+    timing = time_pair(leg("S"), leg("B"), pedantic, PLENTY)
+    pilot = len(order) // 2 - 2 * pedantic.rounds
+    counted = [float(number) for number in range(pilot + 1, pilot + 2 * pedantic.rounds + 1)]
+    assert timing.min_s == counted[0]
+    assert timing.baseline_median_s == 1000 + (counted[0] + counted[-1]) / 2
 
 
 def test_planted_times_are_recovered_exactly():
@@ -122,7 +128,7 @@ def test_a_steady_drift_of_the_machine_cancels():
 
 def test_the_pilot_does_not_count():
     """The first calls are a hundred times as long; nothing of them is in the figures."""
-    before = 1 + 2 * measure._PILOT_BLOCKS[1]
+    before = 1 + 2 * measure.PILOT_BLOCKS[1]
     replay = Replay(lambda number, now: 50.0 if number < before else 0.5, constant(0.25))
     timing, pedantic = timed(replay)
     assert replay.calls[: pedantic.calls_before].count("S") == before
@@ -132,10 +138,25 @@ def test_the_pilot_does_not_count():
 def test_the_pilot_ends_with_its_share_of_the_time():
     short = Replay(constant(1.0), constant(1.0))
     _, pedantic = timed(short, Budget(max_time_s=10.0, min_rounds=5))
-    assert pedantic.calls_before == 2 + 4 * measure._PILOT_BLOCKS[0]
+    assert pedantic.calls_before == 2 + 4 * measure.PILOT_BLOCKS[0]
     long = Replay(constant(1.0), constant(1.0))
     _, pedantic = timed(long)
-    assert pedantic.calls_before == 2 + 4 * measure._PILOT_BLOCKS[1]
+    assert pedantic.calls_before == 2 + 4 * measure.PILOT_BLOCKS[1]
+
+
+@pytest.mark.parametrize(
+    ("call_s", "calls"),
+    [(0.001, 100), (0.01, 20), (0.5, 3)],  # at most, by the share of the time, at least
+)
+def test_a_queue_is_as_long_as_its_share_of_the_time(call_s, calls):
+    queued = []
+
+    def queue(count):
+        queued.append(count)
+        return count * call_s / 2
+
+    assert time_queue(queue, call_s, Budget(max_time_s=2.0, min_rounds=5)) == pytest.approx(call_s / 2)
+    assert queued == [calls]
 
 
 NOISY = (0.9, 1.1, 1.0, 0.95, 1.05)
@@ -186,7 +207,9 @@ def test_the_garbage_collector_is_on_again_after_an_exception():
 
 
 BENCHMARK = """
-    from bench.measure import Budget, time_pair
+    from functools import partial
+
+    from bench.measure import Budget, time_call, time_pair
 
     def test_pair(benchmark):
         calls, now = [], [0.0]
@@ -195,11 +218,9 @@ BENCHMARK = """
             def run():
                 calls.append(name)
                 now[0] += seconds
-            return run
+            return partial(time_call, run, lambda: now[0])
 
-        timing = time_pair(
-            program("S", 0.5), program("B", 0.25), benchmark.pedantic, Budget(4000.0, 9), lambda: now[0]
-        )
+        timing = time_pair(program("S", 0.5), program("B", 0.25), benchmark.pedantic, Budget(4000.0, 9))
         print("legs", "".join(calls[26:]))
         print("timing", timing.ratio.value, timing.rounds, timing.median_s)
         print("stats", benchmark.stats.stats.rounds)

@@ -1,7 +1,7 @@
 """The sweeps: their cases are valid, and `default` holds what it should."""
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
 import pytest
 
@@ -21,6 +21,13 @@ def cases_of(name: str) -> list[Case]:
     return list(dict.fromkeys(cases))
 
 
+def asked_of(case: Case) -> set[str]:
+    """The fields of the options that are not the default, but for those that all subjects have."""
+    options = {field.name for field in fields(Case) if field.default is not MISSING}
+    options -= {"dtype", "jit_compile", "device"}
+    return {name for name in options if getattr(case, name) != getattr(Case, name)}
+
+
 def shape_of(case: Case) -> tuple[int, int, int, int]:
     return case.batch_size, case.timesteps, case.features, case.units
 
@@ -32,9 +39,7 @@ def test_every_case_is_of_a_known_subject_that_has_its_options(name):
     assert max(Counter(case.id for case in cases).values()) == 1
     for case in cases:
         subject = SUBJECTS[case.subject]
-        options = ("unroll", "implementation", "stateful", "activation", "use_bias", "reset_after")
-        asked = {option for option in options if getattr(case, option) != getattr(Case, option)}
-        assert asked <= subject.options, case.id
+        assert asked_of(case) <= subject.options, case.id
 
 
 @pytest.mark.parametrize("name", SWEEPS)
@@ -53,9 +58,11 @@ def test_every_baseline_is_a_known_subject_at_the_same_point(name):
     assert len({row.id for row in rows}) == len(rows)
     for row in rows:
         assert row.baseline.subject in SUBJECTS
-        same = ("mode", "batch_size", "timesteps", "features", "units", "dtype", "device")
+        same = ["mode", "batch_size", "timesteps", "features", "units", "device"]
+        same += ["dtype"] if "default_option" not in SWEEPS[name].baselines else []
         assert all(getattr(row.baseline, field) == getattr(row.case, field) for field in same)
-        assert set(row.baseline.options) <= {"xla", row.case.dtype}
+        same_equation = set(row.case.options) if "same_equation" in SWEEPS[name].baselines else set()
+        assert set(row.baseline.options) <= {"xla", row.case.dtype} | same_equation
 
 
 @pytest.mark.parametrize("name", ["default", "smoke"])
@@ -84,6 +91,13 @@ def test_the_baseline_rules(rule, subject, baseline, xla):
     assert baselines_of(case, sweep, SUBJECTS) == [expected]
     with_options = replace(case, unroll=True, stateful=True, implementation=1)
     assert baselines_of(with_options, sweep, SUBJECTS) == [expected]
+
+
+def test_the_default_option_is_the_same_subject_without_any_option():
+    plain = Case("gru", "builtin", "train", *BASE, device="gpu")
+    case = replace(plain, dtype="float64", jit_compile=True, masked="left", depth=2, use_cudnn="False")
+    sweep = Sweep("?", (), baselines=("default_option",))
+    assert baselines_of(case, sweep, SUBJECTS) == baselines_of(plain, sweep, SUBJECTS) == [plain]
 
 
 def test_a_sweep_has_a_row_for_each_of_its_rules(monkeypatch):
@@ -192,3 +206,63 @@ def test_a_full_task_has_the_tutorials_size():
     (short, *_), (full, *_) = tasks(["char_model"]), tasks(["char_model"], full=True)
     assert full.case == replace(short.case, units=1024) != short.case
     assert full.name == short.name == "char_model"
+
+
+# --- the sweeps of what grows, and of what others publish ---
+
+
+def test_static_dynamic_has_every_way_at_every_length():
+    ways: dict[tuple[str, ...], set[int]] = {}
+    for case in cases_of("static_dynamic"):
+        ways.setdefault((case.mode, case.subject, *case.options), set()).add(case.timesteps)
+    all_lengths = {10, 50, 100, 200, 500, 1000}
+    loops = [("lstm-rnn", *options) for options in ((), ("unroll",), ("xla",), ("unroll", "xla"))]
+    dynamic = ("dynamic_unroll", "dynamic_rnn")
+    functions = [(f"lstm-{name}",) for name in ("static_unroll", "static_rnn", *dynamic)]
+    turned = [(f"lstm-{name}", "time_major") for name in dynamic]
+    wanted = {(mode, *way): all_lengths for mode in MODES for way in (*loops, *functions)}
+    assert ways == wanted | {(mode, *way): {10, 100, 500} for mode in MODES for way in turned}
+    assert {row.baseline.id for row in comparisons(["static_dynamic"])} == {
+        f"{mode}-lstm-builtin-b32-t{timesteps}-f64-u64" for mode in MODES for timesteps in all_lengths
+    }
+
+
+def test_a_way_comes_with_growing_timesteps_so_that_the_first_to_stop_stops_the_rest():
+    """A case that hits the compile limit spares those with more timesteps."""
+    seen: dict[Case, int] = {}
+    for case in cases_of("static_dynamic"):
+        alike = replace(case, timesteps=1)
+        assert seen.get(alike, 0) < case.timesteps
+        seen[alike] = case.timesteps
+
+
+def test_scaling_is_a_surface_with_enough_timesteps_for_a_line():
+    lengths: dict[tuple, set[int]] = {}
+    for case in cases_of("scaling"):
+        assert not case.options
+        lengths.setdefault((case.subject, case.mode, case.batch_size, case.units), set()).add(case.timesteps)
+    assert {key[0] for key in lengths} == {"lstm-builtin", "gru-builtin", "slstm-rnn", "slstm-fused"}
+    assert len(lengths) == 4 * 2 * 2 * 2 and all(len(steps) >= 3 for steps in lengths.values())
+
+
+def test_deepbench_has_its_shapes_with_and_without_the_input_product():
+    shapes: dict[str, set] = {}
+    for case in cases_of("deepbench"):
+        assert case.features == case.units
+        shapes.setdefault(case.cell, set()).add((case.units, case.batch_size, case.timesteps))
+    assert {cell: len(found) for cell, found in shapes.items()} == {"simple_rnn": 12, "gru": 19, "lstm": 22}
+    assert (1760, 16, 50) in shapes["simple_rnn"] and (2816, 32, 1500) in shapes["gru"]
+    assert {(1024, 64, 1500), (512, 32, 1)} < shapes["gru"]
+    assert {(4096, 128, 25), (1536, 8, 50), (256, 64, 150)} < shapes["lstm"]
+    both = [case.input_product for case in cases_of("deepbench")]
+    assert both.count(True) == both.count(False) == 53 * 2
+
+
+def test_char_shape_compares_all_with_the_simple_rnn():
+    rows = comparisons(["char_shape"])
+    assert {shape_of(row.case) for row in rows} == {(32, 79, 256, 1024)}
+    assert {row.baseline.subject for row in rows} == {"simple_rnn-builtin"}
+    cells = {"simple_rnn", "lstm", "gru"}
+    assert {row.case.subject for row in rows} == {
+        f"{cell}-{layer}" for cell in cells for layer in ("builtin", "rnn", "fused")
+    }

@@ -10,12 +10,13 @@ from bench import runtime
 from bench.case import Case
 from bench.problem import WrongAnswer, prepare
 from bench.runtime import Answer
-from bench.subjects import SUBJECTS, UnsupportedOption, guest
+from bench.subjects import PEER_LAYERS, SUBJECTS, guest
 from bench.verify import Proof, verify, verify_again
 from cells import GRUCell, LSTMCell
 from cells.reference import REFERENCES
 
 SHAPE = (3, 6, 4, 5)
+PEERS = {name for name, subject in SUBJECTS.items() if subject.layer in PEER_LAYERS}  # see test_peers.py
 
 
 def proof_of(subject, case):
@@ -25,7 +26,7 @@ def proof_of(subject, case):
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
-@pytest.mark.parametrize("name", sorted(SUBJECTS))
+@pytest.mark.parametrize("name", sorted(set(SUBJECTS) - PEERS))
 def test_every_subject_is_right(name, mode):
     cell, _, layer = name.rpartition("-")
     proof = proof_of(SUBJECTS[name], Case(cell, layer, mode, *SHAPE))
@@ -232,11 +233,12 @@ def test_a_reference_that_overflows_proves_nothing(monkeypatch):
         proof_of(guest("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
 
 
-def test_a_guest_with_dropout_is_not_proven_in_training_and_says_so():
+def test_a_guest_with_dropout_is_proven_with_what_it_drew():
     subject = guest("dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B")
-    proof_of(subject, Case("dropping", "rnn", "infer", *SHAPE))
-    with pytest.raises(UnsupportedOption, match="dropping in RNN draws dropout in training"):
-        proof_of(subject, Case("dropping", "rnn", "train", *SHAPE))
+    problem = prepare(subject, Case("dropping", "rnn", "train", *SHAPE))
+    assert problem.proof == "exact" and problem.drops
+    proof_of(subject, problem.case)
+    assert not prepare(subject, Case("dropping", "rnn", "infer", *SHAPE)).drops
 
 
 def test_a_guest_may_start_its_bias_as_it_likes():

@@ -1,0 +1,149 @@
+"""A case's programs in a worker of their own: what may explode, and what has its memory measured, runs there.
+
+`Programs` is the worker's side, `Apart` ours. The problem, and so the proof, stay on our side: what a worker
+takes and how its memory rises is the program's alone.
+"""
+
+import gc
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from itertools import count
+from typing import Any
+
+from bench import runtime
+from bench.case import Case
+from bench.guests import guests
+from bench.problem import SEED, Problem
+from bench.remote import Peers
+from bench.runtime import Answer, Data, Program
+from bench.subjects import SUBJECTS, make_layer
+from bench.worker import Limits, Nursery, Worker
+
+_REMOTE = ("run", "answer", "time", "queue", "trace_count")
+
+
+class Programs:
+    """The worker's side: programs, each by the name that it was compiled under.
+
+    Args:
+        device: as `runtime.device` takes it.
+        targets, baseline: what `--cell` and `--baseline` said, so that the same subjects are known.
+    """
+
+    def __init__(self, device: str, targets: Sequence[str] = (), baseline: str | None = None):
+        runtime.device(device)
+        runtime.warm_up()
+        self._subjects = {**SUBJECTS, **guests(targets, baseline).subjects}
+        self._programs: dict[str, Program] = {}
+
+    def compile(self, name: str, case: Case, data: Data, exact: bool) -> dict[str, Any]:
+        """Compiles the case under `name`, in full precision if `exact`.
+
+        Returns:
+            The figures of the `Program`, and `peak_bytes`, how far the memory rose.
+        """
+        rise = runtime.memory_mark(case.device)
+        layer = make_layer(self._subjects[case.subject], case)
+        runtime.build_layer(layer, case, SEED)
+        if exact:
+            with runtime.full_precision():
+                program = runtime.compile_program(layer, case, data)
+        else:
+            program = runtime.compile_program(layer, case, data)
+        self._programs[name] = program
+        figures = {
+            field.name: getattr(program, field.name) for field in fields(program) if field.name not in _REMOTE
+        }
+        gc.collect()  # by itself it never runs in a worker
+        return {**figures, "peak_bytes": rise()}
+
+    def run(self, name: str) -> None:
+        """Runs the program once."""
+        self._programs[name].run()
+
+    def answer(self, name: str) -> Answer:
+        """The program's answer."""
+        return self._programs[name].answer()
+
+    def time(self, name: str) -> float:
+        """The seconds of one call, timed here."""
+        return self._programs[name].time()
+
+    def queue(self, name: str, count: int) -> float:
+        """The seconds of that many calls, timed here."""
+        return self._programs[name].queue(count)
+
+    def trace_count(self, name: str) -> int:
+        """How often the program has been traced."""
+        return self._programs[name].trace_count()
+
+    def matmul_peak(self, dtype: str, device: str) -> float:
+        """`runtime.matmul_peak` of this process."""
+        return runtime.matmul_peak(dtype, device)
+
+
+def nursery(device: str) -> Nursery | None:
+    """What forks workers with `Programs`, where that can be: not where they use a GPU, which TensorFlow has
+    opened by the time it is imported."""
+    return Nursery(__name__) if device == "cpu" and sys.platform == "linux" else None
+
+
+class Apart:
+    """The processes of one case, with which it ends: its programs, and those of what it is compared with.
+
+    They begin before they are needed, and import TensorFlow while this process prepares the problems.
+
+    Args:
+        case: whose they are.
+        limits: what each may take.
+        arguments: those of `Programs`.
+        nursery: forks the worker; None: it starts from nothing.
+
+    Attributes:
+        subject: what has been made of the case's own program, by whoever uses it.
+        peers: the processes of the peers.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        limits: Limits,
+        arguments: tuple[str, tuple[str, ...], str | None],
+        nursery: Nursery | None = None,
+    ):
+        self.case = case
+        self.subject: Any = None
+        self.peers = Peers(limits=limits)
+        self._limits = limits
+        self._numbers = count()
+        self._worker = Worker(
+            f"{__name__}:Programs", arguments, memory_limit_bytes=limits.memory_bytes, nursery=nursery
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be used."""
+        return self._worker.alive
+
+    def compile_program(self, problem: Problem, exact: bool) -> Program:
+        """The problem's program, compiled in the worker, in full precision if `exact`.
+
+        Raises:
+            WorkerError: it hit a limit, or died; it is gone.
+        """
+        case, call = problem.case, self._worker.call
+        name = f"{next(self._numbers)} {case.id}"
+        figures = call("compile", name, case, problem.data, exact, time_limit_s=self._limits.compile_s)
+        calls: dict[str, Any] = {method: partial(call, method, name) for method in _REMOTE}
+        return Program(**figures, **calls)
+
+    def matmul_peak(self, dtype: str, device: str) -> float:
+        """`runtime.matmul_peak` in the worker's process."""
+        return self._worker.call("matmul_peak", dtype, device)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._worker.close()
+        self.peers.close()

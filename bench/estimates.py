@@ -1,0 +1,131 @@
+"""What a comparison will take, by its shape alone: rough, and known before anything is made.
+
+Calibrated on two cores with AVX-512 (the committed runs): a call's time comes out within a factor of two.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from bench.case import Case
+from bench.environment import memory_bytes as machine_bytes
+from bench.measure import LEAST_CALLS, PILOT_SHARE
+from bench.sweeps import ALWAYS_UNROLLED, SWEEPS, Comparison, runs_apart
+
+GATES = {"minimal": 1, "simple_rnn": 1, "indrnn": 1, "slstm": 2, "mgu": 2, "janet": 2, "gru": 3, "lstm": 4}
+_MOST_GATES = 4
+_FLOPS_PER_S = {"cpu": 100e9, "gpu": 5e12}
+# a step of the loop, whatever its size
+_STEP_S = {
+    ("cpu", "infer"): 100e-6,
+    ("cpu", "train"): 250e-6,
+    ("gpu", "infer"): 50e-6,
+    ("gpu", "train"): 150e-6,
+}
+_MOST_MEMORY = 0.75  # of the machine's
+_WORKER_S = 1.0  # to fork it, and to warm it up
+_PROOF_S = {"infer": 0.6, "train": 1.0}
+_COMPILE_S = {"infer": 0.4, "train": 0.8}
+_XLA_COMPILE_S = {"infer": 0.6, "train": 1.6}
+# an unrolled step's share of tracing and compiling, by mode and `jit_compile`
+_UNROLLED_STEP_S = {
+    ("infer", False): 0.01,
+    ("train", False): 0.04,
+    ("infer", True): 0.2,
+    ("train", True): 1.2,
+}
+
+
+def flops(case: Case) -> float:
+    """Floating point operations of a call: those of its products, by the closed formula."""
+    gates = GATES.get(case.cell.removeprefix("keras_"), _MOST_GATES)
+    width = case.units + (case.features if case.input_product else 0)
+    forward = 2.0 * gates * width * case.units * case.batch_size * case.timesteps * case.depth
+    return 3 * forward if case.mode == "train" else forward
+
+
+def call_seconds(case: Case) -> float:
+    """Seconds of a call."""
+    mode = "infer" if case.mode == "infer" else "train"
+    return flops(case) / _FLOPS_PER_S[case.device] + case.timesteps * _STEP_S[case.device, mode]
+
+
+def memory_bytes(case: Case) -> int:
+    """Bytes that the case takes at its most: weights, data and what a gradient keeps in the program, and the
+    proof's weights in float64 and, for derivatives, complex128."""
+    gates = GATES.get(case.cell.removeprefix("keras_"), _MOST_GATES)
+    train = case.mode == "train"
+    weights = gates * (case.features + case.units) * case.units
+    data = case.batch_size * case.timesteps * (case.features + case.units)
+    kept = case.batch_size * case.timesteps * case.units * (2 * gates + 2) if train else 0
+    program = 4 * (weights * (3 if train else 2) + 2 * data + kept)
+    proof = weights * (2 * 4 + 8 + (16 if train else 0)) + 4 * data
+    return program + proof
+
+
+def expected_seconds(
+    rows: Iterable[Comparison], max_time_s: float = 1.0, compile_limit_s: float = 60.0
+) -> float:
+    """Seconds that the comparisons take, one after another.
+
+    Args:
+        max_time_s: pytest-benchmark's `--benchmark-max-time`.
+        compile_limit_s: `--compile-limit`: what hits it is not tried again with more timesteps.
+    """
+    total, stopped = 0.0, set()
+    for row in rows:
+        alike = replace(row.case, timesteps=1)
+        if alike in stopped:
+            continue
+        total += comparison_seconds(row, max_time_s, compile_limit_s)
+        if runs_apart(row) and _compile_seconds(row.case) >= compile_limit_s:
+            stopped.add(alike)
+    return total
+
+
+def comparison_seconds(
+    comparison: Comparison, max_time_s: float = 1.0, compile_limit_s: float = 60.0
+) -> float:
+    """Seconds that a comparison takes altogether; one that is too large takes none."""
+    case, baseline = comparison.case, comparison.baseline
+    seconds = _PROOF_S[case.mode] + _compile_seconds(case)
+    if runs_apart(comparison):
+        try:
+            check_size(comparison)
+        except TooLarge:
+            return 0.0
+        if _compile_seconds(case) >= compile_limit_s:
+            return _WORKER_S + compile_limit_s
+        seconds += _WORKER_S + _compile_seconds(baseline)
+    return seconds + max((1 + PILOT_SHARE) * max_time_s, timed_seconds(comparison))
+
+
+def _compile_seconds(case: Case) -> float:
+    seconds = _COMPILE_S[case.mode]
+    if case.unroll or case.layer in ALWAYS_UNROLLED:
+        return seconds + case.timesteps * _UNROLLED_STEP_S[case.mode, case.jit_compile]
+    return seconds + (_XLA_COMPILE_S[case.mode] if case.jit_compile else 0)
+
+
+class TooLarge(ValueError):
+    """A comparison that takes more memory or time than there is; the message holds the estimate."""
+
+
+def check_size(comparison: Comparison) -> None:
+    """Refuses what takes more than three quarters of the machine's memory, or too long for its sweep.
+
+    Raises:
+        TooLarge: with the estimate.
+    """
+    needed = memory_bytes(comparison.case) + memory_bytes(comparison.baseline)
+    available = int(_MOST_MEMORY * (machine_bytes() or needed / _MOST_MEMORY))
+    seconds, longest_s = timed_seconds(comparison), SWEEPS[comparison.sweep].longest_s
+    estimate = f"by the estimate it takes {needed:,} bytes and {seconds:.1f} s for the fewest calls"
+    if needed > available:
+        raise TooLarge(f"{estimate}; {available:,} bytes are the most")
+    if seconds > longest_s:
+        raise TooLarge(f"{estimate}; {longest_s:g} s are the most in this sweep")
+
+
+def timed_seconds(comparison: Comparison) -> float:
+    """Seconds of the fewest calls of a comparison that are timed."""
+    return LEAST_CALLS * (call_seconds(comparison.case) + call_seconds(comparison.baseline))

@@ -1,0 +1,10 @@
+"""`tf.compat.v1.nn.dynamic_rnn`; see `compat_v1`."""
+
+from functools import partial
+
+from bench.peers import compat_v1
+from bench.peers.compat_v1 import environment
+
+__all__ = ["environment", "load"]
+
+load = partial(compat_v1.load, compat_v1.dynamic_rnn)

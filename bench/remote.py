@@ -1,0 +1,109 @@
+"""The peers' programs, seen from the process that measures: each peer has one process for the whole run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bench.measure import Leg
+from bench.peers import Arrays, PeerData
+from bench.problem import Problem
+from bench.runtime import Answer, Program, weight_names
+from bench.worker import NO_LIMITS, Limits, Worker, WorkerError
+
+_NEED_NO_WARM_UP_S = 0.1  # calls from here on do not notice
+
+
+@dataclass
+class Peers:
+    """The peers' processes, each started when its first program is asked for.
+
+    Attributes:
+        service: what runs in them, as `Worker` takes it, of the peer and `arguments`.
+        limits: what each process may take.
+        environment: of the peers started so far, by module: their versions and threads.
+    """
+
+    service: str = "bench.peers.service:Programs"
+    arguments: tuple[Any, ...] = ()
+    limits: Limits = NO_LIMITS
+    environment: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _workers: dict[str, Worker] = field(default_factory=dict)
+
+    def program(self, peer: str, problem: Problem) -> Program:
+        """The program that the peer has for the problem, on the problem's weights and data.
+
+        Args:
+            peer: a module of `bench.peers`.
+        """
+        worker = self._worker(peer)
+        case, data = problem.case, problem.data
+        given = PeerData(
+            data.weights, data.inputs, data.initial_states, [c for c in data.cotangents if c is not None]
+        )
+        options = {"time_major": True} if case.time_major else {}
+        try:
+            number, facts = worker.call(
+                "load", case.cell, case.mode, given, options, time_limit_s=self.limits.compile_s
+            )
+        except WorkerError:  # it is gone; the next case gets another
+            self._workers.pop(peer).close()
+            raise
+        return Program(
+            run=lambda: worker.call("run", number),
+            answer=lambda: _answer(problem, *worker.call("answer", number)),
+            trace_count=lambda: worker.call("trace_count", number),
+            trace_s=facts.get("trace_s"),
+            compile_s=facts.get("compile_s"),
+            graph_nodes=facts.get("graph_nodes"),
+            kernel=facts.get("kernel"),
+            xla=False,
+            time=lambda: worker.call("time", number),
+            queue=lambda count: worker.call("queue", number, count),
+            peak_bytes=facts.get("peak_bytes"),
+        )
+
+    def close(self) -> None:
+        """Ends the processes."""
+        for worker in self._workers.values():
+            worker.close()
+        self._workers.clear()
+
+    def _worker(self, peer: str) -> Worker:
+        if peer not in self._workers:
+            worker = Worker(
+                self.service, (peer, *self.arguments), memory_limit_bytes=self.limits.memory_bytes
+            )
+            try:
+                self.environment[peer] = worker.call("environment")
+            except BaseException:
+                worker.close()
+                raise
+            self._workers[peer] = worker
+        return self._workers[peer]
+
+
+def warmed_up(program: Program) -> Leg:
+    """A leg for programs that run in turns in two processes: a call that is not timed, then the one that is.
+
+    While the other process computes, this one's threads fall asleep, and waking them made calls of a few
+    milliseconds slower, by a tenth in TensorFlow and by several times in PyTorch.
+    """
+    seconds = 0.0
+
+    def leg() -> float:
+        nonlocal seconds
+        if seconds < _NEED_NO_WARM_UP_S:
+            program.run()
+        seconds = program.time()
+        return seconds
+
+    return leg
+
+
+def _answer(problem: Problem, outputs: Arrays, gradients: Arrays) -> Answer:
+    """The peer's answer, its gradients by name: all of them in `train`, none in `infer`."""
+    states = [f"initial_state {number}" for number in range(len(problem.data.initial_states))]
+    names = [*weight_names(problem.layer), "inputs", *states] if problem.case.mode == "train" else []
+    named: dict[str, np.ndarray] = dict(zip(names, gradients, strict=True))
+    return Answer(outputs, named)

@@ -1,0 +1,108 @@
+"""What a comparison is expected to take, before anything is made."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import bench
+from bench import estimates
+from bench.case import Case
+from bench.estimates import (
+    TooLarge,
+    call_seconds,
+    check_size,
+    comparison_seconds,
+    expected_seconds,
+    flops,
+    memory_bytes,
+)
+from bench.records import SHAPE, read_records
+from bench.sweeps import SWEEPS, Comparison, Sweep, comparisons
+
+LSTM = Case("lstm", "builtin", "infer", 32, 50, 64, 128)
+RUNS = Path(bench.__file__).parent.parent / "results"
+
+
+def beside_itself(case: Case, sweep: str = "scaling") -> Comparison:
+    return Comparison(sweep, case, replace(case, layer="builtin"))
+
+
+def test_flops_are_those_of_the_closed_formula():
+    assert flops(LSTM) == 2 * 4 * (64 + 128) * 128 * 32 * 50
+    assert flops(replace(LSTM, mode="train")) == 3 * flops(LSTM)
+    assert flops(replace(LSTM, cell="keras_gru")) == flops(LSTM) * 3 / 4
+    assert flops(replace(LSTM, input_product=False)) == 2 * 4 * 128 * 128 * 32 * 50
+    assert flops(replace(LSTM, cell="of_somebody")) == flops(LSTM)
+
+
+def test_a_call_is_estimated_within_a_factor_of_three_of_what_was_measured():
+    """Of the loops that the estimate was made for, at every shape of the runs that are kept."""
+    factors = [
+        call_seconds(Case(row["cell"], row["layer"], row["mode"], *(row[name] for name in SHAPE)))
+        / row["median_s"]
+        for folder in RUNS.iterdir()
+        if (folder / "records.csv").exists()
+        for row in read_records(folder)
+        if row["status"] == "ok" and row["layer"] in ("builtin", "rnn") and row["case"].count("-") == 6
+        if row["mode"] in ("infer", "train") and row["device"] == "cpu"
+    ]
+    assert len(factors) > 50
+    near = [factor for factor in factors if 1 / 3 < factor < 3]
+    assert len(near) / len(factors) > 0.9
+
+
+def test_the_default_sweep_is_expected_to_take_what_it_took():
+    assert 4.5 * 60 < expected_seconds(comparisons(["default"])) < 8 * 60
+
+
+@pytest.mark.parametrize("name", ["scaling", "deepbench", "char_shape"])
+def test_the_sweeps_fit_in_twelve_minutes(name):
+    assert expected_seconds(comparisons([name])) < 12 * 60
+
+
+def test_more_time_a_case_takes_longer_and_more_compiling_too():
+    row = beside_itself(replace(LSTM, layer="rnn", unroll=True, jit_compile=True, timesteps=200))
+    assert comparison_seconds(row, 10.0) > comparison_seconds(row, 1.0) + 8
+    assert comparison_seconds(row, compile_limit_s=10) < 13
+    assert comparison_seconds(row, compile_limit_s=1000) > 30
+
+
+def test_what_hit_the_limit_is_not_expected_to_be_tried_with_more_timesteps():
+    rows = [
+        beside_itself(replace(LSTM, layer="rnn", unroll=True, jit_compile=True, timesteps=timesteps))
+        for timesteps in (300, 1000)
+    ]
+    assert expected_seconds(rows, compile_limit_s=20) == expected_seconds(rows[:1], compile_limit_s=20)
+    assert expected_seconds(rows[1:], compile_limit_s=20) > 20
+
+
+def test_too_much_memory_is_refused_with_the_bytes(monkeypatch):
+    row = beside_itself(replace(LSTM, timesteps=1, units=4096, features=4096))
+    monkeypatch.setattr(estimates, "machine_bytes", lambda: 1 << 40)
+    check_size(row)
+    monkeypatch.setattr(estimates, "machine_bytes", lambda: 1 << 30)
+    with pytest.raises(
+        TooLarge, match=f"it takes {2 * memory_bytes(row.case):,} bytes and .* bytes are the most"
+    ):
+        check_size(row)
+    assert comparison_seconds(row) == 0
+
+
+def test_too_long_for_its_sweep_is_refused_with_the_seconds(monkeypatch):
+    monkeypatch.setitem(SWEEPS, "short", Sweep("?", (), apart=True, longest_s=2.0))
+    check_size(beside_itself(LSTM, "short"))
+    with pytest.raises(TooLarge, match=r"[\d.]+ s for the fewest calls; 2 s are the most in this sweep"):
+        check_size(beside_itself(replace(LSTM, timesteps=1500, mode="train"), "short"))
+
+
+def test_a_machine_that_does_not_tell_its_memory_refuses_nothing_for_it(monkeypatch):
+    monkeypatch.setattr(estimates, "machine_bytes", lambda: None)
+    check_size(beside_itself(LSTM))
+
+
+def test_memory_grows_with_what_takes_it():
+    train = replace(LSTM, mode="train")
+    assert memory_bytes(LSTM) < memory_bytes(train) < memory_bytes(replace(train, timesteps=500))
+    weights = 4 * (2048 + 2048) * 2048
+    assert memory_bytes(replace(LSTM, features=2048, units=2048)) > 4 * 4 * weights

@@ -1,0 +1,342 @@
+"""The peers: their weights are Keras' in another layout, they are proven like any subject, and without their
+packages they are skipped."""
+
+import ast
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+import bench
+from bench.case import Case
+from bench.measure import Budget
+from bench.peers import layout
+from bench.problem import WrongAnswer, prepare
+from bench.records import read_environment
+from bench.remote import Peers, warmed_up
+from bench.runtime import compile_program
+from bench.session import Run
+from bench.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
+from bench.sweeps import Comparison, comparisons
+from bench.verify import verify
+from cells import reference
+
+SHAPE = (3, 6, 4, 5)
+REMOTE = {name: subject for name, subject in SUBJECTS.items() if subject.peer}
+EQUATIONS = {"lstm": reference.lstm, "gru": reference.gru, "simple_rnn": reference.simple_rnn}
+BENCH = Path(bench.__file__).parent
+
+
+def installed(peer: str) -> bool:
+    needed = {name for subject in REMOTE.values() if subject.peer == peer for name in subject.requires}
+    return all(find_spec(name) for name in needed)
+
+
+def needs(peer: str):
+    return pytest.mark.skipif(not installed(peer), reason=f"the packages of {peer} are not installed")
+
+
+def case_of(name: str, mode: str, **options) -> Case:
+    return Case(SUBJECTS[name].cell, SUBJECTS[name].layer, mode, *SHAPE, **options)
+
+
+# --- layouts: the peers' equations from their documents, on translated weights, against Keras' -------
+
+
+def drawn(cell: str, seed: int = 7) -> tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]:
+    """Random weights in Keras' layout, inputs and initial states."""
+    batch_size, timesteps, features, units = SHAPE
+    width = len(layout.KERAS[cell]) * units
+    draw = np.random.default_rng(seed).standard_normal
+    bias = draw((2, width) if cell == "gru" else (width,))
+    states = [draw((batch_size, units)) for _ in range(2 if cell == "lstm" else 1)]
+    return (
+        [draw((features, width)), draw((units, width)), bias],
+        draw((batch_size, timesteps, features)),
+        states,
+    )
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def lstm_step(i, f, g, o, c):
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    return [sigmoid(o) * np.tanh(c), c]
+
+
+def torch_step(cell, x, states, w_ih, w_hh, b_ih, b_hh):
+    """torch.nn's equations: LSTM's gates i, f, g, o; GRU's r, z, n."""
+    of_x, of_h = x @ w_ih.T + b_ih, states[0] @ w_hh.T + b_hh
+    if cell == "simple_rnn":
+        return [np.tanh(of_x + of_h)]
+    if cell == "lstm":
+        return lstm_step(*np.split(of_x + of_h, 4, axis=1), states[1])
+    (r_x, z_x, n_x), (r_h, z_h, n_h) = np.split(of_x, 3, axis=1), np.split(of_h, 3, axis=1)
+    z = sigmoid(z_x + z_h)
+    return [(1 - z) * np.tanh(n_x + sigmoid(r_x + r_h) * n_h) + z * states[0]]
+
+
+def onnx_step(cell, x, states, w, r, b):
+    """ONNX' equations: LSTM's gates i, o, f, c; GRU's z, r, h with linear_before_reset."""
+    b_x, b_h = np.split(b[0], 2)
+    of_x, of_h = x @ w[0].T + b_x, states[0] @ r[0].T + b_h
+    if cell == "simple_rnn":
+        return [np.tanh(of_x + of_h)]
+    if cell == "lstm":
+        i, o, f, c = np.split(of_x + of_h, 4, axis=1)
+        return lstm_step(i, f, c, o, states[1])
+    (z_x, r_x, h_x), (z_h, r_h, h_h) = np.split(of_x, 3, axis=1), np.split(of_h, 3, axis=1)
+    z = sigmoid(z_x + z_h)
+    return [(1 - z) * np.tanh(h_x + sigmoid(r_x + r_h) * h_h) + z * states[0]]
+
+
+@pytest.mark.parametrize("cell", EQUATIONS)
+@pytest.mark.parametrize(
+    ("translated", "step"),
+    [(layout.to_torch, torch_step), (layout.to_onnx, onnx_step)],
+    ids=["torch", "onnx"],
+)
+def test_the_peers_equations_on_translated_weights_are_keras(cell, translated, step):
+    weights, inputs, states = drawn(cell)
+    expected, expected_states = EQUATIONS[cell](weights, inputs, states)
+    outputs = []
+    for x in np.moveaxis(inputs, 1, 0):
+        states = step(cell, x, states, *translated(cell, weights))
+        outputs.append(states[0])
+    np.testing.assert_allclose(np.stack(outputs, axis=1), expected, atol=1e-12)
+    np.testing.assert_allclose(states, expected_states, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", EQUATIONS)
+def test_what_goes_to_torch_comes_back(cell):
+    weights, *_ = drawn(cell)
+    for got, expected in zip(layout.from_torch(cell, layout.to_torch(cell, weights)), weights, strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+# --- proven like any subject --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def peers():
+    peers = Peers()
+    yield peers
+    peers.close()
+
+
+def remote_rows():
+    for name, subject in REMOTE.items():
+        for mode in ("infer",) if subject.layer == "onnx" else ("infer", "train"):
+            yield pytest.param(name, mode, id=f"{mode}-{name}", marks=needs(subject.peer))
+
+
+@pytest.mark.parametrize(("name", "mode"), list(remote_rows()))
+def test_a_peer_is_right(peers, name, mode):
+    problem = prepare(SUBJECTS[name], case_of(name, mode))
+    program = peers.program(SUBJECTS[name].peer, problem)
+    answer = program.answer()
+    proof = verify(problem, answer)
+    assert 0 < proof.max_abs_error < proof.tolerance < 1e-5
+    if mode == "train":
+        states = [f"initial_state {i}" for i in range(2 if problem.case.cell == "lstm" else 1)]
+        assert list(answer.gradients) == ["kernel", "recurrent_kernel", "bias", "inputs", *states]
+        assert 0 < proof.gradient_error < proof.gradient_tolerance < 1e-4
+    else:
+        assert answer.gradients == {}
+    traces = program.trace_count()
+    program.run()
+    assert 0 < program.time() < 10
+    assert program.trace_count() == traces <= 1
+    assert program.compile_s > 0 and not program.xla
+
+
+@needs("pytorch")
+def test_one_sequence_keeps_its_axis(peers):
+    problem = prepare(SUBJECTS["lstm-torch"], Case("lstm", "torch", "train", 1, 1, 2, 3))
+    verify(problem, peers.program("pytorch", problem).answer())
+
+
+@pytest.mark.parametrize(
+    "peer", [pytest.param(p, marks=needs(p)) for p in ("pytorch", "onnx_runtime", "keras2")]
+)
+def test_a_peer_tells_its_version_and_threads(peers, peer):
+    name = next(name for name, subject in REMOTE.items() if subject.peer == peer)
+    peers.program(peer, prepare(SUBJECTS[name], case_of(name, "infer")))
+    facts = peers.environment[peer]
+    assert {
+        package for subject in REMOTE.values() if subject.peer == peer for package in subject.requires
+    } <= set(facts)
+    assert isinstance(facts["intra_op_threads"], int)
+
+
+@needs("keras2")
+def test_keras_2_says_which_kernel_it_runs_and_not_the_one_it_carries_along(peers):
+    problem = prepare(SUBJECTS["lstm-keras2"], case_of("lstm-keras2", "infer"))
+    assert peers.program("keras2", problem).kernel == "while"
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize(("name", "options"), [("lstm-block", {}), ("gru-block", {"reset_after": False})])
+def test_a_fused_kernel_of_tensorflow_is_right(name, options, mode):
+    problem = prepare(SUBJECTS[name], case_of(name, mode, **options))
+    program = compile_program(problem.layer, problem.case, problem.data)
+    assert program.kernel == "block"
+    verify(problem, program.answer())
+
+
+def test_the_fused_gru_is_the_one_that_resets_before():
+    with pytest.raises(UnsupportedOption, match="reset_after=False only"):
+        prepare(SUBJECTS["gru-block"], case_of("gru-block", "infer"))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "fault", "message"),
+    [
+        pytest.param("gru-torch", "infer", "gates", "the outputs: differ", marks=needs("pytorch")),
+        pytest.param("gru-torch", "train", "gradients", "the gradient of bias", marks=needs("pytorch")),
+        pytest.param("lstm-onnx", "infer", "gates", "the outputs: differ", marks=needs("onnx_runtime")),
+        pytest.param("gru-onnx", "infer", "reset", "the outputs: differ", marks=needs("onnx_runtime")),
+        pytest.param("lstm-keras2", "infer", "states", "the outputs: differ", marks=needs("keras2")),
+    ],
+)
+def test_a_wrong_translation_is_refused(name, mode, fault, message):
+    peers = Peers("bench.tests.broken_peers:Broken", (fault,))
+    try:
+        problem = prepare(SUBJECTS[name], case_of(name, mode))
+        answer = peers.program(SUBJECTS[name].peer, problem).answer()
+        with pytest.raises(WrongAnswer, match=message):
+            verify(problem, answer)
+    finally:
+        peers.close()
+
+
+# --- what a peer has not, and where it is ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "options", "message"),
+    [
+        ("lstm-onnx", "train", {}, "ONNX Runtime LSTM infers only"),
+        ("lstm-torch", "infer", {"dtype": "float64"}, "not dtype float64"),
+        ("lstm-block", "infer", {"jit_compile": True}, "not jit_compile True"),
+        ("gru-keras2", "infer", {"device": "gpu"}, "not device gpu"),
+        ("gru-torch", "infer", {"go_backwards": True}, "has no option go_backwards"),
+    ],
+)
+def test_what_a_peer_has_not_is_unsupported(name, mode, options, message):
+    with pytest.raises(UnsupportedOption, match=message):
+        prepare(SUBJECTS[name], case_of(name, mode, **options))
+
+
+def test_an_absent_package_is_named_with_the_extra_that_brings_it():
+    absent = replace(SUBJECTS["lstm-torch"], requires=("no_such",))
+    with pytest.raises(NotInstalled, match=r"^PyTorch nn.LSTM needs no_such, which .* extra `peers`$"):
+        check_installed(absent)
+    check_installed(SUBJECTS["lstm-builtin"])
+
+
+class Benchmark:
+    """As much of pytest-benchmark's fixture as a run asks for."""
+
+    enabled = True
+
+    def __init__(self):
+        self.extra_info = {}
+
+    def pedantic(self, target, setup=lambda: None, teardown=lambda: None, rounds=1):
+        for _ in range(rounds):
+            setup()
+            target()
+            teardown()
+
+
+def row_of(sweep: str, case: Case, baseline: str) -> Comparison:
+    return Comparison(
+        sweep, case, replace(case, cell=SUBJECTS[baseline].cell, layer=SUBJECTS[baseline].layer)
+    )
+
+
+def test_a_row_whose_subject_or_baseline_is_not_installed_is_skipped_before_anything_is_built(monkeypatch):
+    monkeypatch.setattr("bench.session.prepare", lambda *_: pytest.fail("something was built"))
+    run = Run(None, "cpu", {**SUBJECTS, "lstm-torch": replace(SUBJECTS["lstm-torch"], requires=("no_such",))})
+    for row in (
+        row_of("peers", case_of("lstm-torch", "infer"), "lstm-builtin"),
+        row_of("fused", case_of("lstm-fused", "infer"), "lstm-torch"),
+    ):
+        record = run.measure(row, Benchmark(), Budget(0.1, 1))
+        assert (record["status"], record["reason"]) == ("skipped", "not_installed")
+        assert "no_such" in record["message"]
+
+
+@needs("pytorch")
+def test_a_row_is_timed_in_both_processes_and_the_peer_stands_in_the_environment(tmp_path):
+    run = Run(tmp_path / "run", "cpu", SUBJECTS)
+    rows = [
+        row_of("peers", case_of("lstm-torch", "infer"), "lstm-builtin"),
+        row_of("fused", case_of("lstm-fused", "infer"), "lstm-torch"),
+    ]
+    for row in rows:
+        record = run.measure(row, Benchmark(), Budget(0.1, 1))
+        assert (record["status"], record["message"]) == ("ok", None)
+        assert record["ratio"] > 0 and record["baseline"] == row.baseline.id
+    assert read_environment(run.folder)["peers"]["pytorch"]["intra_op_threads"] >= 1
+
+
+@pytest.mark.parametrize("file", sorted(BENCH.glob("*.py")), ids=lambda file: file.stem)
+def test_a_peers_package_is_imported_in_the_peers_process_alone(file):
+    packages = {name for subject in REMOTE.values() for name in subject.requires}
+    imported = {
+        name
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert not packages & {name.partition(".")[0] for name in imported}
+    assert not {f"bench.peers.{subject.peer}" for subject in REMOTE.values()} & imported
+
+
+# --- the sweeps -----------------------------------------------------------------------------------------
+
+
+def test_the_sweep_compares_every_peer_with_the_built_in_of_its_equation():
+    rows = comparisons(["peers"])
+    layers = ("torch", "onnx", "keras2", "block")
+    assert {row.case.subject for row in rows} == {n for n, s in SUBJECTS.items() if s.layer in layers}
+    for row in rows:
+        assert row.baseline.subject == f"{row.case.cell}-builtin"
+        assert (
+            row.baseline.options
+            == row.case.options
+            == (("reset_before",) if row.case.subject == "gru-block" else ())
+        )
+        assert row.case.mode == "infer" or row.case.layer != "onnx"
+
+
+def test_fused_is_compared_with_torch_where_torch_has_the_cell():
+    rows = [row for row in comparisons(["fused"]) if row.baseline.layer == "torch"]
+    fused = {row.case for row in comparisons(["fused"])}
+    assert {row.case for row in rows} == {case for case in fused if case.cell != "slstm"}
+    assert all(row.id == f"{row.case.id}-vs-{row.case.cell}-torch" for row in rows)
+
+
+def test_a_leg_beside_another_process_is_warmed_up_unless_it_is_long():
+    calls = []
+    seconds = iter((0.05, 0.05, 0.5, 0.5))
+
+    def time():
+        calls.append("timed")
+        return next(seconds)
+
+    leg = warmed_up(SimpleNamespace(run=lambda: calls.append("run"), time=time))
+    assert [leg() for _ in range(4)] == [0.05, 0.05, 0.5, 0.5]
+    assert calls == ["run", "timed", "run", "timed", "run", "timed", "timed"]
