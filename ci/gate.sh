@@ -167,7 +167,7 @@ measure() { # turn number $1
     say "process $(($1 + 1)) of $((2 * processes)): $side"
     rm -rf "$work/running"
     (cd "$tree" && PYTHONPATH=$tree exec "$(python_of "$side")" -m pytest -p no:cacheprovider --benchmark-only \
-        --sweep "$sweep" --results "$work/running" ${pytest_options[@]+"${pytest_options[@]}"}) >"$log" 2>&1 || code=$?
+        --sweep "$sweep" --results "$work/running" --benchmark-max-time=2.5 ${pytest_options[@]+"${pytest_options[@]}"}) >"$log" 2>&1 || code=$?
     # 1: a case failed, which is in the records
     ((code <= 1)) || { tail -n 15 "$log" >&2 && die "$side: pytest ended with $code; all it said is in $log"; }
     run=$(find "$work/running" -mindepth 2 -maxdepth 2 -name records.csv -printf '%h\n' 2>/dev/null) || true
