@@ -40,6 +40,7 @@ class Look:
         text: how a figure is written.
         centre: the figure that all are held against, with a line of its own; None: there is none.
         labelled: whether the figure stands beside its dot.
+        most: the end of the axis; a figure beyond it is an arrow there, and its value. None: none is.
         band: what noise is, a panel's shaded range.
         size, label_size: of a marker and of a row's name, points.
         style: of a record.
@@ -52,6 +53,7 @@ class Look:
     tick: Callable[[float], str] = lambda value: f"{value:g}×"
     centre: float | None = 1.0
     labelled: bool = True
+    most: float | None = None
     band: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     size: float = 5.5
     label_size: float = 10
@@ -184,6 +186,9 @@ def _panel(axes, look: Look, places: _Places, low: float, high: float) -> None:
 def _dot(axes, y: float, dot: Dot, look: Look) -> None:
     """A dot with its interval, and its value on the side that looks away from the centre."""
     style = look.style(dot.record)
+    if look.most is not None and dot.figure.value > look.most:
+        _arrow(axes, y, dot, look)
+        return
     axes.errorbar(
         dot.figure.value,
         y,
@@ -209,6 +214,22 @@ def _dot(axes, y: float, dot: Dot, look: Look) -> None:
         ha="right" if left else "left",
         va="center",
         fontsize=8,
+    )
+
+
+def _arrow(axes, y: float, dot: Dot, look: Look) -> None:
+    """What lies beyond the axis: an arrow at its end, and the value."""
+    axes.annotate(
+        f"{look.text(dot.figure.value)} ▸",
+        (1, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=8,
+        color=look.style(dot.record).colour,
+        gid=str(dot.record["case"]),
     )
 
 
@@ -244,6 +265,7 @@ def _limits(dots: Sequence[Dot], look: Look) -> tuple[float, float]:
     centre = [] if look.centre is None else [look.centre]
     low = min(*centre, *(dot.figure.low for dot in dots), dots[0].figure.low)
     high = max(*centre, *(dot.figure.high for dot in dots), dots[0].figure.high)
+    high = min(high, look.most or high)
     room = max(high / low, 1.1)
     if not look.labelled:
         return low / room**0.04, high * room**0.04

@@ -59,6 +59,9 @@ def _short_shape(record: Record) -> str:
 # --- options ---
 
 
+_DEAREST = 5.0  # times the default: the end of the price list's axis
+
+
 def _price_list(records: Sequence[Record]):
     """What leaving the default costs, a row an option, a dot a subject; what was not timed is marked."""
     prices = price_list(records)
@@ -86,6 +89,7 @@ def _price_list(records: Sequence[Record]):
             lane_height=0.052,
             headings=True,
             labelled=False,
+            most=_DEAREST,
             band=noise,
             size=4.5,
             label_size=9,

@@ -128,6 +128,14 @@ def test_the_dearest_option_and_its_group_come_first():
     ]
 
 
+def test_what_lies_beyond_the_axis_is_an_arrow_with_its_value():
+    rows = [option(price=1.5, unroll=True), option(price=134.0, dtype="mixed_float16")]
+    (axes,) = figure_of("price_list", rows).axes
+    assert axes.get_xlim()[1] < 10
+    assert "134× ▸" in texts(axes)
+    assert not [gid for gid in markers(axes) if "float16" in gid]
+
+
 def test_a_rows_end_has_the_least_and_the_most():
     rows = [option(price=1.5, unroll=True), option("gru-builtin", price=0.75, unroll=True)]
     assert texts(figure_of("price_list", rows).axes[0]) == ["0.75–1.50×"]
