@@ -79,9 +79,13 @@ class Chart:
 
 
 def charts_of(history: History) -> list[Chart]:
-    """The charts of a machine, in the order of their cells, then modes."""
+    """The charts of a machine, in the order of their cells, then modes.
+
+    A case that was measured once has no history yet; it is drawn where nothing has one.
+    """
+    repeated = [timeline for timeline in history.timelines if len(timeline.points) > 1]
     groups: dict[tuple[str, str], list[Timeline]] = {}
-    for timeline in sorted(history.timelines, key=lambda timeline: views.order(timeline.names)[:2]):
+    for timeline in sorted(repeated or history.timelines, key=lambda each: views.order(each.names)[:2]):
         names = timeline.names
         groups.setdefault((views.family(names), str(names["mode"])), []).append(timeline)
     return [_chart(history, *group, timelines) for group, timelines in groups.items()]
@@ -159,6 +163,12 @@ def _footnotes(history: History, family: str, mode: str, timelines: list[Timelin
         yield (
             f"{short} of {len(timelines)} cases have too few runs to tell a shift: it takes {FEWEST_RUNS}."
         )
+    once = sum(
+        (views.family(timeline.names), timeline.names["mode"]) == (family, mode)
+        for timeline in history.timelines
+    ) - len(timelines)
+    if once:
+        yield f"Not drawn: {once} measured once."
     reasons = [
         f"{count} {reason}"
         for (of_family, of_mode, reason), count in sorted(history.left_out.items())
@@ -492,10 +502,13 @@ def changed_versions(before: Run, after: Run) -> str:
 
 
 def _draw_dates(panel: _Panel, runs: Sequence[Run]) -> None:
-    """The first and the last run's date, with the time of day where that is the same day."""
-    one_day = runs[0].time.date() == runs[-1].time.date()
+    """The first and the last run's date: with the time of day where that is the same, else with the year where
+    that is not."""
+    first, last = runs[0].time, runs[-1].time
+    one_year = "%m-%d" if first.year == last.year else "%Y-%m-%d"
+    form = "%m-%d %H:%M" if first.date() == last.date() else one_year
     sides = {0: "left", len(runs) - 1: "right"} if len(runs) > 1 else {0: "left"}
     for run, side in sides.items():
         x = panel.x(run + (-0.5 if side == "left" else 0.5))
-        text = f"{runs[run].time:{'%m-%d %H:%M' if one_day else '%Y-%m-%d'}}"
+        text = f"{runs[run].time:{form}}"
         _write(panel.canvas, x, panel.bottom - 0.04, text, ha=side, fontsize=7.5, color=_GREY)

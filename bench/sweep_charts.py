@@ -627,7 +627,9 @@ def _level(panels: Sequence[Any], y: float, text: str, width: float) -> None:
 
 def _latency(records: Sequence[Record]):
     """What a queue hides: a call in a queue awaited once / a call that is awaited, where they differ."""
-    taken = [(record, ratio) for record in _one_a_case(records) if (ratio := views.queued(record))]
+    # a CPU has finished when a call returns: there the two are one figure, and its noise
+    waited_for = [record for record in _one_a_case(records) if record["device"] != "cpu"]
+    taken = [(record, ratio) for record in waited_for if (ratio := views.queued(record))]
     differ = [pair for pair in taken if abs(math.log(pair[1].value)) > math.log(_ALIKE)]
     most = sorted(differ, key=lambda pair: -abs(math.log(pair[1].value)))[:_MOST_ROWS]
     shown = sorted(most, key=lambda pair: (views.order(pair[0]), str(pair[0]["case"])))

@@ -127,7 +127,7 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
     skipped: list[Skipped] = []
     for folder in sorted(path for path in results.iterdir() if (path / RECORDS_FILE).exists()):
         skipped += [Skipped(folder.name, why) for why in _join(folder, joined)]
-    histories = [_history(machine, found) for machine, found in joined.items()]
+    histories = [_history(machine, found) for machine, found in joined.items() if found.runs]
     return sorted(histories, key=lambda history: (history.machine.name, history.machine.device)), skipped
 
 

@@ -449,7 +449,7 @@ def test_a_card_marks_versions_shifts_and_the_level(tmp_path):
     texts, lines = drawn(tmp_path)
     assert texts.count("▲ +20%") == 2, "of the ratio and of the time"
     assert "Keras 3.16.0" in texts
-    assert {"slstm in RNN", "vs keras LSTM", "2025-01-02", "2025-01-15", "0.84×", "7.20 ms"} <= set(texts)
+    assert {"slstm in RNN", "vs keras LSTM", "01-02", "01-15", "0.84×", "7.20 ms"} <= set(texts)
     dots = [line for line in lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) // 2 for line in dots] == [14, 14], "a dot and a gap each"
     levels = [line for line in lines if line.get_linewidth() == history_charts._LEVEL["linewidth"]]
@@ -468,6 +468,15 @@ def test_faster_points_down_and_short_histories_say_so(tmp_path):
     texts, _ = drawn(short)
     assert not [text for text in texts if "▼" in text]
     assert "1 of 1 cases have too few runs to tell a shift: it takes 8." in texts
+
+
+def test_a_case_measured_once_is_counted_and_not_drawn_beside_those_with_a_history(tmp_path):
+    write_runs(tmp_path, 3)
+    write_run(tmp_path, "run-040", sample(40), sample(40, unroll=True))
+    ((joined,), _) = read_histories(tmp_path)
+    (chart,) = history_charts.charts_of(joined)
+    assert [len(card.points) for card in chart.cards] == [4]
+    assert "Not drawn: 1 measured once." in chart.footnotes
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):

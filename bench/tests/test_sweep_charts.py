@@ -295,11 +295,13 @@ def test_the_roofline_has_a_point_a_case_below_the_peak_of_its_dtype():
 
 
 def test_a_queue_is_shown_where_it_differs():
-    def queued(subject, queued_s):
-        return record(subject, figures={"median_s": 0.010, "queued_s": queued_s})
+    def queued(subject, queued_s, device="gpu"):
+        figures = {"median_s": 0.010, "queued_s": queued_s, "device": device}
+        return record(subject, figures=figures)
 
     alike = queued("lstm-builtin", 0.0101)
     assert charts.CHARTS["latency"]([alike]) is None
+    assert charts.CHARTS["latency"]([queued("slstm-rnn", 0.004, device="cpu")]) is None
     figure = figure_of("latency", [alike, queued("slstm-rnn", 0.004)])
     assert texts(figure.axes[0]) == ["0.40×"]
     assert "1 of 2 cases" in notes(figure)
