@@ -502,8 +502,7 @@ def changed_versions(before: Run, after: Run) -> str:
 
 
 def _draw_dates(panel: _Panel, runs: Sequence[Run]) -> None:
-    """The first and the last run's date: with the time of day where that is the same, else with the year where
-    that is not."""
+    """The first and the last run's date: with the time of day if they share it, with the year if not that."""
     first, last = runs[0].time, runs[-1].time
     one_year = "%m-%d" if first.year == last.year else "%Y-%m-%d"
     form = "%m-%d %H:%M" if first.date() == last.date() else one_year
