@@ -311,10 +311,10 @@ def test_full_is_the_tutorials_size(tiny, pytester):
 
 
 def test_a_wrong_answer_is_never_trained(tiny, pytester, monkeypatch):
-    def refuse(problem, answer):
+    def refuse(problem):
         raise WrongAnswer("it computes something else")
 
-    monkeypatch.setattr(session, "verify", refuse)
+    monkeypatch.setattr(session, "prove", refuse)
     monkeypatch.setattr(session, "perform", lambda *arguments: pytest.fail("performed"))
     tiny().assert_outcomes(failed=2)
     for record in read_records(only_run(pytester)):
