@@ -264,12 +264,13 @@ def _memory(records: Iterable[Record]) -> list[Table]:
 
 def speed_ups(records: Sequence[Record]) -> list[Table]:
     """Of each case of a sweep with several baselines: its time, and how many times faster than each it is."""
-    compared = views.of_sweep(records, "fused") or records
+    compared = [record for record in records if record["layer"] == "fused"] or records
     columns = list(dict.fromkeys(map(views.faster_than, compared)))
     found = {(record["case"], views.faster_than(record)): record for record in compared}
     cases: dict[Value, Record] = {}
     for record in sorted(compared, key=_of_mode):
         cases.setdefault(record["case"], record)
+    counted = any(record["roofline_fraction"] is not None for record in cases.values())
     rows = [
         [
             Cell(views.label(case)),
@@ -277,11 +278,43 @@ def speed_ups(records: Sequence[Record]) -> list[Table]:
             Cell(sheets.shape_in_numbers(case)),
             sheets.time(case),
             *(_speed_up(found.get((name, column))) for column in columns),
+            *([_RATES["of the peak"](case)] if counted else []),
         ]
         for name, case in cases.items()
     ]
-    header = ("subject", "mode", SHAPE_HEADER, "time", *columns)
+    header = ("subject", "mode", SHAPE_HEADER, "time", *columns, *(["of the peak"] if counted else []))
     return [Table("", header, rows, names=3)] if rows else []
+
+
+def fused_costs(records: Sequence[Record]) -> list[Table]:
+    """What compiling the fused layer and training with it take, beside Keras' loop, plain and under XLA."""
+    swept = [record for record in views.of_sweep(records, "fused") if record["mode"] == "train"]
+    fused = {record["case"]: record for record in swept if record["layer"] == "fused"}
+    others = {
+        (views.family(record), views.shape(record), record["jit_compile"]): record
+        for record in swept
+        if record["layer"] != "fused"
+    }
+    rows = []
+    for record in fused.values():
+        key = (views.family(record), views.shape(record))
+        three = [record, others.get((*key, False)), others.get((*key, True))]
+        rows.append(
+            [
+                Cell(views.label(record)),
+                Cell(sheets.shape_in_numbers(record)),
+                *(sheets.figure(each, views.start_of, human.seconds) for each in three),
+                *(sheets.figure(each, _peak, human.memory) for each in three),
+            ]
+        )
+    whose = ("", ", Keras' loop", ", Keras' loop under XLA")
+    header = ("subject", SHAPE_HEADER, *(what + of for what in ("start", "memory") for of in whose))
+    caption = "Training: the time to trace and compile, and the peak memory, each in a process of its own."
+    return [Table(caption, header, rows, names=2)] if rows else []
+
+
+def _peak(record: Record) -> Interval | None:
+    return views.exactly(record, "peak_bytes")
 
 
 def _speed_up(record: Record | None) -> Cell:
@@ -348,7 +381,7 @@ ANSWERS: dict[str, Callable[[Sequence[Record]], list[Table]]] = {
     "deepbench": deepbench,
     "char_shape": char_shape,
     "peers": peers,
-    "fused": speed_ups,
+    "fused": lambda records: [*speed_ups(records), *fused_costs(records)],
     "roofline": roofline,
     "latency": latency,
     "memory": memory,

@@ -9,6 +9,7 @@ from dataclasses import replace
 from bench.case import Case
 from bench.environment import memory_bytes as machine_bytes
 from bench.measure import LEAST_CALLS, PILOT_SHARE
+from bench.subjects import SUBJECTS
 from bench.sweeps import ALWAYS_UNROLLED, SWEEPS, Comparison, runs_apart
 
 GATES = {"minimal": 1, "simple_rnn": 1, "indrnn": 1, "slstm": 2, "mgu": 2, "janet": 2, "gru": 3, "lstm": 4}
@@ -23,6 +24,7 @@ _STEP_S = {
 }
 _MOST_MEMORY = 0.75  # of the machine's
 _WORKER_S = 1.0  # to fork it, and to warm it up
+_PEER_S = 4.0  # its program, and the wait until its threads are still
 _PROOF_S = {"infer": 0.6, "train": 1.0}
 _COMPILE_S = {"infer": 0.4, "train": 0.8}
 _XLA_COMPILE_S = {"infer": 0.6, "train": 1.6}
@@ -96,6 +98,8 @@ def comparison_seconds(
         if _compile_seconds(case) >= compile_limit_s:
             return _WORKER_S + compile_limit_s
         seconds += _WORKER_S + _compile_seconds(baseline)
+    if any(each.subject in SUBJECTS and SUBJECTS[each.subject].peer for each in (case, baseline)):
+        seconds += _PEER_S
     return seconds + max((1 + PILOT_SHARE) * max_time_s, timed_seconds(comparison))
 
 

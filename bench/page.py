@@ -217,10 +217,12 @@ def _xla(base: Sequence[Record]) -> Iterator[str]:
 
 
 def _xla_price(record: Record, base: Iterable[Record]) -> float | None:
-    """Time under XLA / time without; the two were not timed in turns."""
+    """Time under XLA / time without: the pair's ratio where the two were timed in turns, else the quotient."""
     if views.options(record):
         return None
     compiled = next((other for other in base if other["case"] == f"{record['case']}-xla"), None)
+    if compiled and compiled["baseline"] == record["case"]:
+        return views.ratio_of(compiled).value
     times = [views.time_of(each) if each else None for each in (compiled, record)]
     return times[0].value / times[1].value if times[0] and times[1] else None
 

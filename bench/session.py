@@ -391,26 +391,25 @@ def _outcome(error: Exception) -> dict[str, Value]:
     """What the record says of a case that did not come to its figures."""
     if isinstance(error, UnsupportedOption):
         return {"status": "skipped", "reason": error.reason, "message": str(error)}
-    if isinstance(error, NotInstalled):
-        return {"status": "skipped", "reason": "not_installed", "message": str(error)}
-    if isinstance(error, runtime.NoDevice):
-        return {"status": "skipped", "reason": "no_device", "message": str(error)}
-    if isinstance(error, runtime.KernelMissed):
-        return {"status": "failed", "reason": "kernel", "message": str(error)}
-    if isinstance(error, CompileTimeout):
-        return {"status": "skipped", "reason": "compile_timeout", "message": str(error)}
-    if isinstance(error, TooLarge):
-        return {"status": "skipped", "reason": "too_large", "message": str(error)}
-    if isinstance(error, MemoryLimit):
-        return {"status": "failed", "reason": "out_of_memory", "message": str(error)}
-    if isinstance(error, WorkerDied):
-        return {"status": "failed", "reason": "killed", "message": str(error)}
-    if isinstance(error, WrongAnswer):
-        return {"status": "failed", "reason": "wrong_answer", "message": str(error)}
-    if isinstance(error, BrokenContract):
-        return {"status": "failed", "reason": "contract", "message": str(error)}
+    for kind, (status, reason) in _OUTCOMES.items():
+        if isinstance(error, kind):
+            return {"status": status, "reason": reason, "message": str(error)}
     reason = "out_of_memory" if runtime.is_out_of_memory(error) else "error"
     return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
+
+
+# the status and the reason of what is foreseen
+_OUTCOMES: dict[type[Exception], tuple[str, str]] = {
+    NotInstalled: ("skipped", "not_installed"),
+    runtime.NoDevice: ("skipped", "no_device"),
+    CompileTimeout: ("skipped", "compile_timeout"),
+    TooLarge: ("skipped", "too_large"),
+    runtime.KernelMissed: ("failed", "kernel"),
+    MemoryLimit: ("failed", "out_of_memory"),
+    WorkerDied: ("failed", "killed"),
+    WrongAnswer: ("failed", "wrong_answer"),
+    BrokenContract: ("failed", "contract"),
+}
 
 
 def _proof_columns(proven: Proven) -> dict[str, Value]:

@@ -482,7 +482,7 @@ def _peers(records: Sequence[Record]):
 
 def _fused(records: Sequence[Record]):
     """How many times faster the fused layer is than each of its baselines, a row a shape and subject."""
-    swept = views.of_sweep(records, "fused")
+    swept = [record for record in views.of_sweep(records, "fused") if record["layer"] == "fused"]
     kinds = drawing.distinct(map(views.faster_than, swept))
     known = [
         Dot(

@@ -1,6 +1,6 @@
 """The sweeps: declared sets of cases, each the answer to a question. Adding one is adding an entry."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -23,6 +23,7 @@ class Grid:
         options: the values of `Case`'s other fields, one mapping for each combination wanted.
         guests: whether subjects brought with `--cell` join.
         devices: the devices on which these are measured.
+        baselines: what these are compared with, where it is not what the rest of the sweep is.
     """
 
     subjects: tuple[str, ...]
@@ -31,6 +32,7 @@ class Grid:
     modes: tuple[str, ...] = MODES
     guests: bool = False
     devices: tuple[str, ...] = DEVICES
+    baselines: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,10 +101,10 @@ OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
 FUSED = ("lstm-fused", "gru-fused", "slstm-fused")
+LOOPS = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 PEERS = ("lstm-torch", "gru-torch", "lstm-keras2", "gru-keras2", "lstm-block")
 SIMPLE_PEERS = ("simple_rnn-torch", "simple_rnn-keras2")
 ONNX = ("lstm-onnx", "gru-onnx")
-LINES = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 ADDERS = ("simple_rnn-builtin", "lstm-builtin", "slstm-rnn", "chosen_state-rnn", "learned_state-rnn")
 WRITERS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin", "slstm-rnn")
 CHAR_CELLS = ("simple_rnn", "lstm", "gru")
@@ -209,9 +211,9 @@ SWEEPS: dict[str, Sweep] = {
             ),
             Grid(FUSED, (BASE,)),
             Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), guests=True),
-            Grid(LINES, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), guests=True),
-            Grid(LINES, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), guests=True),
-            Grid(LINES, tuple((32, 50, 64, units) for units in (32, 64, 256)), guests=True),
+            Grid(LOOPS, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), guests=True),
+            Grid(LOOPS, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), guests=True),
+            Grid(LOOPS, tuple((32, 50, 64, units) for units in (32, 64, 256)), guests=True),
         ),
     ),
     "smoke": Sweep(
@@ -229,8 +231,12 @@ SWEEPS: dict[str, Sweep] = {
         ),
     ),
     "fused": Sweep(
-        "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA?",
-        (Grid(FUSED, FUSED_SHAPES),),
+        "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over PyTorch?",
+        (
+            Grid(FUSED, FUSED_SHAPES),
+            # what compiling and training take there
+            Grid(LOOPS, FUSED_SHAPES, ({}, {"jit_compile": True}), modes=("train",), baselines=("loop",)),
+        ),
         baselines=("loop", "loop_xla", "torch"),
         memory=True,
     ),
@@ -272,10 +278,10 @@ SWEEPS: dict[str, Sweep] = {
         "How does time grow over batch size, timesteps and units?",
         (
             Grid(
-                (*LINES, "slstm-fused"),
+                (*LOOPS, "slstm-fused"),
                 tuple(
                     (batch_size, timesteps, 64, units)
-                    for batch_size, units, timesteps in product((1, 32), (64, 256), (10, 50, 200))
+                    for batch_size, units, timesteps in product((1, 32), (64, 256), (10, 50, 200, 500))
                 ),
             ),
         ),
@@ -347,8 +353,8 @@ def comparisons(names: Sequence[str], guests: Guests = NO_GUESTS, device: str = 
         Comparison(name, case, baseline)
         for name in dict.fromkeys(names)
         if SWEEPS[name].task is None
-        for case in dict.fromkeys(_cases(SWEEPS[name], device, guests.joining))
-        for baseline in baselines_of(case, SWEEPS[name], subjects)
+        for case, rules in _cases(SWEEPS[name], device, guests.joining).items()
+        for baseline in baselines_of(case, rules, subjects)
     ]
 
 
@@ -360,18 +366,22 @@ def tasks(
         Task(name, replace(case, **sweep.full) if full else case, sweep.task)
         for name, sweep in ((name, SWEEPS[name]) for name in dict.fromkeys(names))
         if sweep.task is not None
-        for case in dict.fromkeys(_cases(sweep, device, guests.joining))
+        for case in _cases(sweep, device, guests.joining)
     ]
 
 
-def _cases(sweep: Sweep, device: str, guests: tuple[str, ...]) -> Iterator[Case]:
+def _cases(sweep: Sweep, device: str, guests: tuple[str, ...]) -> dict[Case, tuple[str, ...]]:
+    """The sweep's cases, each once, with the rules that say what it is compared with."""
+    found: dict[Case, tuple[str, ...]] = {}
     for grid in sweep.grids:
         if device not in grid.devices:
             continue
+        rules = sweep.baselines if grid.baselines is None else grid.baselines
         subjects = (*grid.subjects, *(guests if grid.guests else ()))
         for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
             cell, _, layer = subject.rpartition("-")
-            yield Case(cell, layer, mode, *shape, **{**options, "device": device})
+            found.setdefault(Case(cell, layer, mode, *shape, **{**options, "device": device}), rules)
+    return found
 
 
 def _against(subject: str, case: Case, jit_compile: bool) -> Case:
@@ -416,9 +426,9 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
 }
 
 
-def baselines_of(case: Case, sweep: Sweep, subjects: Mapping[str, Subject]) -> list[Case]:
-    """The cases that `case` is compared with, one for each of the sweep's rules that has one."""
-    found = (BASELINES[rule](case, subjects) for rule in sweep.baselines)
+def baselines_of(case: Case, rules: Sequence[str], subjects: Mapping[str, Subject]) -> list[Case]:
+    """The cases that `case` is compared with, one for each of the rules of `BASELINES` that has one."""
+    found = (BASELINES[rule](case, subjects) for rule in rules)
     return [baseline for baseline in found if baseline is not None]
 
 

@@ -259,6 +259,7 @@ BLOCKS: dict[str, Block] = {
     "options": Block(options),
     "scaling": Block(scaling),
     "speed_ups": _answer(answers.speed_ups, "The run has no cases."),
+    "fused_costs": _answer(answers.fused_costs, "The run has no case of the sweep `fused`."),
     "price_list": _answer(answers.prices, "The run has no price list: measure the sweep `options`."),
     "static_dynamic": _answer(answers.static_dynamic, "The run has no case of the sweep `static_dynamic`."),
     "break_even": _answer(answers.pays, "The run has no case of the sweep `static_dynamic`."),

@@ -32,7 +32,7 @@ from bench.stats import (
     sign_p_value,
     suite_alarms,
 )
-from bench.sweeps import LINES, comparisons
+from bench.sweeps import LOOPS, comparisons
 from bench.verdicts import THRESHOLD
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
@@ -154,7 +154,7 @@ def cases(device: str = "auto") -> list[Case]:
     )
     made = []
     for number, (shape, mode) in enumerate(product(shapes, MODES)):
-        cell, _, layer = LINES[number % len(LINES)].rpartition("-")
+        cell, _, layer = LOOPS[number % len(LOOPS)].rpartition("-")
         made.append(replace(Case(cell, layer, mode, *shape), device=device))
     return made
 

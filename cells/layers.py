@@ -125,7 +125,10 @@ class FusedRNN(RNN):
             save=training or fused.recording(),
         )
         last_output = states[-1] if self._recurrence.own_output else states[0]
-        outputs = outputs[:, : ops.shape(sequences)[1]] if self.return_sequences else last_output[:, None]
+        if not self.return_sequences:
+            outputs = last_output[:, None]
+        elif "steps" in constants:  # padded
+            outputs = outputs[:, : ops.shape(sequences)[1]]
         if mask is not None:
             # Keras' outputs before the first step that is not masked are zero, whatever the state
             shown = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0

@@ -220,11 +220,30 @@ def test_speed_ups_against_three_baselines():
     text = tables.BLOCKS["speed_ups"].make(sample_records.fused_run())
     header, _, first, *_ = text.splitlines()
     assert header.endswith(
-        "| time | faster than Keras' loop | faster than Keras' loop under XLA | faster than PyTorch |"
+        "| time | faster than Keras' loop | faster than Keras' loop under XLA | faster than PyTorch "
+        "| of the peak |"
     )
     assert first.startswith("| lstm in FusedRNN | infer | 1 · 100 · 64 · 128 |")
     slstm = next(row for row in text.splitlines() if row.startswith("| slstm"))
-    assert slstm.endswith("| – |"), "PyTorch has none"
+    assert slstm.split(" | ")[-2] == "–", "PyTorch has none"
+    assert "Keras" not in "".join(text.splitlines()[2:]), "what compiling and memory take is another table"
+
+
+def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
+    swept = sample_records.fused_run()
+    for row in swept:
+        loop = (row["layer"] != "fused") + row["jit_compile"]
+        row |= {"trace_s": 1.0, "compile_s": 1.0 + loop, "peak_bytes": 1e6 * (1 + loop) * row["units"]}
+    table = answers.fused_costs(swept)[0]
+    assert table.header[2:5] == ("start", "start, Keras' loop", "start, Keras' loop under XLA")
+    assert len(table.rows) == 18
+    texts = [cell.text for cell in table.rows[0]]
+    assert texts == [
+        *("lstm in FusedRNN", "1 · 100 · 64 · 128"),
+        *("2.00 s", "3.00 s", "4.00 s", "128 MB", "256 MB", "384 MB"),
+    ]
+    lacking = [row for row in swept if not row["jit_compile"]]
+    assert [cell.text for cell in answers.fused_costs(lacking)[0].rows[0]][4] == "–"
 
 
 def test_a_queue_is_beside_the_call_that_is_awaited():

@@ -294,6 +294,15 @@ def test_summary_names_the_fastest_the_slowest_and_the_noise():
     assert "1.02×" in said[3]
 
 
+def test_what_xla_takes_is_the_pairs_ratio_where_there_is_a_pair():
+    plain = record("lstm-builtin", figures={"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0})
+    compiled = {"median_s": 0.004, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
+    said = page.sentences([plain, record("lstm-builtin", jit_compile=True, figures=compiled)])
+    assert "XLA takes 0.40× (keras LSTM, infer) of the plain time." in said
+    in_turns = record("lstm-builtin", jit_compile=True, figures={**compiled, "baseline": plain["case"]})
+    assert "XLA takes 0.50× (keras LSTM, infer) of the plain time." in page.sentences([plain, in_turns])
+
+
 def test_the_price_list_has_options_paired_and_xla_not():
     times = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     unrolled = {"median_s": 0.005, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}

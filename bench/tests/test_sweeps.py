@@ -87,25 +87,32 @@ def test_the_first_sweeps_compare_with_built_ins(name):
 def test_the_baseline_rules(rule, subject, baseline, xla):
     case = Case(*subject.split("-"), "train", *BASE, dtype="float64", jit_compile=True, device="gpu")
     expected = Case(*baseline.split("-"), "train", *BASE, dtype="float64", jit_compile=xla, device="gpu")
-    sweep = Sweep("?", (), baselines=(rule,))
-    assert baselines_of(case, sweep, SUBJECTS) == [expected]
+    assert baselines_of(case, [rule], SUBJECTS) == [expected]
     with_options = replace(case, unroll=True, stateful=True, implementation=1)
-    assert baselines_of(with_options, sweep, SUBJECTS) == [expected]
+    assert baselines_of(with_options, [rule], SUBJECTS) == [expected]
 
 
 def test_the_default_option_is_the_same_subject_without_any_option():
     plain = Case("gru", "builtin", "train", *BASE, device="gpu")
     case = replace(plain, dtype="float64", jit_compile=True, masked="left", depth=2, use_cudnn="False")
-    sweep = Sweep("?", (), baselines=("default_option",))
-    assert baselines_of(case, sweep, SUBJECTS) == baselines_of(plain, sweep, SUBJECTS) == [plain]
+    rules = ["default_option"]
+    assert baselines_of(case, rules, SUBJECTS) == baselines_of(plain, rules, SUBJECTS) == [plain]
 
 
 def test_a_sweep_has_a_row_for_each_of_its_rules(monkeypatch):
     grid = Grid(("slstm-rnn",), (BASE,), modes=("infer",))
     monkeypatch.setitem(SWEEPS, "all", Sweep("?", (grid,), baselines=tuple(BASELINES)))
     assert [row.baseline for row in comparisons(["all"])] == baselines_of(
-        Case("slstm", "rnn", "infer", *BASE), SWEEPS["all"], SUBJECTS
+        Case("slstm", "rnn", "infer", *BASE), tuple(BASELINES), SUBJECTS
     )
+
+
+def test_a_grid_may_be_compared_with_something_else_than_the_rest_of_its_sweep(monkeypatch):
+    rest, own = (Grid((name,), (BASE,), modes=("infer",)) for name in ("slstm-rnn", "gru-fused"))
+    sweep = Sweep("?", (rest, replace(own, baselines=("loop_xla",))), baselines=("loop",))
+    monkeypatch.setitem(SWEEPS, "two", sweep)
+    found = [(row.case.subject, row.baseline.subject, row.baseline.jit_compile) for row in comparisons(["two"])]
+    assert found == [("slstm-rnn", "slstm-rnn", False), ("gru-fused", "gru-builtin", True)]
 
 
 def test_a_built_in_is_compared_with_a_second_instance_of_itself():
