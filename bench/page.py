@@ -217,7 +217,7 @@ def _xla(base: Sequence[Record]) -> Iterator[str]:
 
 
 def _xla_price(record: Record, base: Iterable[Record]) -> float | None:
-    """Time under XLA / time without: the pair's ratio where the two were timed in turns, else the quotient."""
+    """Time under XLA / time without: the pair's ratio where they were timed in turns, else the quotient."""
     if views.options(record):
         return None
     compiled = next((other for other in base if other["case"] == f"{record['case']}-xla"), None)

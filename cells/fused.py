@@ -6,10 +6,10 @@ TensorFlow only; `cells/layers.py` imports it where that is the backend. It know
 a `Recurrence` says how a cell's gates are made and what its update is, `operands` holds what has a gradient,
 `constants` what has none.
 
-Layout. Inside, everything is feature-major: one step's state is the flat vector of a [units, batch]
-array, a sequence of them a stack [steps, units * batch]. The elementwise part is then a loop over contiguous
-memory, and the matrix products have the weights as their left operand, (gates, units) x (units, batch),
-which XLA multiplies up to 2.5 times faster than (batch, units) x (units, gates) (1024 units, batch 32).
+Layout. One step's state is kept as a [units, batch] array, flat, so that the elementwise part is a loop over
+contiguous memory and the matrix products have the weights as their left operand, (gates, units) x (units,
+batch): XLA multiplies so up to 2.5 times faster than (batch, units) x (units, gates) (1024 units, batch 32).
+For few sequences of few units it is the other way round, and the state stays [batch, units].
 
 Gradient. Differentiating the loop would add a weight-sized matrix at every step. Instead the backward loop
 makes only the gradients of the gates, and each weight's gradient is one product over all steps after it.
@@ -30,12 +30,14 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
 from tensorflow.python.eager import record  # no public name
 
-# Multiplying all steps' inputs before the loop pays where a step's own product is too small to be worth its
-# call; it costs a stack of all gates. Break-even near batch 16 for 64 to 256 units (GRU, batch 8, 64 units:
-# 1.3 to 1.4 times faster hoisted; batch 32, 256 units: the same; batch 64, 512 units: 1.15 times slower).
-# Where the inputs' product would be one with the recurrent one, for all gates, it pays less.
-SMALL_BATCH = 16
-SMALL_BATCH_IN_ONE = 8
+# Fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays where a step's
+# own product is too small to be worth its call; it costs a stack of all gates. Time of an inference without /
+# with it: batch 8, 64 units 1.2 to 1.4; batch 16, 128 units 1.1; batch 32, 256 units 1.0; batch 64, 512 units
+# 0.95. Training: 0.95 to 1.1.
+SMALL_BATCH = 32
+# Then, up to so many units, the state is [batch, units]. Time of an LSTM's inference otherwise / so: batch 2,
+# 128 units 1.5; batch 8, 64 units 1.2; batch 15, 128 units 1.4; batch 16, 256 units 1.0, and 512 units 0.8.
+FEW_UNITS = 256
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,111 @@ def _first_derivative(backward, operands, upstream, sequence):
     return once(*operands, *upstream)
 
 
+class _FeatureMajor:
+    """A state as the vector [units * batch] of a [units, batch] array, what a gate gives too.
+
+    Several gates are side by side along the last axis of a row; a stack [steps, ...] holds a row a step.
+
+    Attributes:
+        block: the part of a row's last axis that is one gate.
+        shape: of a state.
+        rank: of a stack.
+    """
+
+    rank = 2
+
+    def __init__(self, units, batch, steps):
+        self.units, self.batch, self.steps = units, batch, steps
+        self.block = units * batch
+        self.shape = [self.block]
+
+    def row_shape(self, size):
+        """The shape of a row whose last axis has that size."""
+        return [*self.shape[:-1], size]
+
+    def matrix(self, vector):
+        """[rows * batch] -> [rows, batch], as the products take it."""
+        return tf.reshape(vector, [-1, self.batch])
+
+    def state(self, rows):
+        """A state from [batch, units]."""
+        return tf.reshape(tf.transpose(rows), self.shape)
+
+    def rows(self, state):
+        """[batch, units] from a state."""
+        return tf.transpose(tf.reshape(state, [self.units, self.batch]))
+
+    def spread(self, vector):
+        """A state that is the vector (units,) for every sequence."""
+        return tf.repeat(vector, self.batch)
+
+    def spread_mask(self, mask):
+        """The stack of [batch, steps]: selecting by a byte an element stays vectorised."""
+        mask = tf.repeat(tf.transpose(mask)[:, None, :], self.units, axis=1)
+        return tf.reshape(mask, [self.steps, *self.shape])
+
+    def stack(self, sequence):
+        """The stack of [batch, steps, width]."""
+        return tf.reshape(tf.transpose(sequence, [1, 2, 0]), [self.steps, sequence.shape[-1] * self.batch])
+
+    def unstack(self, stack, width):
+        """The reverse of `stack`."""
+        return tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [2, 0, 1])
+
+    def over_steps(self, stack, width):
+        """A stack as [steps * batch, width], for the products over all steps."""
+        cube = tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [0, 2, 1])
+        return tf.reshape(cube, [-1, width])
+
+    def multiplier(self, weights):
+        """The function that multiplies a state by weights (units, gates * units): state -> row."""
+        left = tf.transpose(weights)
+        return lambda state: tf.reshape(tf.matmul(left, self.matrix(state)), [-1])
+
+    def back(self, weights):
+        """The gradient of `multiplier`'s function: row -> state."""
+        return lambda row: tf.reshape(tf.matmul(weights, self.matrix(row)), self.shape)
+
+
+class _BatchMajor(_FeatureMajor):
+    """A state as it is, [batch, units]."""
+
+    rank = 3
+
+    def __init__(self, units, batch, steps):
+        super().__init__(units, batch, steps)
+        self.block = units
+        self.shape = [batch, units]
+
+    def state(self, rows):
+        return rows
+
+    def rows(self, state):
+        return state
+
+    def spread(self, vector):
+        return tf.broadcast_to(vector, self.shape)
+
+    def spread_mask(self, mask):
+        return tf.repeat(tf.transpose(mask)[:, :, None], self.units, axis=2)
+
+    def stack(self, sequence):
+        return tf.transpose(sequence, [1, 0, 2])
+
+    def unstack(self, stack, width):
+        return tf.transpose(stack, [1, 0, 2])
+
+    def over_steps(self, stack, width):
+        return tf.reshape(stack, [-1, width])
+
+    def multiplier(self, weights):
+        return lambda state: tf.matmul(state, weights)
+
+    def back(self, weights):
+        right = tf.transpose(weights)
+        return lambda row: tf.matmul(row, right)
+
+
 class _Loop:
     """One trace of a program, and what both directions share: the layout, reading and writing the stacks.
 
@@ -279,60 +386,51 @@ class _Loop:
         self.operands = operands
         self.dtype = inputs.dtype
         self.batch, self.steps = (inputs.shape[axis] or tf.shape(inputs)[axis] for axis in (0, 1))
-        self.width = recurrence.units * self.batch
         self.end = constants.get("steps", self.steps)
-        self.vectors = [self.spread(vector) for vector in operands["vectors"]]
-        self.drops = [self.flat(drop) for drop in constants.get("drops", [])]
-        self.mask = self.stack_mask(constants["mask"]) if "mask" in constants else None
-
-    def stack_mask(self, mask):
-        """[batch, steps] -> [steps, units * batch]: selecting by a byte an element stays vectorised."""
-        mask = tf.repeat(tf.transpose(mask)[:, None, :], self.recurrence.units, axis=1)
-        return tf.reshape(mask, [self.steps, self.width])
-
-    def matrix(self, vector):
-        """[rows * batch] -> [rows, batch], as the products take it."""
-        return tf.reshape(vector, [-1, self.batch])
-
-    def flat(self, rows):
-        """[batch, units] -> the flat vector of its feature-major form."""
-        return tf.reshape(tf.transpose(rows), [self.width])
-
-    def rows(self, vector):
-        """The reverse of `flat`."""
-        return tf.transpose(tf.reshape(vector, [self.recurrence.units, self.batch]))
-
-    def spread(self, vector):
-        """(units,) -> [units * batch], the same for every sequence."""
-        return tf.repeat(vector, self.batch)
-
-    def stack(self, sequence):
-        """[batch, steps, width] -> [steps, width * batch]."""
-        return tf.reshape(tf.transpose(sequence, [1, 2, 0]), [self.steps, sequence.shape[-1] * self.batch])
-
-    def unstack(self, stack, width):
-        """The reverse of `stack`."""
-        return tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [2, 0, 1])
+        # where the number of sequences is known
+        self.is_small = isinstance(self.batch, int) and self.batch < SMALL_BATCH
+        is_smallest = self.is_small and recurrence.units <= FEW_UNITS
+        layout = _BatchMajor if is_smallest else _FeatureMajor
+        self.layout = layout(recurrence.units, self.batch, self.steps)
+        self.vectors = [self.layout.spread(vector) for vector in operands["vectors"]]
+        self.drops = [self.layout.state(drop) for drop in constants.get("drops", [])]
+        self.mask = self.layout.spread_mask(constants["mask"]) if "mask" in constants else None
 
     def inputs_and_one(self):
-        """The stack of the inputs with one more feature that is 1, which the bias multiplies."""
+        """The inputs with one more feature that is 1, which the bias multiplies."""
         inputs = self.operands["inputs"]
-        return self.stack(tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1))
+        return tf.concat([inputs, tf.ones_like(inputs[..., :1])], axis=-1)
 
-    def read(self, stack, step, block=None):
-        """A step's row of a stack, or one block of it."""
-        width = (stack.shape[1] or tf.shape(stack)[1]) if block is None else self.width
-        start = 0 if block is None else block * self.width
-        return tf.reshape(dynamic_slice(stack, tf.stack([step, start]), tf.stack([1, width])), [width])
+    def recurrent(self, gates):
+        """The recurrent weights of a range of gates, (units, gates * units)."""
+        units = self.recurrence.units
+        return self.operands["recurrent"][:, gates[0] * units : (gates[-1] + 1) * units]
 
-    def write(self, stack, step, vectors):
-        """The stack with the vectors side by side in a step's row.
+    def zeros(self, gates):
+        """A stack of zeros."""
+        return tf.zeros([self.steps, *self.layout.row_shape(gates * self.layout.block)], self.dtype)
+
+    def read(self, stack, step, first=0, gates=1):
+        """A step's row of a stack: that of some gates, a state if it is one."""
+        shape = self.layout.row_shape(gates * self.layout.block)
+        return tf.reshape(dynamic_slice(stack, self.position(step, first), tf.stack([1, *shape])), shape)
+
+    def write(self, stack, step, states):
+        """The stack with the states side by side in a step's row.
 
         One at a time: a fusion that ends in a concatenation is not vectorised (1.1 to 1.5 times slower).
         """
-        for block, vector in enumerate(vectors):
-            stack = dynamic_update_slice(stack, vector[None], tf.stack([step, block * self.width]))
+        for gate, state in enumerate(states):
+            stack = dynamic_update_slice(stack, state[None], self.position(step, gate))
         return stack
+
+    def position(self, step, gate):
+        """Where a step's gate begins in a stack."""
+        return tf.stack([step, *[0] * (self.layout.rank - 2), gate * self.layout.block])
+
+    def part(self, stack, first, last):
+        """The stack of the gates from `first` to before `last`."""
+        return stack[..., first * self.layout.block : last * self.layout.block]
 
 
 class _Forward(_Loop):
@@ -342,12 +440,12 @@ class _Forward(_Loop):
         """(outputs or None, final states, what the backward pass needs or None)."""
         recurrence = self.recurrence
         products = self.products()
-        states = [self.flat(state) for state in self.operands["states"]]
+        states = [self.layout.state(rows) for rows in self.operands["states"]]
         if recurrence.own_output:
             states.append(tf.zeros_like(states[0]))
         kept = range(len(states)) if save else [self.output(states)] if sequence else []
         stacks = [self.start(states[index]) for index in kept]
-        blocks = [tf.zeros([self.steps, recurrence.blocks * self.width], self.dtype)] if save else []
+        blocks = [self.zeros(recurrence.blocks)] if save else []
 
         def body(step, states, stacks, blocks):
             gates = products(step, states)
@@ -362,36 +460,38 @@ class _Forward(_Loop):
         _, states, stacks, blocks = tf.while_loop(
             lambda step, *_: step < self.end, body, (0, states, stacks, blocks)
         )
-        outputs = self.unstack(stacks[self.output(stacks)][1:], recurrence.units) if sequence else None
-        return outputs, [self.rows(state) for state in states], (stacks, blocks) if save else None
+        outputs = None
+        if sequence:
+            outputs = self.layout.unstack(stacks[self.output(stacks)][1:], recurrence.units)
+        return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
 
     def output(self, states):
         """The index of the state that is the output."""
         return len(states) - 1 if self.recurrence.own_output else 0
 
     def start(self, state):
-        """A stack [1 + steps, units * batch] that begins with a state."""
-        return tf.concat([state[None], tf.zeros([self.steps, self.width], self.dtype)], axis=0)
+        """A stack of one step more, that begins with a state."""
+        return tf.concat([state[None], self.zeros(1)], axis=0)
 
     def products(self):
         """The function (step, states) -> pre-activations that suits the shape."""
         recurrence = self.recurrence
         if "kernel" not in self.operands:
             return self.in_parts(self.hoisted())
-        plain = recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops
-        small = isinstance(self.batch, int) and self.batch < (SMALL_BATCH_IN_ONE if plain else SMALL_BATCH)
-        if plain and not small:
+        if self.is_small:
+            return self.in_parts(self.hoisted())
+        if recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops:
             return self.in_one()
-        return self.in_parts(self.hoisted() if small else self.each())
+        return self.in_parts(self.each())
 
     def in_one(self):
         """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
         weights = [self.operands["recurrent"], self.operands["kernel"], self.operands["bias"][None]]
         left = tf.transpose(tf.concat(weights, axis=0))
-        inputs = self.inputs_and_one()
+        from_x, matrix = self.each_input(), self.layout.matrix
 
         def products(step, states):
-            right = tf.concat([self.matrix(states[0]), self.matrix(self.read(inputs, step))], axis=0)
+            right = tf.concat([matrix(states[0]), from_x(step)], axis=0)
             return tf.split(tf.reshape(tf.matmul(left, right), [-1]), self.recurrence.gates)
 
         return products
@@ -403,19 +503,23 @@ class _Forward(_Loop):
             kernel = self.operands["kernel"]
             rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + self.operands["bias"]
             inputs = tf.reshape(rows, [self.batch, self.steps, kernel.shape[1]])
-        stack = self.stack(inputs)
-        return lambda step: [self.read(stack, step, block) for block in range(self.recurrence.gates)]
+        stack = self.layout.stack(inputs)
+        return lambda step: [self.read(stack, step, gate) for gate in range(self.recurrence.gates)]
 
     def each(self):
         """The inputs' product step by step, as a function of the step."""
         left = tf.transpose(tf.concat([self.operands["kernel"], self.operands["bias"][None]], axis=0))
-        inputs = self.inputs_and_one()
+        inputs = self.each_input()
+        return lambda step: tf.split(tf.reshape(tf.matmul(left, inputs(step)), [-1]), self.recurrence.gates)
 
-        def from_x(step):
-            product = tf.matmul(left, self.matrix(self.read(inputs, step)))
-            return tf.split(tf.reshape(product, [-1]), self.recurrence.gates)
-
-        return from_x
+    def each_input(self):
+        """A step's inputs and a 1, [features + 1, batch], as a function of the step."""
+        sequence = self.inputs_and_one()
+        stack = tf.transpose(sequence, [1, 2, 0])
+        shape = [sequence.shape[-1], self.batch]
+        return lambda step: tf.reshape(
+            dynamic_slice(stack, tf.stack([step, 0, 0]), tf.stack([1, *shape])), shape
+        )
 
     def in_parts(self, from_x):
         """The inputs' and the recurrent products apart."""
@@ -424,43 +528,32 @@ class _Forward(_Loop):
         bias = []
         if recurrence.separate:
             parts = tf.split(self.operands["separate_bias"], recurrence.separate)
-            bias = [self.spread(part) for part in parts]
-        multiply = self.recurrent_products()
+            bias = [self.layout.spread(part) for part in parts]
+        multiply = self.recurrent_products(range(together))
+        multiply_late = self.recurrent_products(range(together, recurrence.gates))
 
         def products(step, states):
             x = from_x(step)
-            h = multiply(states[0], range(together)) if recurrence.recurrent else [0] * together
+            h = multiply(states[0])
             blocks = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
             blocks += [a + b for a, b in zip(h[sums:], bias, strict=True)]
             blocks += x[sums:together]
             if recurrence.late:
-                late = multiply(
-                    recurrence.wait(blocks, states, self.vectors), range(together, recurrence.gates)
-                )
+                late = multiply_late(recurrence.wait(blocks, states, self.vectors))
                 blocks += [a + b for a, b in zip(x[together:], late, strict=True)]
             return blocks
 
         return products
 
-    def recurrent_products(self):
-        """The function (vector, gates) -> the vector's product with the recurrent weights of those gates."""
-        if not self.recurrence.recurrent:
-            return None
-        units = self.recurrence.units
-        left = tf.transpose(self.operands["recurrent"])
-
-        def multiply(vector, gates):
-            if not self.drops:
-                part = left[gates[0] * units : (gates[-1] + 1) * units]
-                return tf.split(tf.reshape(tf.matmul(part, self.matrix(vector)), [-1]), len(gates))
-            return [
-                tf.reshape(
-                    tf.matmul(left[g * units : (g + 1) * units], self.matrix(vector * self.drops[g])), [-1]
-                )
-                for g in gates
-            ]
-
-        return multiply
+    def recurrent_products(self, gates):
+        """The function from a state to its products with the recurrent weights of `gates`, a range."""
+        if not self.recurrence.recurrent or not gates:
+            return lambda state: [0] * len(gates)
+        if not self.drops:
+            multiply = self.layout.multiplier(self.recurrent(gates))
+            return lambda state: tf.split(multiply(state), len(gates), axis=-1)
+        each = [(self.layout.multiplier(self.recurrent([gate])), self.drops[gate]) for gate in gates]
+        return lambda state: [multiply(state * drop) for multiply, drop in each]
 
 
 class _Backward(_Loop):
@@ -469,7 +562,10 @@ class _Backward(_Loop):
     def run(self, saved, outputs, states):
         """The gradients of the operands, from those of the outputs, or None, and of the final states."""
         stacks, (blocks,) = saved
-        upstream = None if outputs is None else self.stack(outputs)
+        upstream = None if outputs is None else self.layout.stack(outputs)
+        together = range(self.recurrence.together)
+        self.back = self.recurrent_back(together)
+        self.back_late = self.recurrent_back(range(len(together), self.recurrence.gates))
         output = len(stacks) - 1 if self.recurrence.own_output else 0
 
         def body(step, states, vectors, gates):
@@ -484,7 +580,8 @@ class _Backward(_Loop):
             here = [self.read(blocks, step, block) for block in range(self.recurrence.blocks)]
             of_blocks, states, of_vectors = self.through_step(here, before, states)
             gates = self.write(gates, step, of_blocks)
-            states[0] += self.through_products(gates, step)
+            if self.back:  # of the gates read as one piece, which were written apart: see `write`
+                states[0] += self.back(self.read(gates, step, gates=len(together)))
             if stay is not None:
                 states = [a + b for a, b in zip(states, stay, strict=True)]
             return step - 1, states, [a + b for a, b in zip(vectors, of_vectors, strict=True)], gates
@@ -494,7 +591,7 @@ class _Backward(_Loop):
             body,
             (
                 self.end - 1,
-                [self.flat(state) for state in states],
+                [self.layout.state(rows) for rows in states],
                 [tf.zeros_like(vector) for vector in self.vectors],
                 tf.zeros_like(blocks),
             ),
@@ -508,9 +605,7 @@ class _Backward(_Loop):
         results = lambda: recurrence.step(blocks, states, self.vectors)  # noqa: E731
         of_blocks, of_states, of_vectors = _pull_back(results, variables, upstream)
         if recurrence.late:
-            of_late = [self.matrix(block) for block in of_blocks[-recurrence.late :]]
-            late = range(recurrence.together, recurrence.gates)
-            of_input = self.back_to_input(tf.concat(of_late, axis=0), late)
+            of_input = self.back_late(tf.concat(of_blocks[-recurrence.late :], axis=-1))
             results = lambda: [recurrence.wait(blocks, states, self.vectors)]  # noqa: E731
             more = _pull_back(results, variables, [of_input])
             of_blocks, of_states, of_vectors = (
@@ -519,82 +614,82 @@ class _Backward(_Loop):
             )
         return of_blocks, of_states, of_vectors
 
-    def through_products(self, gates, step):
-        """The gradient of h through the recurrent product, from the row of blocks just written.
-
-        Read back from the stack, as one piece, rather than concatenated: see `write`.
-        """
-        if not self.recurrence.recurrent or not self.recurrence.together:
-            return 0
-        width = self.recurrence.together * self.width
-        row = dynamic_slice(gates, tf.stack([step, 0]), tf.stack([1, width]))
-        return self.back_to_input(self.matrix(row), range(self.recurrence.together))
-
-    def back_to_input(self, upstream, gates):
-        """The gradient of what the recurrent weights of `gates` multiply; upstream [gates * units, batch]."""
-        units = self.recurrence.units
-        part = self.operands["recurrent"][:, gates[0] * units : (gates[-1] + 1) * units]
+    def recurrent_back(self, gates):
+        """The function from the gradients of `gates`, a range, to that of what their weights multiply."""
+        if not self.recurrence.recurrent or not gates:
+            return None
         if not self.drops:
-            return tf.reshape(tf.matmul(part, upstream), [-1])
-        pairs = zip(tf.split(part, len(gates), axis=1), tf.split(upstream, len(gates)), strict=True)
-        products = [tf.reshape(tf.matmul(weights, block), [-1]) for weights, block in pairs]
-        return tf.add_n([product * self.drops[g] for product, g in zip(products, gates, strict=True)])
+            return self.layout.back(self.recurrent(gates))
+        each = [(self.layout.back(self.recurrent([gate])), self.drops[gate]) for gate in gates]
+        return lambda row: tf.add_n(
+            [
+                back(part) * drop
+                for (back, drop), part in zip(each, tf.split(row, len(gates), axis=-1), strict=True)
+            ]
+        )
 
     def after_loop(self, stacks, blocks, gates, states, vectors):
         """The gradients of all operands, each weight's as one product over all steps."""
         recurrence = self.recurrence
-        sums, together, twice = (
-            recurrence.sums,
-            recurrence.together,
-            recurrence.together + recurrence.separate,
-        )
-        gates = tf.reshape(gates, [self.steps, recurrence.blocks, self.width])
-        of_x = tf.concat([gates[:, :sums], gates[:, together:]], axis=1) if recurrence.separate else gates
+        sums, together, count = recurrence.sums, recurrence.together, recurrence.blocks
+        twice = together + recurrence.separate
+        of_x = gates
+        if recurrence.separate:
+            of_x = tf.concat([self.part(gates, 0, sums), self.part(gates, together, count)], axis=-1)
         gradients = self.of_inputs(of_x)
         if recurrence.separate:
-            gradients["separate_bias"] = tf.reduce_sum(self.by_feature(gates[:, sums:together]), axis=1)
+            of_h = self.layout.over_steps(
+                self.part(gates, sums, together), recurrence.separate * recurrence.units
+            )
+            gradients["separate_bias"] = tf.reduce_sum(of_h, axis=0)
         if recurrence.recurrent:
             before = [stack[:-1] for stack in stacks]
-            parts = [self.of_recurrent(before[0], gates[:, :together], range(together))] if together else []
+            parts = []
+            if together:
+                parts.append(self.of_recurrent(before[0], self.part(gates, 0, together), range(together)))
             if recurrence.late:
-                rows = tf.reshape(blocks, [self.steps, recurrence.blocks, self.width])
-                vector = recurrence.wait([rows[:, i] for i in range(twice)], before, self.vectors)
+                known = [self.part(blocks, block, block + 1) for block in range(twice)]
+                multiplied = recurrence.wait(known, before, self.vectors)
                 late = range(together, recurrence.gates)
-                parts.append(self.of_recurrent(vector, gates[:, twice:], late))
+                parts.append(self.of_recurrent(multiplied, self.part(gates, twice, count), late))
             gradients["recurrent"] = tf.concat(parts, axis=1)
-        gradients["vectors"] = [tf.reduce_sum(self.matrix(vector), axis=1) for vector in vectors]
+        gradients["vectors"] = [tf.reduce_sum(self.layout.rows(vector), axis=0) for vector in vectors]
         own = len(states) - 1 if recurrence.own_output else len(states)
-        gradients["states"] = [self.rows(state) for state in states[:own]]
+        gradients["states"] = [self.layout.rows(state) for state in states[:own]]
         return gradients
 
     def of_inputs(self, upstream):
         """The gradients of inputs, kernel and bias."""
+        width = self.recurrence.gates * self.recurrence.units
         if "kernel" not in self.operands:
-            return {"inputs": self.unstack(upstream, self.recurrence.gates * self.recurrence.units)}
-        kernel, upstream = self.operands["kernel"], self.by_feature(upstream)
-        of_weights = tf.matmul(self.by_feature(self.inputs_and_one()), upstream, transpose_b=True)
-        of_inputs = tf.reshape(tf.matmul(kernel, upstream), [kernel.shape[0], self.steps, self.batch])
+            return {"inputs": self.layout.unstack(upstream, width)}
+        kernel, upstream = self.operands["kernel"], self.layout.over_steps(upstream, width)
+        features = kernel.shape[0]
+        inputs = tf.reshape(tf.transpose(self.inputs_and_one(), [1, 0, 2]), [-1, features + 1])
+        of_weights = tf.matmul(inputs, upstream, transpose_a=True)
+        of_inputs = tf.matmul(upstream, kernel, transpose_b=True)
         return {
-            "inputs": tf.transpose(of_inputs, [2, 1, 0]),
+            "inputs": tf.transpose(tf.reshape(of_inputs, [self.steps, self.batch, features]), [1, 0, 2]),
             "kernel": of_weights[:-1],
             "bias": of_weights[-1],
         }
 
-    def of_recurrent(self, vector, upstream, gates):
-        """The gradient of the recurrent weights of `gates`, which multiplied the rows of `vector`."""
-        upstream = self.by_feature(upstream)
+    def of_recurrent(self, multiplied, upstream, gates):
+        """The gradient of the recurrent weights of `gates`; they multiplied the rows of a stack."""
+        units = self.recurrence.units
         if not self.drops:
-            return tf.matmul(self.by_feature(vector), upstream, transpose_b=True)
-        parts = zip(gates, tf.split(upstream, len(gates)), strict=True)
+            return self.over_all(multiplied, upstream, len(gates) * units)
+        parts = [self.part(upstream, index, index + 1) for index in range(len(gates))]
         products = [
-            tf.matmul(self.by_feature(vector * self.drops[g]), part, transpose_b=True) for g, part in parts
+            self.over_all(multiplied * self.drops[gate], part, units)
+            for gate, part in zip(gates, parts, strict=True)
         ]
         return tf.concat(products, axis=1)
 
-    def by_feature(self, stack):
-        """[steps, ..., width * batch] -> [... * width, steps * batch], for the products over all steps."""
-        cube = tf.transpose(tf.reshape(stack, [self.steps, -1, self.batch]), [1, 0, 2])
-        return tf.reshape(cube, [-1, self.steps * self.batch])
+    def over_all(self, left, right, width):
+        """The product over all steps of a stack of states and one of rows, (units, width)."""
+        left = self.layout.over_steps(left, self.recurrence.units)
+        return tf.matmul(left, self.layout.over_steps(right, width), transpose_a=True)
 
 
 def _pull_back(function, variables, upstream):

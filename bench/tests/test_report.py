@@ -295,7 +295,8 @@ def test_summary_names_the_fastest_the_slowest_and_the_noise():
 
 
 def test_what_xla_takes_is_the_pairs_ratio_where_there_is_a_pair():
-    plain = record("lstm-builtin", figures={"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0})
+    itself = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
+    plain = record("lstm-builtin", figures=itself)
     compiled = {"median_s": 0.004, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
     said = page.sentences([plain, record("lstm-builtin", jit_compile=True, figures=compiled)])
     assert "XLA takes 0.40× (keras LSTM, infer) of the plain time." in said

@@ -45,6 +45,18 @@ CASES = [
 ]
 
 
+# those whose programs differ from one size of the batch to the next
+SIZED = [case for case in CASES if case[0] in (LSTMCell, GRUCell, PeepholeLSTMCell, cells.CandidateGRUCell)]
+SIZED += [(cells.MinimalRNNCell, {}, {}), (cells.IndRNNCell, {}, {"mask": True})]
+# what the engine takes for a small batch, and for few units
+SMALL, MANY_UNITS, LARGE = (1000, 1000), (1000, 0), (0, 0)
+
+
+def take_batches_for(monkeypatch, size):
+    for name, value in zip(("SMALL_BATCH", "FEW_UNITS"), size, strict=True):
+        monkeypatch.setattr(fused, name, value)
+
+
 def make(cell_class, dtype="float64", units=UNITS, features=FEATURES, **arguments):
     return drawn(cell_class(units, dtype=dtype, **arguments), features=features)
 
@@ -90,6 +102,13 @@ def test_computes_what_keras_does(cell_class, arguments, options):
     assert_computes_the_same(cell, inputs, states, **{**options, "mask": mask})
 
 
+@pytest.mark.parametrize(("cell_class", "arguments", "options"), SIZED)
+@pytest.mark.parametrize("size", [MANY_UNITS, LARGE], ids=["many_units", "large"])
+def test_computes_what_keras_does_at_larger_sizes(monkeypatch, size, cell_class, arguments, options):
+    take_batches_for(monkeypatch, size)
+    test_computes_what_keras_does(cell_class, arguments, options)
+
+
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(draw=st.data())
 def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
@@ -103,14 +122,16 @@ def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     )
     cell = make(cell_class, units=units, features=features, seed=1, **rates)
     inputs, states = data(cell, batch, timesteps, features)
-    assert_computes_the_same(
-        cell,
-        inputs,
-        draw.draw(st.sampled_from([None, states])),
-        mask=None if mask is None else np.reshape(mask, (batch, timesteps)),
-        training=draw.draw(st.booleans()),
-        **options,
-    )
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        take_batches_for(monkeypatch, draw.draw(st.sampled_from([SMALL, MANY_UNITS, LARGE])))
+        assert_computes_the_same(
+            cell,
+            inputs,
+            draw.draw(st.sampled_from([None, states])),
+            mask=None if mask is None else np.reshape(mask, (batch, timesteps)),
+            training=draw.draw(st.booleans()),
+            **options,
+        )
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16", "mixed_bfloat16", "bfloat16"])
