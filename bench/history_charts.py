@@ -40,6 +40,7 @@ _HEAD, _LINE = 1.0, 0.18
 
 _NARROWEST = 1.16  # of an axis, high / low: what is steady looks steady
 _WIDEST_INTERVAL = 1.25  # beyond the figures, as far as the axis follows it
+_TWO_DATES = 1.3  # inches that the first and the last take side by side
 _GREY, _GRID = "#606060", "#e4e4e4"
 _SLOWER, _FASTER = "#b2182b", "#2166ac"  # told apart by all kinds of colour vision, and by their direction
 _VERSION = "#8a6d00"
@@ -126,10 +127,9 @@ def _place(timeline: Timeline, usual: tuple) -> tuple:
 
 def _card(timeline: Timeline, at_shape: Record) -> Card:
     names = timeline.names
-    parts = [f"vs {baseline_name(names)}", *_differences(names, at_shape)]
     return Card(
         clean(views.label(names)),
-        clean(" · ".join(parts)),
+        clean(card_note(names, at_shape)),
         charts.style(names),
         timeline.points,
         timeline.ratio_shifts,
@@ -137,24 +137,30 @@ def _card(timeline: Timeline, at_shape: Record) -> Card:
     )
 
 
+def card_note(names: Record, at_shape: Record) -> str:
+    """What a card says below its name: the baseline, the options, and where the shape is another."""
+    return " · ".join((f"vs {baseline_name(names)}", *_differences(names, at_shape)))
+
+
 def baseline_name(names: Record) -> str:
     """What people call what the case is compared with."""
     if names["case"] == names["baseline"]:
         return "itself (noise)"
     baseline = views.baseline_label(names)
+    if str(names["baseline"]).endswith("-xla") and not names["jit_compile"]:
+        baseline += " under XLA"
     return f"plain {baseline}" if baseline == views.label(names) else baseline
 
 
 def _differences(names: Record, at_shape: Record) -> Iterator[str]:
     """The case's options, and what is another in its shape."""
     yield from ("XLA" if word == "xla" else views.option_name(word) for word in views.options(names))
-    yield from (
-        words
-        for words, usual in zip(
-            views.in_words(names).split(" · "), views.in_words(at_shape).split(" · "), strict=True
-        )
-        if words != usual
-    )
+    pairs = zip(views.in_words(names).split(" · "), views.in_words(at_shape).split(" · "), strict=True)
+    others = [words for words, usual in pairs if words != usual]
+    if len(others) > 1:  # in words they would not fit
+        yield " ".join(f"{name[0]}{names[name]}" for name in views.SHAPE if names[name] != at_shape[name])
+    else:
+        yield from others
 
 
 def _footnotes(history: History, family: str, mode: str, timelines: list[Timeline]) -> Iterator[str]:
@@ -506,7 +512,8 @@ def _draw_dates(panel: _Panel, runs: Sequence[Run]) -> None:
     first, last = runs[0].time, runs[-1].time
     one_year = "%m-%d" if first.year == last.year else "%Y-%m-%d"
     form = "%m-%d %H:%M" if first.date() == last.date() else one_year
-    sides = {0: "left", len(runs) - 1: "right"} if len(runs) > 1 else {0: "left"}
+    room = panel.x(len(runs) - 0.5) - panel.x(-0.5)
+    sides = {0: "left", len(runs) - 1: "right"} if room > _TWO_DATES else {0: "left"}
     for run, side in sides.items():
         x = panel.x(run + (-0.5 if side == "left" else 0.5))
         text = f"{runs[run].time:{form}}"

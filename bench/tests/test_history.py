@@ -479,6 +479,21 @@ def test_a_case_measured_once_is_counted_and_not_drawn_beside_those_with_a_histo
     assert "Not drawn: 1 measured once." in chart.footnotes
 
 
+@pytest.mark.parametrize(
+    ("shape", "baseline", "note"),
+    [
+        ({"timesteps": 79}, "", "vs keras LSTM · 79 timesteps"),
+        ({"batch_size": 8, "units": 64}, "", "vs keras LSTM · b8 u64"),
+        ({}, "-xla", "vs keras LSTM under XLA"),
+        ({"jit_compile": True}, "", "vs keras LSTM · XLA"),
+    ],
+)
+def test_a_card_says_what_is_compared_where_in_few_words(shape, baseline, note):
+    usual, one = sample(1), sample(1, **shape)
+    names = {**one, "baseline": f"{one['baseline']}{baseline}"}
+    assert history_charts.card_note(names, usual) == note
+
+
 def test_the_same_runs_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         write_runs(tmp_path / name, 9, slower=lambda run: 1.2 if run >= 5 else 1.0)
