@@ -68,6 +68,13 @@ def test_more_time_a_case_takes_longer_and_more_compiling_too():
     assert comparison_seconds(row, compile_limit_s=1000) > 30
 
 
+def test_a_peer_takes_the_seconds_that_it_is_waited_for():
+    row = beside_itself(LSTM, "peers")
+    elsewhere = replace(row, case=replace(LSTM, layer="torch"))
+    assert comparison_seconds(elsewhere) == comparison_seconds(row) + estimates._PEER_S
+    assert estimates._PEER_S > 1
+
+
 def test_what_hit_the_limit_is_not_expected_to_be_tried_with_more_timesteps():
     rows = [
         beside_itself(replace(LSTM, layer="rnn", unroll=True, jit_compile=True, timesteps=timesteps))
