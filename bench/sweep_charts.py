@@ -689,7 +689,11 @@ def _memory(records: Sequence[Record]):
             centre=None,
             size=5,
         ),
-        handles=[drawing.marker(replace(drawing.style(r), line="none"), name) for name, r in handles.items()],
+        handles=[
+            drawing.marker(replace(style, line="none"), name, drawing.face(record, style))
+            for name, record in handles.items()
+            for style in [drawing.style(record)]
+        ],
     )
 
 

@@ -314,6 +314,12 @@ def test_memory_has_a_row_a_shape_and_a_dot_a_subject(figures):
     assert "32.8 MB" in texts(infer)
 
 
+def test_memorys_legend_tells_xla_from_the_plain_loop(figures):
+    (legend,) = figures["memory"].legends
+    fills = {handle.get_label(): handle.get_markerfacecolor() for handle in legend.legend_handles}
+    assert fills["keras LSTM, XLA"] == "white" != fills["keras LSTM"]
+
+
 def test_lanes_of_a_row_stand_apart_and_within_it():
     known = [
         dots.Dot(row, "", record(f"cell_{lane}-rnn"), Interval(1.0, 0.9, 1.1), lane)
