@@ -158,7 +158,7 @@ def _differences(names: Record, at_shape: Record) -> Iterator[str]:
     pairs = zip(views.in_words(names).split(" · "), views.in_words(at_shape).split(" · "), strict=True)
     others = [words for words, usual in pairs if words != usual]
     if len(others) > 1:  # in words they would not fit
-        yield " ".join(f"{name[0]}{names[name]}" for name in views.SHAPE if names[name] != at_shape[name])
+        yield views.short_shape(names, [name for name in views.SHAPE if names[name] != at_shape[name]])
     else:
         yield from others
 

@@ -48,12 +48,8 @@ def beside_baseline(title: str, records: Sequence[Record], group: Callable[[Reco
 def _against(record: Record, with_shape: bool) -> str:
     """The name of a row that compares; a built-in is compared with itself, which shows the noise."""
     options = [views.option_name(word) for word in views.options(record) if word != "xla"]
-    shape = [_short_shape(record)] if with_shape else []
+    shape = [views.short_shape(record)] if with_shape else []
     return f"{', '.join((views.label(record), *options, *shape))}\nvs {views.against(record)}"
-
-
-def _short_shape(record: Record) -> str:
-    return " ".join(f"{name[0]}{record[name]}" for name in views.SHAPE)
 
 
 # --- options ---
@@ -636,7 +632,7 @@ def _latency(records: Sequence[Record]):
     shapes = len(drawing.distinct(views.shape(record) for record, _ in shown)) > 1
     known = [
         Dot(
-            ", ".join((drawing.series_name(record), *([_short_shape(record)] if shapes else []))),
+            ", ".join((drawing.series_name(record), *([views.short_shape(record)] if shapes else []))),
             views.label(record),
             record,
             ratio,

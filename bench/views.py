@@ -105,6 +105,11 @@ def order(record: Record) -> tuple:
     return (known, name, layer != "builtin", layer != "rnn", layer, own)
 
 
+def short_shape(record: Record, names: Iterable[str] = SHAPE) -> str:
+    """The sizes of the shape, or some of them, as `b32 t50`."""
+    return " ".join(f"{name[0]}{record[name]}" for name in names)
+
+
 def shape(record: Record) -> tuple[Value, ...]:
     return tuple(record[name] for name in SHAPE)
 
