@@ -106,8 +106,8 @@ COLUMNS: tuple[Column, ...] = (
         status="`ok`, `skipped` (could not run here) or `failed` (went wrong; carries no timing)",
         reason="why not `ok`, one of the reasons listed below",
         message="the same in a sentence",
-        kernel="what the compiled graph runs the steps with: `cudnn`, `block`, `while` or `unrolled`; in "
-        "PyTorch, `mkldnn` or `aten`; empty: the library does not say",
+        kernel="what the compiled graph runs the steps with: `cudnn`, `block`, `native` (the C++ engine of "
+        "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; empty: the library does not say",
     ),
     *_columns(bool, xla="the program was compiled by XLA"),
     *_columns(

@@ -673,6 +673,8 @@ def _kernel(nodes) -> str:
         return "cudnn"
     if operations & {"BlockLSTM", "BlockLSTMV2", "GRUBlockCell", "LSTMBlockCell"}:
         return "block"
+    if any(op.startswith("FusedRNN") for op in operations):
+        return "native"
     return "while" if operations & {"While", "StatelessWhile"} else "unrolled"
 
 

@@ -1,6 +1,8 @@
-"""The engine of `cells.FusedRNN`: a whole recurrence as one compiled program, with a gradient of its own.
+"""The XLA engine of `cells.FusedRNN`: a whole recurrence as one compiled program, with a gradient of its own.
 
-    outputs, states = run(recurrence, operands, constants, sequence=True, save=True)
+    outputs, states = run(recurrence.compiled, operands, constants, sequence=True, save=True)
+
+`run` takes the programs of `cells/native` as well.
 
 TensorFlow only; `cells/layers.py` imports it where that is the backend. It knows nothing of Keras:
 a `Recurrence` says how a cell's gates are made and what its update is, `operands` holds what has a gradient,
@@ -53,6 +55,8 @@ class Recurrence:
             where `own_output` is false.
         late_input: (gates, states, vectors) -> what the late gates' recurrent weights multiply, elementwise.
         own_output: whether the output is no state, and rides along as a last one that nothing reads.
+        states: how many there are, such an output with them.
+        vectors: how many weights (units,) `update` takes.
     """
 
     units: int
@@ -63,6 +67,18 @@ class Recurrence:
     update: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], list]
     late_input: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
     own_output: bool
+    states: int
+    vectors: int
+
+    @property
+    def output(self):
+        """The index of the state that is the output."""
+        return self.carried if self.own_output else 0
+
+    @property
+    def carried(self):
+        """How many states a step reads."""
+        return self.states - self.own_output
 
     @property
     def gates(self):
@@ -105,6 +121,16 @@ class Recurrence:
             for program in (_forward, _backward)
         )
 
+    @cached_property
+    def native(self):
+        """The two programs of the native engine, or the sentence that says why they cannot be had."""
+        from cells import native
+
+        try:
+            return native.programs(self)
+        except native.Unavailable as reason:
+            return str(reason)
+
 
 def _forward(recurrence, operands, constants, sequence, save):
     return _Forward(recurrence, operands, constants).run(sequence, save)
@@ -137,9 +163,11 @@ def recurrence_of(cell):
             gates, states[: len(cell.states)], *vectors
         ),
         own_output=False,
+        states=len(cell.states),
+        vectors=len(cell.vectors),
     )
     states = _try(recurrence, cell)
-    return replace(recurrence, own_output=states > len(cell.states))
+    return replace(recurrence, own_output=states > len(cell.states), states=states)
 
 
 def _try(recurrence, cell, batch=3):
@@ -204,11 +232,11 @@ def padded(operands, constants, known):
     return operands, {**constants, "steps": steps}
 
 
-def run(recurrence, operands, constants, sequence, save):
+def run(programs, operands, constants, sequence, save):
     """Runs a recurrence over a batch of sequences, in the dtype of the operands.
 
     Args:
-        recurrence: the `Recurrence`.
+        programs: the (forward, backward) of the recurrence: its `compiled`, or those of `cells.native`.
         operands: dict of tensors, each of which gets a gradient:
             inputs [batch, steps, features], or without `kernel` [batch, steps, gates * units]: the inputs'
             products, biases included; kernel (features, gates * units) and bias (gates * units,);
@@ -228,7 +256,7 @@ def run(recurrence, operands, constants, sequence, save):
     Raises:
         NotImplementedError: when a second derivative is asked for.
     """
-    forward, backward = recurrence.compiled
+    forward, backward = programs
     constants = tf.nest.map_structure(tf.stop_gradient, constants)
 
     # The custom gradient stands outside of the compiled functions, whose inputs it cuts off from the tape:

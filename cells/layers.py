@@ -1,4 +1,4 @@
-"""The layers that run a cell over sequences: `RNN`, Keras' loop, and `FusedRNN`, one compiled program."""
+"""The layers that run a cell over sequences: `RNN`, Keras' loop, and `FusedRNN`, compiled as a whole."""
 
 import functools
 import warnings
@@ -18,6 +18,8 @@ TWINS: dict[type, type[GatedCell]] = {
     keras.layers.LSTMCell: LSTMCell,
     keras.layers.GRUCell: GRUCell,
 }
+
+ENGINES = ("auto", "native", "xla")
 
 
 @saving.register_keras_serializable("cells")
@@ -61,9 +63,20 @@ class FusedRNN(RNN):
 
     Arguments, inputs, outputs, weights and saved files are those of `keras.layers.RNN` with the same cell,
     and so are the results to the rounding of the dtype. The layer compiles itself: nothing else is to be set.
-    The program is compiled at the first call with a new batch size or number of timesteps. Where the number
-    of timesteps is not known beforehand the sequences are padded to one of a few lengths (at most a quarter
-    longer), so that not every length compiles.
+
+    Two engines run it, and without being told the layer takes the first that can:
+
+    - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
+      it, once for an equation on a machine (about a second; kept in the user's cache folder). It takes every
+      shape without compiling again. It needs a C++ compiler, runs float32 and 16-bit policies on a machine
+      without a GPU, and no cell with `late` gates.
+    - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
+      timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
+      few lengths (at most a quarter longer), so that not every length compiles.
+
+    Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
+    concrete function that was taken before the saving keeps the native engine: say `engine="xla"` there.
+    With the native engine a model is not given to XLA by `jit_compile="auto"`, Keras' default in `fit`.
 
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
@@ -78,22 +91,38 @@ class FusedRNN(RNN):
         return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in
             `keras.layers.RNN`.
         unroll: must be false; there is no loop to unroll.
+        engine: "auto", "native" or "xla".
 
     Raises:
         TypeError: the cell cannot be fused; the message says what is missing.
-        ValueError: `unroll` is true.
+        ValueError: `unroll` is true, there is no such engine, or the one asked for cannot run here, which is
+            told at the first call.
         NotImplementedError: a second derivative is asked for.
     """
 
-    def __init__(self, cell, *args, **kwargs):
+    def __init__(self, cell, *args, engine="auto", **kwargs):
         super().__init__(cell, *args, **kwargs)
+        if engine not in ENGINES:
+            raise ValueError(f"FusedRNN has no engine {engine!r}, only {', '.join(ENGINES)}.")
+        self.engine = engine
         if self.unroll:
             raise ValueError(
                 "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
             )
         self._definition = definition_of(self.cell)
-        self._recurrence = None
         self._built_timesteps = None
+
+    @property
+    def supports_jit(self):
+        """Whether Keras may compile a model around the layer: not where the native engine runs it."""
+        return self._supports_jit and not (_on_tensorflow() and self._native_programs())
+
+    @supports_jit.setter
+    def supports_jit(self, value):
+        self._supports_jit = value
+
+    def get_config(self):
+        return {**super().get_config(), "engine": self.engine}
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape, initial_state_shape)
@@ -101,13 +130,11 @@ class FusedRNN(RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What `keras.layers.RNN` calls for the loop: (last output, outputs, states)."""
-        if keras.backend.backend() != "tensorflow":
+        if not _on_tensorflow():
             _say_plain_loop(keras.backend.backend())
             return super().inner_loop(sequences, initial_state, mask, training)
         from cells import fused
 
-        if self._recurrence is None:
-            self._recurrence = fused.recurrence_of(self._definition)
         dtype = "float64" if self.cell.compute_dtype == "float64" else "float32"
         sequences = ops.cast(sequences, dtype)
         mask = None if mask is None else ops.cast(ops.reshape(mask, ops.shape(sequences)[:2]), "bool")
@@ -116,15 +143,17 @@ class FusedRNN(RNN):
             mask = None if mask is None else ops.flip(mask, axis=1)
         operands = self._operands(sequences, tree.flatten(initial_state), training, dtype)
         constants = self._constants(mask, training, dtype)
-        operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
+        programs, takes_any_length = self._programs()
+        if not takes_any_length:
+            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
         outputs, states = fused.run(
-            self._recurrence,
+            programs,
             operands,
             constants,
             sequence=self.return_sequences,
             save=training or fused.recording(),
         )
-        last_output = states[-1] if self._recurrence.own_output else states[0]
+        last_output = states[self._recurrence.output]
         if not self.return_sequences:
             outputs = last_output[:, None]
         elif "steps" in constants:  # padded
@@ -135,6 +164,34 @@ class FusedRNN(RNN):
             shown = shown if self.return_sequences else shown[:, -1:]
             outputs = ops.where(shown[:, :, None], outputs, ops.zeros_like(outputs))
         return outputs[:, -1], outputs, states[: len(self.state_size)]
+
+    @functools.cached_property
+    def _recurrence(self):
+        from cells import fused
+
+        return fused.recurrence_of(self._definition)
+
+    def _native_programs(self):
+        """The programs of the native engine, or None where it cannot run the cell here."""
+        if self.engine == "xla":
+            return None
+        is_double = self.cell.compute_dtype == "float64"
+        programs = "it computes in float64" if is_double else self._recurrence.native
+        if not isinstance(programs, str):
+            return programs
+        if self.engine == "native":
+            raise ValueError(
+                f"FusedRNN cannot run {type(self.cell).__name__} with the native engine: {programs}. "
+                'engine="xla" can.'
+            )
+        return None
+
+    def _programs(self):
+        """The two programs that run the recurrence where TensorFlow traces, and whether they are native."""
+        from cells import native
+
+        programs = self._native_programs() if native.in_place() else None
+        return (programs, True) if programs else (self._recurrence.compiled, False)
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
@@ -201,6 +258,10 @@ def definition_of(cell):
     else:
         return cell
     raise TypeError(f"FusedRNN cannot run {name}, which {missing}. keras.layers.RNN runs it.")
+
+
+def _on_tensorflow():
+    return keras.backend.backend() == "tensorflow"
 
 
 def _drops(rate, training):

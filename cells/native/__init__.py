@@ -1,0 +1,132 @@
+"""The native engine of `cells.FusedRNN`: a cell's equation as a C++ program, compiled on the spot.
+
+    forward, backward = native.programs(recurrence)  # `Unavailable` says why where they cannot be had
+
+`recurrence.cc` holds the loops, `support.cc` the matrix products and the threads. What differs from cell to
+cell is the elementwise part: `translation.py` traces it as a TensorFlow graph, with its gradient, and writes
+it in C++ operation by operation. `library.py` has the machine's compiler make of both a library of two
+TensorFlow operations, and keeps it in the user's cache folder for the next time.
+
+It takes float32 on a machine without a GPU. Where a cell has late gates or an operation that is not known
+here, where there is no compiler, under XLA and in a SavedModel, `cells/fused.py` does the work.
+"""
+
+import os
+from functools import partial
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util  # no public name
+from tensorflow.python.saved_model import save_context  # no public name
+
+from cells.native.library import operations
+from cells.native.translation import Unavailable, header_of
+
+__all__ = ["Unavailable", "in_place", "programs"]
+
+
+def programs(recurrence):
+    """(forward, backward) of a recurrence, to be called as those of `cells.fused`.
+
+    Raises:
+        Unavailable: they cannot be had; says why.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        raise Unavailable("it is for machines without a GPU")
+    forward, backward = operations(header_of(recurrence))
+    return partial(_forward, recurrence, forward), partial(_backward, recurrence, backward)
+
+
+def in_place():
+    """Whether the operations can be used where TensorFlow is tracing: not under XLA, nor for a SavedModel."""
+    if save_context.in_save_context():
+        return False
+    return tf.executing_eagerly() or not control_flow_util.GraphOrParentsInXlaContext(
+        tf.compat.v1.get_default_graph()
+    )
+
+
+def _threads():
+    """How many threads TensorFlow gives an operation."""
+    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+
+
+def _forward(recurrence, operation, operands, constants, sequence, save):
+    """As `cells.fused._forward`: (outputs or None, final states, what the backward pass needs or None)."""
+    none = tf.zeros([0])
+    width = recurrence.gates * recurrence.units
+    results = operation(
+        operands["inputs"],
+        operands.get("kernel", none),
+        operands.get("bias", tf.zeros([width])),
+        operands.get("recurrent", none),
+        operands.get("separate_bias", none),
+        constants.get("mask", tf.zeros([0], tf.bool)),
+        tf.stack(constants["drops"]) if "drops" in constants else none,
+        *operands["vectors"],
+        *operands["states"],
+        save=save,
+        sequence=sequence,
+        threads=_threads(),
+    )
+    states = recurrence.states
+    blocks, kept, final = results[0], results[1 : 1 + states], results[1 + states :]
+    batch, steps = operands["inputs"].shape[:2]
+    for state in final:
+        state.set_shape([batch, recurrence.units])
+    outputs = None
+    if sequence:
+        outputs = kept[recurrence.output]
+        outputs.set_shape([batch, steps, recurrence.units])
+    return outputs, list(final), (blocks, kept[: recurrence.carried]) if save else None
+
+
+def _backward(recurrence, operation, operands, constants, saved, outputs, states):
+    """As `cells.fused._backward`: the gradients of the operands."""
+    none = tf.zeros([0])
+    blocks, kept = saved
+    results = operation(
+        blocks,
+        operands.get("recurrent", none),
+        constants.get("mask", tf.zeros([0], tf.bool)),
+        tf.stack(constants["drops"]) if "drops" in constants else none,
+        *operands["vectors"],
+        *operands["states"],
+        *kept,
+        none if outputs is None else outputs,
+        *states,
+        threads=_threads(),
+    )
+    of_inputs, of_products, of_bias, of_separate_bias = results[:4]
+    if not recurrence.separate:
+        of_products = of_inputs
+    gradients = {"vectors": list(results[4 : 4 + recurrence.vectors])}
+    gradients["states"] = list(results[4 + recurrence.vectors :])
+    if recurrence.separate:
+        gradients["separate_bias"] = of_separate_bias
+    width = recurrence.gates * recurrence.units
+    if recurrence.recurrent:
+        before = tf.concat([operands["states"][0][:, None], kept[0][:, :-1]], axis=1)
+        gradients["recurrent"] = _of_recurrent(recurrence, before, of_products, constants.get("drops"))
+    if "kernel" not in operands:
+        return {**gradients, "inputs": tf.reshape(of_inputs, tf.shape(operands["inputs"]))}
+    rows = tf.reshape(of_inputs, [-1, width])
+    inputs, kernel = operands["inputs"], operands["kernel"]
+    gradients["kernel"] = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), rows, transpose_a=True)
+    gradients["bias"] = of_bias
+    gradients["inputs"] = tf.reshape(tf.matmul(rows, kernel, transpose_b=True), tf.shape(inputs))
+    return gradients
+
+
+def _of_recurrent(recurrence, before, upstream, drops):
+    """The gradient of the recurrent weights (units, gates * units), which multiplied the states before."""
+    units, width = recurrence.units, recurrence.gates * recurrence.units
+    if drops is None:
+        return tf.matmul(tf.reshape(before, [-1, units]), tf.reshape(upstream, [-1, width]), transpose_a=True)
+    parts = tf.split(tf.reshape(upstream, [-1, width]), recurrence.gates, axis=1)
+    return tf.concat(
+        [
+            tf.matmul(tf.reshape(before * drop[:, None], [-1, units]), part, transpose_a=True)
+            for drop, part in zip(drops, parts, strict=True)
+        ],
+        axis=1,
+    )

@@ -1,0 +1,219 @@
+"""A cell's equation in C++: the "cell.h" of `cells/native/recurrence.cc`."""
+
+import numpy as np
+import tensorflow as tf
+
+
+class Unavailable(Exception):
+    """An equation that has no C++ of it here; says why."""
+
+
+# The C++ of TensorFlow's elementwise operations, by the operands {0}, {1}, ...
+_OPERATIONS = {
+    "Abs": "absolute({0})",
+    "Add": "{0} + {1}",
+    "AddV2": "{0} + {1}",
+    "Cos": "cosine({0})",
+    "DivNoNan": "select({1} == 0.0f, all(0.0f), {0} / {1})",
+    "Elu": "select({0} < 0.0f, expm1({0}), {0})",
+    "EluGrad": "select({1} < 0.0f, {0} * ({1} + 1.0f), {0})",
+    "Equal": "{0} == {1}",
+    "Erf": "erf({0})",
+    "Erfc": "erfc({0})",
+    "Exp": "exp({0})",
+    "Expm1": "expm1({0})",
+    "Greater": "{0} > {1}",
+    "GreaterEqual": "{0} >= {1}",
+    "Identity": "{0}",
+    "Inv": "1.0f / {0}",
+    "InvGrad": "-{1} * {0} * {0}",
+    "Less": "{0} < {1}",
+    "LessEqual": "{0} <= {1}",
+    "Log": "logarithm({0})",
+    "Log1p": "log1p({0})",
+    "LogicalAnd": "{0} & {1}",
+    "LogicalNot": "~{0}",
+    "LogicalOr": "{0} | {1}",
+    "Maximum": "maximum({0}, {1})",
+    "Minimum": "minimum({0}, {1})",
+    "Mul": "{0} * {1}",
+    "Neg": "-{0}",
+    "NotEqual": "{0} != {1}",
+    "OnesLike": "all(1.0f)",
+    "Pow": "power({0}, {1})",
+    "PreventGradient": "{0}",
+    "RealDiv": "{0} / {1}",
+    "Reciprocal": "1.0f / {0}",
+    "ReciprocalGrad": "-{1} * {0} * {0}",
+    "Relu": "maximum({0}, all(0.0f))",
+    "Relu6": "minimum(maximum({0}, all(0.0f)), all(6.0f))",
+    "Relu6Grad": "select(({1} > 0.0f) & ({1} < 6.0f), {0}, all(0.0f))",
+    "ReluGrad": "select({1} > 0.0f, {0}, all(0.0f))",
+    "Rsqrt": "1.0f / square_root({0})",
+    "RsqrtGrad": "-0.5f * {1} * {0} * {0} * {0}",
+    "Select": "select({0}, {1}, {2})",
+    "SelectV2": "select({0}, {1}, {2})",
+    "Selu": "select({0} < 0.0f, 1.7580993408473768f * expm1({0}), 1.0507009873554805f * {0})",
+    "SeluGrad": "{0} * select({1} < 0.0f, {1} + 1.7580993408473768f, all(1.0507009873554805f))",
+    "Sigmoid": "sigmoid({0})",
+    "SigmoidGrad": "{1} * {0} * (1.0f - {0})",
+    "Sin": "sine({0})",
+    "Softplus": "softplus({0})",
+    "SoftplusGrad": "{0} * sigmoid({1})",
+    "Softsign": "{0} / (1.0f + absolute({0}))",
+    "SoftsignGrad": "{0} / ((1.0f + absolute({1})) * (1.0f + absolute({1})))",
+    "Sqrt": "square_root({0})",
+    "SqrtGrad": "0.5f * {1} / {0}",
+    "Square": "{0} * {0}",
+    "SquaredDifference": "({0} - {1}) * ({0} - {1})",
+    "StopGradient": "{0}",
+    "Sub": "{0} - {1}",
+    "Tanh": "tanh({0})",
+    "TanhGrad": "{1} * (1.0f - {0} * {0})",
+    "Xdivy": "select({0} == 0.0f, all(0.0f), {0} / {1})",
+    "ZerosLike": "all(0.0f)",
+}
+
+
+def header_of(recurrence):
+    """The "cell.h" of a recurrence, for `cells/native.cc`.
+
+    Raises:
+        Unavailable: the cell has late gates, or its equation an operation that is not known here.
+    """
+    if recurrence.late:
+        raise Unavailable("it has late gates")
+    states, vectors, carried = recurrence.states, recurrence.vectors, recurrence.carried
+    names = {
+        "z": recurrence.blocks,
+        "s": states,
+        "v": vectors,
+        "u": states,
+    }
+    shape = [5]  # of any size, but known: no operation is needed to make shapes meet
+    graph = tf.Graph()
+    with graph.as_default():
+        arrays = {
+            name: [tf.compat.v1.placeholder("float32", shape, f"{name}{n}") for n in range(count)]
+            for name, count in names.items()
+        }
+        z, s, v, u = arrays.values()
+        new = recurrence.step(z, s, v)
+        of = _gradients(recurrence, z, s, v, u)
+    known = {tensor.name: f"{name}[{n}]" for name, each in arrays.items() for n, tensor in enumerate(each)}
+    inputs = "const Vector* z, const Vector* s, const Vector* v"
+    constants = {
+        "GATES": recurrence.gates,
+        "SEPARATE": recurrence.separate,
+        "STATES": states,
+        "VECTORS": vectors,
+        "OUTPUT": recurrence.output,
+        "OWN_OUTPUT": int(recurrence.own_output),
+        "RECURRENT": int(recurrence.recurrent),
+    }
+    lists = {
+        "FORWARD": [
+            *("inputs: float", "kernel: float", "bias: float", "recurrent: float", "separate_bias: float"),
+            *("mask: bool", "drops: float"),
+            *(f"vector{n}: float" for n in range(vectors)),
+            *(f"initial{n}: float" for n in range(carried)),
+            *("->", "blocks: float"),
+            *(f"kept{n}: float" for n in range(states)),
+            *(f"final{n}: float" for n in range(states)),
+        ],
+        "BACKWARD": [
+            *("blocks: float", "recurrent: float", "mask: bool", "drops: float"),
+            *(f"vector{n}: float" for n in range(vectors)),
+            *(f"initial{n}: float" for n in range(carried)),
+            *(f"kept{n}: float" for n in range(carried)),
+            "of_outputs: float",
+            *(f"of_final{n}: float" for n in range(states)),
+            *("->", "of_inputs: float", "of_products: float", "of_bias: float", "of_separate_bias: float"),
+            *(f"of_vector{n}: float" for n in range(vectors)),
+            *(f"of_initial{n}: float" for n in range(carried)),
+        ],
+    }
+    return "\n".join(
+        [
+            *(f"constexpr int {name} = {value};" for name, value in constants.items()),
+            *(
+                f"const char* const {name}[] = {{{', '.join(map(_quoted, each))}, nullptr}};"
+                for name, each in lists.items()
+            ),
+            f"inline void update({inputs}, Vector* new_) {{",
+            *_statements(new, [f"new_[{n}]" for n in range(states)], known),
+            "}",
+            f"inline void pull_back({inputs}, const Vector* u, Vector* of_z, Vector* of_s, Vector* of_v) {{",
+            *_statements(
+                [tensor for each in of for tensor in each],
+                [f"of_{name}[{n}]" for name in "zsv" for n in range(names[name])],
+                known,
+            ),
+            "}",
+            "",
+        ]
+    )
+
+
+def _quoted(text):
+    return f'"{text}"'
+
+
+def _statements(tensors, names, known):
+    """The lines of C++ that assign tensors of a graph to names; `known` maps what is given to its C++."""
+    known = dict(known)
+    lines = []
+
+    def expression(tensor):
+        if tensor.name not in known:
+            code = _code(tensor, expression)
+            known[tensor.name] = f"t{len(known)}"
+            lines.append(f"  auto {known[tensor.name]} = {code};")
+        return known[tensor.name]
+
+    results = [expression(tensor) for tensor in tensors]
+    return [*lines, *(f"  {name} = {result};" for name, result in zip(names, results, strict=True))]
+
+
+def _code(tensor, expression):
+    """A tensor's C++, with `expression` for the tensors it is made of."""
+    operation = tensor.op
+    inputs = list(operation.inputs)
+    if operation.type == "Const":
+        value = np.unique(tf.make_ndarray(operation.get_attr("value")))
+        if len(value) != 1:
+            raise Unavailable("it has a constant of several values")
+        return _constant(float(value[0]))
+    if operation.type == "IdentityN":
+        return expression(inputs[tensor.value_index])
+    if operation.type == "AddN":
+        return " + ".join(map(expression, inputs))
+    if operation.type == "LeakyRelu":
+        slope = _constant(operation.get_attr("alpha"))
+        return "select({0} > 0.0f, {0}, {0} * {1})".format(expression(inputs[0]), slope)
+    if operation.type == "LeakyReluGrad":
+        slope = _constant(operation.get_attr("alpha"))
+        return "select({1} > 0.0f, {0}, {0} * {2})".format(*map(expression, inputs), slope)
+    if operation.type in ("Reshape", "BroadcastTo") and inputs[0].shape == tensor.shape:
+        return expression(inputs[0])
+    if operation.type == "Cast" and inputs[0].dtype == tensor.dtype:
+        return expression(inputs[0])
+    if operation.type == "Cast" and inputs[0].dtype == tf.bool and tensor.dtype == tf.float32:
+        return f"select({expression(inputs[0])}, all(1.0f), all(0.0f))"
+    if operation.type not in _OPERATIONS:
+        raise Unavailable(f"its equation has the operation {operation.type}")
+    return _OPERATIONS[operation.type].format(*map(expression, inputs))
+
+
+def _constant(value):
+    if np.isfinite(value):
+        return f"all({value!r}f)"
+    return "all(NAN)" if np.isnan(value) else f"all({'-' if value < 0 else ''}INFINITY)"
+
+
+def _gradients(recurrence, blocks, states, vectors, upstream):
+    """The gradients of blocks, states and vectors, each a list, from those of the new states."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch([blocks, states, vectors])
+        new = recurrence.step(blocks, states, vectors)
+    return tape.gradient(new, [blocks, states, vectors], upstream, unconnected_gradients="zero")
