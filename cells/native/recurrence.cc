@@ -84,6 +84,7 @@ struct Memory {
 // --- what both directions share
 
 constexpr double PARALLEL_OPERATIONS = 2e6;
+constexpr double PACKED_ALONE = 5e5;
 constexpr double SHARED_WEIGHTS = 2e6;
 constexpr double STEP_OPERATIONS = 1e5;
 constexpr int NARROW = 1;                                                    // a gate at a time
@@ -101,13 +102,14 @@ struct Sizes {
 
 // How the work is cut: into groups of rows, each shared by a team.
 struct Plan {
-  int threads, groups, members;
+  int threads, packers, groups, members;
 
   Plan(const Sizes& sizes, long features, int available) {
     double weights = 4.0 * GATES * sizes.units * (sizes.units + features);
     double operations = weights / 2 * sizes.batch * sizes.steps;
     long pairs = (sizes.vectors() + PAIR - 1) / PAIR;
     threads = operations < PARALLEL_OPERATIONS ? 1 : available;
+    packers = weights < PACKED_ALONE ? 1 : threads;
     members = 1;
     if (threads > 1 && (weights > SHARED_WEIGHTS || sizes.batch < threads)) members = threads;
     if (members > pairs) members = pairs;
@@ -445,7 +447,8 @@ class Tensors {
   }
   ~Tensors() {
     if (TF_GetCode(status) != TF_OK) TF_OpKernelContext_Failure(context, status);
-    for (int index = 0; index < count; index++) TF_DeleteTensor(tensors[index]);
+    for (int index = 0; index < count; index++)
+      if (tensors[index]) TF_DeleteTensor(tensors[index]);
     free(tensors);
     TF_DeleteStatus(status);
   }
@@ -463,6 +466,20 @@ class Tensors {
     if (TF_GetCode(status) != TF_OK) return nullptr;
     float* data = static_cast<float*>(TF_TensorData(tensor));
     TF_DeleteTensor(tensor);  // the context holds another reference
+    return data;
+  }
+  // An output in the place of an input, if nothing else needs that.
+  float* output_instead_of(int input) {
+    int64_t shape[3];
+    for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
+    TF_DeleteTensor(tensors[input]);  // this reference to it would be another need
+    tensors[input] = nullptr;
+    int found;
+    TF_Tensor* tensor =
+        TF_ForwardInputOrAllocateOutput(context, &input, 1, made++, shape, 3, &found, status);
+    if (TF_GetCode(status) != TF_OK) return nullptr;
+    float* data = static_cast<float*>(TF_TensorData(tensor));
+    TF_DeleteTensor(tensor);
     return data;
   }
   bool failed() const { return TF_GetCode(status) != TF_OK; }
@@ -542,7 +559,7 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   Teams teams(forward.plan);
   forward.teams = teams.at;
   in_parallel(
-      forward.plan.threads, sizes.vectors(),
+      forward.plan.packers, sizes.vectors(),
       [](void* self, int vector) { static_cast<Forward*>(self)->pack_vector(vector); }, &forward);
   in_parallel(
       forward.plan.threads, forward.plan.parts(),
@@ -570,7 +587,9 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   backward.of_outputs = tensors.next();
   for (int index = 0; index < STATES; index++) backward.of_final[index] = tensors.next();
 
-  backward.of_inputs = tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units);
+  // A step's gradients may take the place of its pre-activations, which are read before.
+  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units)
+                                : tensors.output_instead_of(0);
   backward.of_products = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units)
                                   : (tensors.output(1, 0), nullptr);
   float* of_bias = tensors.output(1, GATES * sizes.units);
@@ -593,7 +612,7 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   backward.teams = teams.at;
   if (RECURRENT)
     in_parallel(
-        backward.plan.threads, (sizes.vectors() + PAIR - 1) / PAIR,
+        backward.plan.packers, (sizes.vectors() + PAIR - 1) / PAIR,
         [](void* self, int pair) { static_cast<Backward*>(self)->pack_pair(pair); }, &backward);
   in_parallel(
       backward.plan.threads, backward.plan.parts(),

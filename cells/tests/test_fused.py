@@ -20,7 +20,7 @@ from cells.tests.support import BATCH, FEATURES, TIMESTEPS, UNITS, arrays, asser
 FLOAT32 = {"rtol": 2e-5, "atol": 2e-6}  # two orders of summation, a few steps of a few units
 DROPOUT = {"dropout": 0.4, "recurrent_dropout": 0.3, "seed": 3}
 # every way in which a cell's gates can be made, with options of the layer that differ from one to the next
-CASES = [
+CASES: list[tuple[type, dict, dict]] = [
     (cells.MinimalRNNCell, {}, {}),
     (cells.SimpleRNNCell, {"use_bias": False}, {"go_backwards": True}),
     (LSTMCell, {}, {"mask": True}),
