@@ -132,12 +132,12 @@ class Recurrence:
             return str(reason)
 
 
-def _forward(recurrence, operands, constants, sequence, save):
-    return _Forward(recurrence, operands, constants).run(sequence, save)
+def _forward(recurrence, operands, constants, zero_masked, sequence, save):
+    return _Forward(recurrence, operands, constants, zero_masked).run(sequence, save)
 
 
-def _backward(recurrence, operands, constants, saved, outputs, states):
-    return _Backward(recurrence, operands, constants).run(saved, outputs, states)
+def _backward(recurrence, operands, constants, zero_masked, saved, outputs, states):
+    return _Backward(recurrence, operands, constants, zero_masked).run(saved, outputs, states)
 
 
 def recurrence_of(cell):
@@ -210,6 +210,13 @@ def recording():
     return record.could_possibly_record()
 
 
+def shown(mask, zero_masked):
+    """Where outputs are not zero, [batch, steps], or None where there is no mask; see `run`."""
+    if mask is None or zero_masked:
+        return mask
+    return tf.cumsum(tf.cast(mask, tf.int32), axis=1) > 0
+
+
 def padded(operands, constants, known):
     """Operands and constants with the steps padded to one of a few numbers, where they may vary.
 
@@ -232,7 +239,7 @@ def padded(operands, constants, known):
     return operands, {**constants, "steps": steps}
 
 
-def run(programs, operands, constants, sequence, save):
+def run(programs, operands, constants, zero_masked, sequence, save):
     """Runs a recurrence over a batch of sequences, in the dtype of the operands.
 
     Args:
@@ -244,8 +251,11 @@ def run(programs, operands, constants, sequence, save):
             (separate * units,) where there are separate gates, added to their recurrent products; vectors, a
             list of (units,); states, a list of [batch, units].
         constants: dict of tensors without a gradient, each where wanted: steps, int32, how many of the
-            steps to take; mask [batch, steps], bool, false where the states are to stay; drops, a list of a
-            [batch, units] factor of the recurrent product's input for each gate.
+            steps to take (of XLA's programs, for padded sequences); mask [batch, steps], bool, false where
+            the states are to stay; drops, a list of a [batch, units] factor of the recurrent product's input
+            for each gate.
+        zero_masked: bool, whether the outputs of masked steps are zero; if not they are held, and zero only
+            before a sequence's first step that is not masked.
         sequence: bool, whether all outputs are wanted.
         save: bool, whether to keep what a gradient needs. Without it a gradient runs the forward pass again.
 
@@ -264,13 +274,13 @@ def run(programs, operands, constants, sequence, save):
     @tf.custom_gradient
     def outermost(*flat):
         packed = tf.nest.pack_sequence_as(operands, [tf.stop_gradient(tensor) for tensor in flat])
-        outputs, states, saved = forward(packed, constants, sequence, save)
+        outputs, states, saved = forward(packed, constants, zero_masked, sequence, save)
         results = [outputs, *states] if sequence else states
 
         def gradient(*upstream):
-            kept = saved if save else forward(packed, constants, False, True)[2]
+            kept = saved if save else forward(packed, constants, zero_masked, False, True)[2]
             return _first_derivative(
-                lambda *of: backward(packed, constants, kept, *of), flat, upstream, sequence
+                lambda *of: backward(packed, constants, zero_masked, kept, *of), flat, upstream, sequence
             )
 
         return results, gradient
@@ -408,8 +418,9 @@ class _Loop:
     Sizes are numbers where the shapes are known and tensors where they are not; XLA knows all of them.
     """
 
-    def __init__(self, recurrence, operands, constants):
+    def __init__(self, recurrence, operands, constants, zero_masked):
         inputs = operands["inputs"]
+        self.shown = shown(constants.get("mask"), zero_masked)
         self.recurrence = recurrence
         self.operands = operands
         self.dtype = inputs.dtype
@@ -423,6 +434,10 @@ class _Loop:
         self.vectors = [self.layout.spread(vector) for vector in operands["vectors"]]
         self.drops = [self.layout.state(drop) for drop in constants.get("drops", [])]
         self.mask = self.layout.spread_mask(constants["mask"]) if "mask" in constants else None
+
+    def show(self, outputs):
+        """The outputs [batch, steps, units] that are not to be zero."""
+        return outputs if self.shown is None else tf.where(self.shown[:, :, None], outputs, 0)
 
     def inputs_and_one(self):
         """The inputs with one more feature that is 1, which the bias multiplies."""
@@ -491,6 +506,7 @@ class _Forward(_Loop):
         outputs = None
         if sequence:
             outputs = self.layout.unstack(stacks[self.output(stacks)][1:], recurrence.units)
+            outputs = self.show(outputs)
         return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
 
     def output(self, states):
@@ -590,7 +606,7 @@ class _Backward(_Loop):
     def run(self, saved, outputs, states):
         """The gradients of the operands, from those of the outputs, or None, and of the final states."""
         stacks, (blocks,) = saved
-        upstream = None if outputs is None else self.layout.stack(outputs)
+        upstream = None if outputs is None else self.layout.stack(self.show(outputs))
         together = range(self.recurrence.together)
         self.back = self.recurrent_back(together)
         self.back_late = self.recurrent_back(range(len(together), self.recurrence.gates))

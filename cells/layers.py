@@ -75,8 +75,9 @@ class FusedRNN(RNN):
       few lengths (at most a quarter longer), so that not every length compiles.
 
     Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
-    concrete function that was taken before the saving keeps the native engine: say `engine="xla"` there.
-    With the native engine a model is not given to XLA by `jit_compile="auto"`, Keras' default in `fit`.
+    concrete function that was taken before the saving keeps the native engine, as a signature given to
+    `tf.saved_model.save` is, or an endpoint of Keras' `ExportArchive` that was called: `engine="xla"` is for
+    those.
 
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
@@ -112,15 +113,6 @@ class FusedRNN(RNN):
         self._definition = definition_of(self.cell)
         self._built_timesteps = None
 
-    @property
-    def supports_jit(self):
-        """Whether Keras may compile a model around the layer: not where the native engine runs it."""
-        return self._supports_jit and not (_on_tensorflow() and self._native_programs())
-
-    @supports_jit.setter
-    def supports_jit(self, value):
-        self._supports_jit = value
-
     def get_config(self):
         return {**super().get_config(), "engine": self.engine}
 
@@ -150,19 +142,18 @@ class FusedRNN(RNN):
             programs,
             operands,
             constants,
+            zero_masked=self.zero_output_for_mask,
             sequence=self.return_sequences,
             save=training or fused.recording(),
         )
         last_output = states[self._recurrence.output]
         if not self.return_sequences:
+            if mask is not None:  # as with all outputs, see `fused.run`
+                shown = mask[:, -1:] if self.zero_output_for_mask else ops.any(mask, axis=1, keepdims=True)
+                last_output = ops.where(shown, last_output, ops.zeros_like(last_output))
             outputs = last_output[:, None]
         elif "steps" in constants:  # padded
             outputs = outputs[:, : ops.shape(sequences)[1]]
-        if mask is not None:
-            # Keras' outputs before the first step that is not masked are zero, whatever the state
-            shown = mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
-            shown = shown if self.return_sequences else shown[:, -1:]
-            outputs = ops.where(shown[:, :, None], outputs, ops.zeros_like(outputs))
         return outputs[:, -1], outputs, states[: len(self.state_size)]
 
     @functools.cached_property

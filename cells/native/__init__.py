@@ -47,10 +47,12 @@ def in_place():
 
 def _threads():
     """How many threads TensorFlow gives an operation."""
-    return tf.config.threading.get_intra_op_parallelism_threads() or len(os.sched_getaffinity(0))
+    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS")
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return int(told or usable or 1)
 
 
-def _forward(recurrence, operation, operands, constants, sequence, save):
+def _forward(recurrence, operation, operands, constants, zero_masked, sequence, save):
     """As `cells.fused._forward`: (outputs or None, final states, what the backward pass needs or None)."""
     none = tf.zeros([0])
     width = recurrence.gates * recurrence.units
@@ -66,21 +68,24 @@ def _forward(recurrence, operation, operands, constants, sequence, save):
         *operands["states"],
         save=save,
         sequence=sequence,
+        zero_masked=zero_masked,
         threads=_threads(),
     )
     states = recurrence.states
-    blocks, kept, final = results[0], results[1 : 1 + states], results[1 + states :]
+    outputs, blocks, kept, final = results[0], results[1], results[2 : 2 + states], results[2 + states :]
     batch, steps = operands["inputs"].shape[:2]
     for state in final:
         state.set_shape([batch, recurrence.units])
-    outputs = None
-    if sequence:
-        outputs = kept[recurrence.output]
+    if not sequence:
+        outputs = None
+    elif "mask" not in constants:
+        outputs = kept[recurrence.output]  # none are to be zero
+    if outputs is not None:
         outputs.set_shape([batch, steps, recurrence.units])
     return outputs, list(final), (blocks, kept[: recurrence.carried]) if save else None
 
 
-def _backward(recurrence, operation, operands, constants, saved, outputs, states):
+def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
     """As `cells.fused._backward`: the gradients of the operands."""
     none = tf.zeros([0])
     blocks, kept = saved
@@ -94,6 +99,7 @@ def _backward(recurrence, operation, operands, constants, saved, outputs, states
         *kept,
         none if outputs is None else outputs,
         *states,
+        zero_masked=zero_masked,
         threads=_threads(),
     )
     of_inputs, of_products, of_bias, of_separate_bias = results[:4]
@@ -105,7 +111,7 @@ def _backward(recurrence, operation, operands, constants, saved, outputs, states
         gradients["separate_bias"] = of_separate_bias
     width = recurrence.gates * recurrence.units
     if recurrence.recurrent:
-        before = tf.concat([operands["states"][0][:, None], kept[0][:, :-1]], axis=1)
+        before = tf.concat([operands["states"][0][:, None], kept[0]], axis=1)[:, :-1]
         gradients["recurrent"] = _of_recurrent(recurrence, before, of_products, constants.get("drops"))
     if "kernel" not in operands:
         return {**gradients, "inputs": tf.reshape(of_inputs, tf.shape(operands["inputs"]))}

@@ -1,5 +1,6 @@
 """The machine's C++ compiler, and the libraries that it makes, kept in the user's cache folder."""
 
+import atexit
 import ctypes
 import functools
 import hashlib
@@ -18,7 +19,7 @@ from cells.native.translation import Unavailable
 _FOLDER = Path(__file__).parent
 _FLAGS = (
     *("-std=c++17", "-O2", "-march=native", "-fno-math-errno", "-fno-trapping-math"),
-    *("-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
+    *("-fno-exceptions", "-fno-rtti", "-shared", "-fPIC", "-fvisibility=hidden", "-pthread"),
 )
 
 
@@ -46,15 +47,16 @@ def _processor():
 @functools.cache
 def _cache_folder():
     """The user's folder for the compiled libraries; one of this process alone if that cannot be written."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(base) / "recurrent-cell-benchmark"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recurrent-cell-benchmark"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # no such folder, or no home
         pass
-    return Path(tempfile.mkdtemp(prefix="cells-"))
+    temporary = tempfile.TemporaryDirectory(prefix="cells-")
+    atexit.register(temporary.cleanup)
+    return Path(temporary.name)
 
 
 @functools.cache
@@ -64,16 +66,32 @@ def operations(header):
     Their names begin with a namespace, "FusedRNN>", which who loads a SavedModel with one of them is told.
 
     Raises:
-        Unavailable: there is no compiler, or it failed.
+        Unavailable: there is no compiler, or it failed, or what it made cannot be loaded.
     """
     if compiler() is None:
         raise Unavailable("there is no C++ compiler: none of c++, g++, clang++ or what CXX names")
-    support, digest = _Library("support"), _digest(header)
-    cell = _Library("recurrence", f'#define NAME "FusedRNN>{digest}"\n{header}', digest)
-    for library in (support, cell):
-        library.wait()
-    ctypes.CDLL(str(support.path), ctypes.RTLD_GLOBAL)  # the other finds its functions there
-    module = tf.load_op_library(str(cell.path))
+    digest = _digest(header)
+    try:
+        both = [
+            _Library("support", "", _digest("")),
+            _Library("recurrence", f'#define NAME "FusedRNN>{digest}"\n{header}', digest),
+        ]
+        said = [library.wait() for library in both]
+        if any(said):
+            raise Unavailable(f"{compiler()[0]} failed: {''.join(filter(None, said))}")
+        return _load(*both)
+    except (OSError, AttributeError, tf.errors.OpError) as error:
+        raise Unavailable(f"its library cannot be made or loaded: {error}") from error
+
+
+def _load(support, recurrence):
+    try:
+        ctypes.CDLL(str(support.path), ctypes.RTLD_GLOBAL)  # the other finds its functions there
+        module = tf.load_op_library(str(recurrence.path))
+    except (OSError, tf.errors.OpError):
+        for library in (support, recurrence):  # to be made anew
+            library.path.unlink(missing_ok=True)
+        raise
     return tuple(
         next(getattr(module, name) for name in dir(module) if re.fullmatch(f"fused_rnn_.*_{direction}", name))
         for direction in ("forward", "backward")
@@ -94,9 +112,9 @@ class _Library:
         path: where it is, after `wait`.
     """
 
-    def __init__(self, source, header="", digest=None):
+    def __init__(self, source, header, digest):
         folder = _cache_folder()
-        self.path = folder / f"{source}-{digest or _digest(header)}.so"
+        self.path = folder / f"{source}-{digest}.so"
         self._compiling = None
         if self.path.exists():
             return
@@ -110,11 +128,12 @@ class _Library:
         )
 
     def wait(self):
-        """Waits for the compiler; raises Unavailable with its words if it failed."""
+        """Waits for the compiler; what it said if it failed."""
         if self._compiling is None:
-            return
+            return None
         with self._scratch as scratch:
             said, _ = self._compiling.communicate()
             if self._compiling.returncode:
-                raise Unavailable(f"{compiler()[0]} failed: {said.strip()[-1000:]}")
+                return said.strip()[-1000:] or "without a word"
             Path(scratch, "made.so").replace(self.path)  # whole, for another process may look for it
+        return None

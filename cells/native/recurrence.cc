@@ -13,8 +13,11 @@
 
 #include <sched.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <initializer_list>
 
 #include "tensorflow/c/kernels.h"
 #include "tensorflow/c/ops.h"
@@ -57,10 +60,10 @@ struct Team {
 // The product for a number of vectors that is known here; see support.h.
 template <int N, typename... Arguments>
 void multiply(Arguments... arguments) {
-  if constexpr (N == 1) multiply1(arguments...);
-  if constexpr (N == 2) multiply2(arguments...);
-  if constexpr (N == 3) multiply3(arguments...);
-  if constexpr (N == 4) multiply4(arguments...);
+  if constexpr (N == 1) fused_rnn_multiply1(arguments...);
+  if constexpr (N == 2) fused_rnn_multiply2(arguments...);
+  if constexpr (N == 3) fused_rnn_multiply3(arguments...);
+  if constexpr (N == 4) fused_rnn_multiply4(arguments...);
 }
 
 // Where each of some vectors lies that lie in order.
@@ -102,14 +105,15 @@ struct Sizes {
 
 // How the work is cut: into groups of rows, each shared by a team.
 struct Plan {
-  int threads, packers, groups, members;
+  int threads, groups, members;
+  bool packs_alone;
 
   Plan(const Sizes& sizes, long features, int available) {
     double weights = 4.0 * GATES * sizes.units * (sizes.units + features);
     double operations = weights / 2 * sizes.batch * sizes.steps;
     long pairs = (sizes.vectors() + PAIR - 1) / PAIR;
-    threads = operations < PARALLEL_OPERATIONS ? 1 : available;
-    packers = weights < PACKED_ALONE ? 1 : threads;
+    threads = operations < PARALLEL_OPERATIONS ? 1 : fused_rnn_threads(available);
+    packs_alone = threads == 1 || weights < PACKED_ALONE;
     members = 1;
     if (threads > 1 && (weights > SHARED_WEIGHTS || sizes.batch < threads)) members = threads;
     if (members > pairs) members = pairs;
@@ -139,6 +143,28 @@ struct Part {
     team = &teams[group];
   }
   bool holds(long vector) const { return vector >= begin && vector < end; }
+};
+
+// Where the outputs of a batch are not zero: from a sequence's first step on that is not masked, or, where
+// masked ones are to be zero, at all that are not.
+struct Shown {
+  const bool* mask;
+  bool zero_masked;
+  long steps;
+  long* first;
+
+  Shown(const bool* mask, bool zero_masked, const Sizes& sizes)
+      : mask(mask), zero_masked(zero_masked), steps(sizes.steps), first(nullptr) {
+    if (!mask || zero_masked) return;
+    first = static_cast<long*>(calloc(sizes.batch, sizeof(long)));
+    for (long row = 0; row < sizes.batch; row++)
+      while (first[row] < steps && !mask[row * steps + first[row]]) first[row]++;
+  }
+  ~Shown() { free(first); }
+  Shown(const Shown&) = delete;
+  bool at(long row, long step) const {
+    return !mask || (zero_masked ? mask[row * steps + step] : step >= first[row]);
+  }
 };
 
 struct Teams {
@@ -175,20 +201,20 @@ void multiply_gates(bool narrow, long rows, long depth, const float* left, long 
 struct Forward {
   Sizes sizes;
   Plan plan;
+  bool hoisted;
   const float *inputs, *kernel, *bias, *recurrent, *separate_bias, *drops;
   const bool* mask;
   const float *initial[STATES], *weights[VECTORS + 1];
-  bool save, sequence;
-  float *blocks, *kept[STATES], *final[STATES];
+  const Shown* shown;
+  float *outputs, *blocks, *kept[STATES], *final[STATES];
   // of all rows, padded
   float *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2];
   Team* teams;
-  bool hoisted() const { return !kernel; }  // the inputs are the gates' products already
 
   bool narrow() const { return drops; }
   void pack_vector(long vector) {
     long padded = GATES * LANES;
-    if (kernel) pack(sizes, kernel, sizes.features, WIDE, vector,
+    if (!hoisted) pack(sizes, kernel, sizes.features, WIDE, vector,
                      packed_kernel + vector * sizes.features * padded);
     if (RECURRENT) pack(sizes, recurrent, sizes.units, narrow() ? NARROW : WIDE, vector,
                         packed_recurrent + vector * sizes.units * padded);
@@ -213,10 +239,10 @@ struct Forward {
         for (long row = 0; row < part.rows; row++)
           for (int gate = 0; gate < GATES; gate++) {
             const float* from = bias + gate * units;
-            if (hoisted()) from = inputs + (((part.row + row) * sizes.steps + step + s) * GATES + gate) * units;
+            if (hoisted) from = inputs + (((part.row + row) * sizes.steps + step + s) * GATES + gate) * units;
             store(at + (s * part.rows + row) * width + gate * LANES, load(from + vector * LANES, lanes));
           }
-      if (hoisted()) continue;
+      if (hoisted) continue;
       const float* packed = packed_kernel + vector * sizes.features * GATES * LANES;
       const float* from = inputs + (part.row * sizes.steps + step) * sizes.features;
       long by_row = sizes.steps * sizes.features;
@@ -308,6 +334,9 @@ struct Forward {
       for (int index = 1; index < STATES; index++) store(state[index] + here, after[index]);
       for (int index = 0; index < STATES; index++)
         if (kept[index]) store(kept[index] + moment * units + vector * LANES, after[index], lanes);
+      if (outputs)
+        store(outputs + moment * units + vector * LANES,
+              shown->at(sequence_row, step) ? after[OUTPUT] : Vector{}, lanes);
       if (blocks)
         for (int block = 0; block < BLOCKS; block++)
           store(blocks + (moment * BLOCKS + block) * units + vector * LANES, z[block], lanes);
@@ -322,6 +351,7 @@ struct Backward {
   Plan plan;
   const float *recurrent, *drops, *blocks, *of_outputs;
   const bool* mask;
+  const Shown* shown;
   const float *kept[STATES], *initial[STATES], *weights[VECTORS + 1], *of_final[STATES];
   float *of_inputs, *of_products, *of_initial[STATES];
   // of all rows, padded; `of_gates` are [gate][row][unit]
@@ -384,7 +414,8 @@ struct Backward {
       Vector z[BLOCKS], before[STATES], upstream[STATES];
       Vector of_blocks[BLOCKS] = {}, of_states[STATES], of_vectors[VECTORS + 1];
       for (int index = 0; index < STATES; index++) upstream[index] = load(of_state[index] + here);
-      if (of_outputs) upstream[OUTPUT] += load(of_outputs + moment * units + unit, lanes);
+      if (of_outputs && shown->at(row, step))
+        upstream[OUTPUT] += load(of_outputs + moment * units + unit, lanes);
       if (mask && !mask[moment]) {  // what the step did not change passes it by
         for (int index = 0; index < STATES; index++) of_states[index] = upstream[index];
       } else {
@@ -452,15 +483,29 @@ class Tensors {
     free(tensors);
     TF_DeleteStatus(status);
   }
-  // The next input; null where it has no elements, which says that there is none.
-  const float* next() {
+  // The next input, which must have so many elements.
+  const float* next(const char* name, long elements) {
     TF_Tensor* tensor = tensors[at++];
-    return TF_TensorElementCount(tensor) ? static_cast<const float*>(TF_TensorData(tensor)) : nullptr;
+    if (TF_TensorElementCount(tensor) != elements && !failed()) {
+      char message[200];
+      snprintf(message, sizeof message, "FusedRNN: the operand `%s` has %lld elements where there must be %ld",
+               name, static_cast<long long>(TF_TensorElementCount(tensor)), elements);
+      TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
+    }
+    return static_cast<const float*>(TF_TensorData(tensor));
   }
-  // A dimension of the input that `next` gives next.
+  // The same of a matrix or more; null where it is left out, which a vector in its place says.
+  const float* optional(const char* name, long elements) {
+    if (rank() > 1) return next(name, elements);
+    at++;
+    return nullptr;
+  }
+  // A dimension of the input that comes next.
   long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
+  int rank() const { return TF_NumDims(tensors[at]); }
 
   float* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
+    if (failed()) return nullptr;
     int64_t shape[] = {a, b, c};
     TF_Tensor* tensor = TF_AllocateOutput(context, made++, TF_FLOAT, shape, rank, a * b * c * 4, status);
     if (TF_GetCode(status) != TF_OK) return nullptr;
@@ -470,6 +515,7 @@ class Tensors {
   }
   // An output in the place of an input, if nothing else needs that.
   float* output_instead_of(int input) {
+    if (failed()) return nullptr;
     int64_t shape[3];
     for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
     TF_DeleteTensor(tensors[input]);  // this reference to it would be another need
@@ -483,6 +529,12 @@ class Tensors {
     return data;
   }
   bool failed() const { return TF_GetCode(status) != TF_OK; }
+  // Whether there is memory for what the call needs besides.
+  bool granted(std::initializer_list<const float*> memory) {
+    for (const float* each : memory)
+      if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
+    return !failed();
+  }
 
  private:
   TF_OpKernelContext* context;
@@ -492,7 +544,7 @@ class Tensors {
 };
 
 struct Settings {
-  bool save = false, sequence = false;
+  bool save = false, sequence = false, zero_masked = false;
   int threads = 1;
 };
 
@@ -506,6 +558,8 @@ void* make_settings(TF_OpKernelConstruction* construction) {
     TF_OpKernelConstruction_GetAttrBool(construction, "sequence", &flag, status);
     settings->sequence = flag;
   }
+  TF_OpKernelConstruction_GetAttrBool(construction, "zero_masked", &flag, status);
+  settings->zero_masked = flag;
   TF_OpKernelConstruction_GetAttrInt32(construction, "threads", &settings->threads, status);
   if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
   TF_DeleteStatus(status);
@@ -522,25 +576,33 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   sizes.batch = tensors.dimension(0);
   sizes.steps = tensors.dimension(1);
   sizes.features = tensors.dimension(2);
-  const float* inputs = tensors.next();
-  const float* weights = tensors.next();
-  sizes.units = tensors.dimension(0) / GATES;
-  const float* bias = tensors.next();
-  Forward forward = {sizes, Plan(sizes, weights ? sizes.features : 0, settings.threads)};
+  const float* inputs = tensors.next("inputs", sizes.batch * sizes.steps * sizes.features);
+  const bool hoisted = tensors.rank() == 1;  // no kernel: the inputs are the gates' products already
+  sizes.units = (hoisted ? sizes.features : tensors.dimension(1)) / GATES;
+  const long width = GATES * sizes.units, all_states = sizes.batch * sizes.units;
+  const float* weights = tensors.optional("kernel", sizes.features * width);
+  Forward forward = {sizes, Plan(sizes, hoisted ? 0 : sizes.features, settings.threads)};
   forward.inputs = inputs;
+  forward.hoisted = hoisted;
   forward.kernel = weights;
-  forward.bias = bias;
-  forward.recurrent = tensors.next();
-  forward.separate_bias = tensors.next();
-  forward.mask = reinterpret_cast<const bool*>(tensors.next());
-  forward.drops = tensors.next();
-  for (int n = 0; n < VECTORS; n++) forward.weights[n] = tensors.next();
-  for (int index = 0; index < CARRIED; index++) forward.initial[index] = tensors.next();
+  forward.bias = tensors.next("bias", width);
+  forward.recurrent = tensors.optional("recurrent_kernel", sizes.units * width);
+  forward.separate_bias = tensors.next("recurrent bias", SEPARATE * sizes.units);
+  forward.mask = reinterpret_cast<const bool*>(tensors.optional("mask", sizes.batch * sizes.steps));
+  forward.drops = tensors.optional("recurrent dropout", GATES * all_states);
+  for (int n = 0; n < VECTORS; n++) forward.weights[n] = tensors.next("vector", sizes.units);
+  for (int index = 0; index < CARRIED; index++)
+    forward.initial[index] = tensors.next("initial_state", all_states);
+  if (tensors.failed()) return;
 
+  // Without a mask the outputs are the states that are kept.
+  const bool masked = settings.sequence && forward.mask;
+  forward.outputs = masked ? tensors.output(3, sizes.batch, sizes.steps, sizes.units)
+                           : (tensors.output(1, 0), nullptr);
   forward.blocks = settings.save ? tensors.output(3, sizes.batch, sizes.steps, BLOCKS * sizes.units)
                                  : (tensors.output(1, 0), nullptr);
   for (int index = 0; index < STATES; index++) {
-    bool kept = (settings.save && index < CARRIED) || (settings.sequence && index == OUTPUT);
+    bool kept = (settings.save && index < CARRIED) || (settings.sequence && !masked && index == OUTPUT);
     forward.kept[index] =
         kept ? tensors.output(3, sizes.batch, sizes.steps, sizes.units) : (tensors.output(1, 0), nullptr);
   }
@@ -549,20 +611,23 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   if (tensors.failed()) return;
 
   const long all_rows = sizes.batch * sizes.padded(), per_depth = sizes.padded() * GATES;
-  Memory packed_kernel(weights ? sizes.features * per_depth : 0), packed(sizes.units * per_depth);
+  Memory packed_kernel(hoisted ? 0 : sizes.features * per_depth), packed(sizes.units * per_depth);
   Memory states(all_rows * (STATES + 1)), dropped(forward.drops ? 2 * GATES * all_rows : 0);
+  if (!tensors.granted({packed_kernel, packed, states, dropped})) return;
   forward.packed_kernel = packed_kernel;
   forward.packed_recurrent = packed;
   for (int index = 0; index < STATES; index++) forward.state[index] = states + index * all_rows;
   forward.next = states + STATES * all_rows;
   for (int side = 0; side < 2; side++) forward.dropped[side] = dropped + side * GATES * all_rows;
+  const Shown shown(forward.mask, settings.zero_masked, sizes);
+  forward.shown = &shown;
   Teams teams(forward.plan);
   forward.teams = teams.at;
-  in_parallel(
-      forward.plan.packers, sizes.vectors(),
+  fused_rnn_in_parallel(
+      forward.plan.packs_alone, sizes.vectors(),
       [](void* self, int vector) { static_cast<Forward*>(self)->pack_vector(vector); }, &forward);
-  in_parallel(
-      forward.plan.threads, forward.plan.parts(),
+  fused_rnn_in_parallel(
+      forward.plan.threads == 1, forward.plan.parts(),
       [](void* self, int part) { static_cast<Forward*>(self)->run(part); }, &forward);
 }
 
@@ -577,15 +642,21 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   sizes.units = tensors.dimension(2) / BLOCKS;
   sizes.features = 0;
   Backward backward = {sizes, Plan(sizes, 0, settings.threads)};
-  backward.blocks = tensors.next();
-  backward.recurrent = tensors.next();
-  backward.mask = reinterpret_cast<const bool*>(tensors.next());
-  backward.drops = tensors.next();
-  for (int n = 0; n < VECTORS; n++) backward.weights[n] = tensors.next();
-  for (int index = 0; index < CARRIED; index++) backward.initial[index] = tensors.next();
-  for (int index = 0; index < CARRIED; index++) backward.kept[index] = tensors.next();
-  backward.of_outputs = tensors.next();
-  for (int index = 0; index < STATES; index++) backward.of_final[index] = tensors.next();
+  const long width = GATES * sizes.units, moments = sizes.batch * sizes.steps;
+  const long all_states = sizes.batch * sizes.units;
+  backward.blocks = tensors.next("blocks", moments * BLOCKS * sizes.units);
+  backward.recurrent = tensors.optional("recurrent_kernel", sizes.units * width);
+  backward.mask = reinterpret_cast<const bool*>(tensors.optional("mask", moments));
+  backward.drops = tensors.optional("recurrent dropout", GATES * all_states);
+  for (int n = 0; n < VECTORS; n++) backward.weights[n] = tensors.next("vector", sizes.units);
+  for (int index = 0; index < CARRIED; index++)
+    backward.initial[index] = tensors.next("initial_state", all_states);
+  for (int index = 0; index < CARRIED; index++)
+    backward.kept[index] = tensors.next("states", moments * sizes.units);
+  backward.of_outputs = tensors.optional("gradient of outputs", moments * sizes.units);
+  for (int index = 0; index < STATES; index++)
+    backward.of_final[index] = tensors.next("gradient of a state", all_states);
+  if (tensors.failed()) return;
 
   // A step's gradients may take the place of its pre-activations, which are read before.
   backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units)
@@ -603,19 +674,22 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   const long all_rows = sizes.batch * sizes.padded(), summed = Backward::SUMMED * sizes.padded();
   Memory packed(RECURRENT ? sizes.padded() * GATES * sizes.units : 0);
   Memory states(all_rows * (STATES + 2 * GATES)), sums(backward.plan.parts() * summed);
+  if (!tensors.granted({packed, states, sums})) return;
   backward.packed = packed;
   backward.sums = sums;
   for (int index = 0; index < STATES; index++) backward.of_state[index] = states + index * all_rows;
   for (int side = 0; side < 2; side++)
     backward.of_gates[side] = states + (STATES + side * GATES) * all_rows;
+  const Shown shown(backward.mask, settings.zero_masked, sizes);
+  backward.shown = &shown;
   Teams teams(backward.plan);
   backward.teams = teams.at;
   if (RECURRENT)
-    in_parallel(
-        backward.plan.packers, (sizes.vectors() + PAIR - 1) / PAIR,
+    fused_rnn_in_parallel(
+        backward.plan.packs_alone, (sizes.vectors() + PAIR - 1) / PAIR,
         [](void* self, int pair) { static_cast<Backward*>(self)->pack_pair(pair); }, &backward);
-  in_parallel(
-      backward.plan.threads, backward.plan.parts(),
+  fused_rnn_in_parallel(
+      backward.plan.threads == 1, backward.plan.parts(),
       [](void* self, int part) { static_cast<Backward*>(self)->run(part); }, &backward);
 
   for (int n = 0; n < Backward::SUMMED; n++) {
@@ -653,6 +727,7 @@ void add_operation(const char* name, const char* const* specifications, bool fla
     TF_OpDefinitionBuilderAddAttr(definition, "save: bool");
     TF_OpDefinitionBuilderAddAttr(definition, "sequence: bool");
   }
+  TF_OpDefinitionBuilderAddAttr(definition, "zero_masked: bool");
   TF_OpDefinitionBuilderAddAttr(definition, "threads: int");
   TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknown_shapes);
   TF_Status* status = TF_NewStatus();

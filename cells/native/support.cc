@@ -95,7 +95,7 @@ void multiply_rows(long depth, const float* left, long left_stride, const float*
     }
 }
 
-// The same for any number of rows. The part of `right` in use stays in a core's smallest cache.
+// The same for any number of rows.
 template <int N>
 void multiply(long rows, long depth, const float* left, long left_stride, const float* right, float* sum,
               long sum_stride, const int* place) {
@@ -125,18 +125,27 @@ void multiply(long rows, long depth, const float* left, long left_stride, const 
 
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) void in_parallel(int threads, int parts, void (*function)(void*, int), void* argument) {
-  if (threads == 1 || parts <= 1) {
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+EXPORTED int fused_rnn_threads(int wanted) {
+  pthread_mutex_lock(&lock);
+  for (; workers < wanted - 1; workers++) {
+    pthread_t thread;
+    if (pthread_create(&thread, nullptr, work, nullptr)) break;
+    pthread_detach(thread);
+  }
+  int all = workers + 1;
+  pthread_mutex_unlock(&lock);
+  return all < wanted ? all : wanted;
+}
+
+EXPORTED void fused_rnn_in_parallel(bool alone, int parts, void (*function)(void*, int), void* argument) {
+  if (alone || parts <= 1) {
     for (int part = 0; part < parts; part++) function(argument, part);
     return;
   }
   Call call = {function, argument, parts, 0, 0, nullptr};
   pthread_mutex_lock(&lock);
-  for (; workers < threads - 1; workers++) {
-    pthread_t thread;
-    if (pthread_create(&thread, nullptr, work, nullptr)) break;
-    pthread_detach(thread);
-  }
   Call** last = &calls;
   while (*last) last = &(*last)->next;
   *last = &call;
@@ -147,7 +156,7 @@ extern "C" __attribute__((visibility("default"))) void in_parallel(int threads, 
 }
 
 #define MULTIPLY(N)                                                                                          \
-  extern "C" __attribute__((visibility("default"))) void multiply##N(                                        \
+  EXPORTED void fused_rnn_multiply##N(                                                                       \
       long rows, long depth, const float* left, long left_stride, const float* right, float* sum,            \
       long sum_stride, const int* place) {                                                                   \
     multiply<N>(rows, depth, left, left_stride, right, sum, sum_stride, place);                              \

@@ -7,18 +7,21 @@ extern "C" {
 // sum[row][place[n]] += sum over k of left[row][k] * right[k][n], for N vectors n: rows of `left` and `sum` lie
 // `left_stride` and `sum_stride` floats apart, `right` is packed as [depth][N][LANES].
 #define MULTIPLY(N)                                                                                          \
-  void multiply##N(long rows, long depth, const float* left, long left_stride, const float* right, float* sum, \
+  void fused_rnn_multiply##N(long rows, long depth, const float* left, long left_stride, const float* right, float* sum, \
                    long sum_stride, const int* place);
 MULTIPLY(1) MULTIPLY(2) MULTIPLY(3) MULTIPLY(4)
 #undef MULTIPLY
 
-// Calls `function(argument, 0)` to `function(argument, parts - 1)` on the caller's thread and `threads - 1`
-// others. Parts may wait for each other where there are no more of them than threads: they are begun in order,
-// and those of an earlier call first.
-void in_parallel(int threads, int parts, void (*function)(void*, int), void* argument);
+// Calls `function(argument, 0)` to `function(argument, parts - 1)`, on the caller's thread alone or on it and the
+// others of `fused_rnn_threads`. Parts are begun in order, those of an earlier call first, so that some that follow
+// on each other may wait for each other if they are no more than the threads.
+void fused_rnn_in_parallel(bool alone, int parts, void (*function)(void*, int), void* argument);
+
+// How many threads there are, the caller's with them: as many as wanted, if the system gives them.
+int fused_rnn_threads(int wanted);
 }
 
-// Numbers too small for a normalised float count as 0, as in TensorFlow's own threads: they are slow.
+// Numbers too small for a normalised float count as 0 on x86, as in TensorFlow's own threads: they are slow.
 struct FlushDenormals {
 #if defined(__x86_64__)
   unsigned before = __builtin_ia32_stmxcsr();

@@ -76,7 +76,7 @@ _OPERATIONS = {
 
 
 def header_of(recurrence):
-    """The "cell.h" of a recurrence, for `cells/native.cc`.
+    """The "cell.h" of a recurrence, for `recurrence.cc`.
 
     Raises:
         Unavailable: the cell has late gates, or its equation an operation that is not known here.
@@ -90,17 +90,9 @@ def header_of(recurrence):
         "v": vectors,
         "u": states,
     }
-    shape = [5]  # of any size, but known: no operation is needed to make shapes meet
-    graph = tf.Graph()
-    with graph.as_default():
-        arrays = {
-            name: [tf.compat.v1.placeholder("float32", shape, f"{name}{n}") for n in range(count)]
-            for name, count in names.items()
-        }
-        z, s, v, u = arrays.values()
-        new = recurrence.step(z, s, v)
-        of = _gradients(recurrence, z, s, v, u)
-    known = {tensor.name: f"{name}[{n}]" for name, each in arrays.items() for n, tensor in enumerate(each)}
+    tensors, results = _trace(recurrence, names)
+    known = {tensor.name: f"{name}[{n}]" for name, each in tensors.items() for n, tensor in enumerate(each)}
+    new, *of = results
     inputs = "const Vector* z, const Vector* s, const Vector* v"
     constants = {
         "GATES": recurrence.gates,
@@ -117,7 +109,7 @@ def header_of(recurrence):
             *("mask: bool", "drops: float"),
             *(f"vector{n}: float" for n in range(vectors)),
             *(f"initial{n}: float" for n in range(carried)),
-            *("->", "blocks: float"),
+            *("->", "outputs: float", "blocks: float"),
             *(f"kept{n}: float" for n in range(states)),
             *(f"final{n}: float" for n in range(states)),
         ],
@@ -145,7 +137,7 @@ def header_of(recurrence):
             "}",
             f"inline void pull_back({inputs}, const Vector* u, Vector* of_z, Vector* of_s, Vector* of_v) {{",
             *_statements(
-                [tensor for each in of for tensor in each],
+                tf.nest.flatten(of),
                 [f"of_{name}[{n}]" for name in "zsv" for n in range(names[name])],
                 known,
             ),
@@ -155,13 +147,34 @@ def header_of(recurrence):
     )
 
 
+def _trace(recurrence, counts):
+    """The graph of a step and its gradients: its inputs by name; new states, of blocks, states, vectors."""
+
+    @tf.function(autograph=False)
+    def step(arrays):
+        z, s, v, u = (arrays[name] for name in "zsvu")
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch([z, s, v])
+            new = recurrence.step(z, s, v)
+        return [new, *tape.gradient(new, [z, s, v], u, unconnected_gradients="zero")]
+
+    any_size = tf.TensorSpec([5], tf.float32)  # known, so that no operation is needed to make shapes meet
+    arrays = {name: [any_size] * count for name, count in counts.items()}
+    try:
+        graph = step.get_concrete_function(arrays).graph
+    except Exception as error:
+        raise Unavailable(f"its equation cannot be traced: {error}") from error
+    given = graph.inputs[: sum(counts.values())]  # and what it captures
+    return tf.nest.pack_sequence_as(arrays, given), graph.structured_outputs
+
+
 def _quoted(text):
     return f'"{text}"'
 
 
 def _statements(tensors, names, known):
     """The lines of C++ that assign tensors of a graph to names; `known` maps what is given to its C++."""
-    known = dict(known)
+    known = dict(known)  # and what is computed on the way
     lines = []
 
     def expression(tensor):
@@ -208,12 +221,6 @@ def _code(tensor, expression):
 def _constant(value):
     if np.isfinite(value):
         return f"all({value!r}f)"
-    return "all(NAN)" if np.isnan(value) else f"all({'-' if value < 0 else ''}INFINITY)"
-
-
-def _gradients(recurrence, blocks, states, vectors, upstream):
-    """The gradients of blocks, states and vectors, each a list, from those of the new states."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch([blocks, states, vectors])
-        new = recurrence.step(blocks, states, vectors)
-    return tape.gradient(new, [blocks, states, vectors], upstream, unconnected_gradients="zero")
+    return (
+        'all(__builtin_nanf(""))' if np.isnan(value) else f"all({'-' if value < 0 else ''}__builtin_inff())"
+    )

@@ -246,13 +246,11 @@ def test_is_not_used_under_xla():
     expected = layer(inputs)
     compiled = tf.function(lambda x: tf.function(layer)(x), jit_compile=True)
     assert_same(compiled(inputs), expected, **TOLERANCE)
-    assert not layer.supports_jit and FusedRNN(make(LSTMCell), engine="xla").supports_jit
 
 
 def test_is_not_saved(tmp_path):
     model = keras.Sequential([keras.Input((None, 3)), FusedRNN(LSTMCell(8)), keras.layers.Dense(1)])
     model.compile("sgd", "mse")
-    assert not model.jit_compile
     inputs = np.ones((8, 4, 3), "float32")
     model.fit(inputs, np.ones((8, 1)), verbose=0)
 
@@ -282,6 +280,20 @@ assert "cells" not in sys.modules
     subprocess.run([sys.executable, "-c", script, tmp_path], check=True, cwd=tmp_path)
 
 
+def test_an_equation_may_have_constants_of_its_own():
+    class HalvedRNNCell(cells.MinimalRNNCell):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.half = tf.constant(0.5)
+
+        def update(self, gates, states):
+            h = keras.ops.minimum(self.half * gates[0] - 1e-30, np.inf)
+            return h, [h]
+
+    cell = make(HalvedRNNCell)
+    assert_computes_the_same(cell, *drawn_data(cell, 3, 2))
+
+
 def test_a_refusal_names_the_reason():
     with pytest.raises(ValueError, match="no engine 'fast', only auto, native, xla"):
         FusedRNN(LSTMCell(2), engine="fast")
@@ -294,6 +306,18 @@ def test_a_refusal_names_the_reason():
         with pytest.raises(ValueError, match=f"native engine: .*{reason}.*xla"):
             FusedRNN(cell, engine="native", dtype=cell.dtype_policy)(inputs)
         assert FusedRNN(cell, dtype=cell.dtype_policy)(inputs).shape == (1, 2)
+
+
+@pytest.mark.parametrize(("what", "name"), [("features", "kernel"), ("states", "initial_state")])
+def test_operands_that_do_not_fit_are_refused_and_named(what, name):
+    layer = fused_natively(make(LSTMCell))
+    layer.build((None, None, 3))
+    sizes = {"features": 3, "states": 4, what: 2}
+    unknown = tf.TensorSpec([None, None])
+    function = tf.function(lambda inputs, states: layer(inputs, initial_state=states))
+    function = function.get_concrete_function(tf.TensorSpec([None, None, None]), [unknown] * 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"operand `{name}` has .* there must be"):
+        function(tf.zeros([4, 5, sizes["features"]]), *[tf.zeros([sizes["states"], 8])] * 2)
 
 
 # --- the compiler
@@ -340,7 +364,7 @@ def test_without_a_compiler_xla_does_the_work(empty_cache, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     assert "no C++ compiler" in refusal(LSTMCell(2))
     layer = FusedRNN(LSTMCell(2))
-    assert engine_of(layer, tf.zeros([1, 2, 3])) == "xla" and layer.supports_jit
+    assert engine_of(layer, tf.zeros([1, 2, 3])) == "xla"
 
 
 def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(empty_cache, monkeypatch):
