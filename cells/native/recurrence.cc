@@ -86,13 +86,17 @@ struct Memory {
 
 // --- what both directions share
 
+// Floating-point operations from which on a call takes several threads, about 20 us of one core.
 constexpr double PARALLEL_OPERATIONS = 2e6;
+// Bytes of weights up to which one thread packs them: for so little another need not wake.
 constexpr double PACKED_ALONE = 5e5;
+// Bytes of weights that a member of a team has, at about the most: what a core's own cache holds.
 constexpr double SHARED_WEIGHTS = 2e6;
+// Operations of a member's step, about 1 us, below which meeting after each would cost more than it gains.
 constexpr double STEP_OPERATIONS = 1e5;
-constexpr int NARROW = 1;                                                    // a gate at a time
-constexpr int WIDE = GATES % 4 == 0 ? 4 : GATES % 3 == 0 ? 3 : GATES % 2 == 0 ? 2 : 1;  // gates at a time
-constexpr int PAIR = 2;  // vectors of units at a time, in the product back
+constexpr int NARROW = 1;  // gates at a time
+constexpr int WIDE = GATES % 4 == 0 ? 4 : GATES % 3 == 0 ? 3 : GATES % 2 == 0 ? 2 : 1;
+constexpr int PAIR = 2;    // vectors of units at a time, in the product back
 constexpr long GROUP = 32;  // sequences of a group, at the most; twice as many where a team shares it
 constexpr long AHEAD = 64;  // rows of inputs that are multiplied at once
 
@@ -114,8 +118,9 @@ struct Plan {
     long pairs = (sizes.vectors() + PAIR - 1) / PAIR;
     threads = operations < PARALLEL_OPERATIONS ? 1 : fused_rnn_threads(available);
     packs_alone = threads == 1 || weights < PACKED_ALONE;
-    members = 1;
-    if (threads > 1 && (weights > SHARED_WEIGHTS || sizes.batch < threads)) members = threads;
+    double shares = weights / SHARED_WEIGHTS + 1;
+    if (threads > 1 && sizes.batch * shares < threads) shares = (threads + sizes.batch - 1) / sizes.batch;
+    members = shares > threads ? threads : static_cast<int>(shares);
     if (members > pairs) members = pairs;
     if (weights / 2 * sizes.batch / members < STEP_OPERATIONS) members = 1;
     long teams = threads / members;
