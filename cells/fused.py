@@ -647,11 +647,11 @@ class _Backward(_Loop):
         recurrence = self.recurrence
         variables = [blocks, states, self.vectors]
         results = lambda: recurrence.step(blocks, states, self.vectors)  # noqa: E731
-        of_blocks, of_states, of_vectors = _pull_back(results, variables, upstream)
+        of_blocks, of_states, of_vectors = pull_back(results, variables, upstream)
         if recurrence.late:
             of_input = self.back_late(tf.concat(of_blocks[-recurrence.late :], axis=-1))
             results = lambda: [recurrence.wait(blocks, states, self.vectors)]  # noqa: E731
-            more = _pull_back(results, variables, [of_input])
+            more = pull_back(results, variables, [of_input])
             of_blocks, of_states, of_vectors = (
                 [a + b for a, b in zip(*pair, strict=True)]
                 for pair in zip((of_blocks, of_states, of_vectors), more, strict=True)
@@ -736,7 +736,7 @@ class _Backward(_Loop):
         return tf.matmul(left, self.layout.over_steps(right, width), transpose_a=True)
 
 
-def _pull_back(function, variables, upstream):
+def pull_back(function, variables, upstream):
     """The gradients of `variables`, a nest that `function` reads, from those of its results."""
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(variables)

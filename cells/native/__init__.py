@@ -60,12 +60,8 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
         operands["inputs"],
         operands.get("kernel", none),
         operands.get("bias", tf.zeros([width])),
-        operands.get("recurrent", none),
         operands.get("separate_bias", none),
-        constants.get("mask", tf.zeros([0], tf.bool)),
-        tf.stack(constants["drops"]) if "drops" in constants else none,
-        *operands["vectors"],
-        *operands["states"],
+        *_of_both(operands, constants),
         save=save,
         sequence=sequence,
         zero_masked=zero_masked,
@@ -91,11 +87,7 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
     blocks, kept = saved
     results = operation(
         blocks,
-        operands.get("recurrent", none),
-        constants.get("mask", tf.zeros([0], tf.bool)),
-        tf.stack(constants["drops"]) if "drops" in constants else none,
-        *operands["vectors"],
-        *operands["states"],
+        *_of_both(operands, constants),
         *kept,
         none if outputs is None else outputs,
         *states,
@@ -121,6 +113,17 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
     gradients["bias"] = of_bias
     gradients["inputs"] = tf.reshape(tf.matmul(rows, kernel, transpose_b=True), tf.shape(inputs))
     return gradients
+
+
+def _of_both(operands, constants):
+    """What both operations take; an empty vector stands for what there is not."""
+    return [
+        operands.get("recurrent", tf.zeros([0])),
+        constants.get("mask", tf.zeros([0], tf.bool)),
+        tf.stack(constants["drops"]) if "drops" in constants else tf.zeros([0]),
+        *operands["vectors"],
+        *operands["states"],
+    ]
 
 
 def _of_recurrent(recurrence, before, upstream, drops):

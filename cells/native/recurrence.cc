@@ -201,20 +201,109 @@ void multiply_gates(bool narrow, long rows, long depth, const float* left, long 
   }
 }
 
-// --- forward
+// A call's tensors: its inputs in order, and its outputs.
+class Tensors {
+ public:
+  explicit Tensors(TF_OpKernelContext* context) : context(context), status(TF_NewStatus()) {
+    count = TF_NumInputs(context);
+    tensors = static_cast<TF_Tensor**>(calloc(count, sizeof(TF_Tensor*)));
+    for (int index = 0; index < count; index++) TF_GetInput(context, index, &tensors[index], status);
+  }
+  ~Tensors() {
+    if (TF_GetCode(status) != TF_OK) TF_OpKernelContext_Failure(context, status);
+    for (int index = 0; index < count; index++)
+      if (tensors[index]) TF_DeleteTensor(tensors[index]);
+    free(tensors);
+    TF_DeleteStatus(status);
+  }
+  // The next input, which must have so many elements.
+  const float* next(const char* name, long elements) {
+    TF_Tensor* tensor = tensors[at++];
+    if (TF_TensorElementCount(tensor) != elements && !failed()) {
+      char message[200];
+      snprintf(message, sizeof message, "FusedRNN: the operand `%s` has %lld elements where there must be %ld",
+               name, static_cast<long long>(TF_TensorElementCount(tensor)), elements);
+      TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
+    }
+    return static_cast<const float*>(TF_TensorData(tensor));
+  }
+  // The same of a matrix or more; null where it is left out, which a vector in its place says.
+  const float* optional(const char* name, long elements) {
+    if (rank() > 1) return next(name, elements);
+    at++;
+    return nullptr;
+  }
+  // A dimension of the input that comes next.
+  long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
+  int rank() const { return TF_NumDims(tensors[at]); }
 
-struct Forward {
+  float* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
+    if (failed()) return nullptr;
+    int64_t shape[] = {a, b, c};
+    TF_Tensor* tensor = TF_AllocateOutput(context, made++, TF_FLOAT, shape, rank, a * b * c * 4, status);
+    if (TF_GetCode(status) != TF_OK) return nullptr;
+    float* data = static_cast<float*>(TF_TensorData(tensor));
+    TF_DeleteTensor(tensor);  // the context holds another reference
+    return data;
+  }
+  // An output in the place of an input, if nothing else needs that.
+  float* output_instead_of(int input) {
+    if (failed()) return nullptr;
+    int64_t shape[3];
+    for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
+    TF_DeleteTensor(tensors[input]);  // this reference to it would be another need
+    tensors[input] = nullptr;
+    int found;
+    TF_Tensor* tensor =
+        TF_ForwardInputOrAllocateOutput(context, &input, 1, made++, shape, 3, &found, status);
+    if (TF_GetCode(status) != TF_OK) return nullptr;
+    float* data = static_cast<float*>(TF_TensorData(tensor));
+    TF_DeleteTensor(tensor);
+    return data;
+  }
+  bool failed() const { return TF_GetCode(status) != TF_OK; }
+  // Whether there is memory for what the call needs besides.
+  bool granted(std::initializer_list<const float*> memory) {
+    for (const float* each : memory)
+      if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
+    return !failed();
+  }
+
+ private:
+  TF_OpKernelContext* context;
+  TF_Status* status;
+  TF_Tensor** tensors;
+  int count, at = 0, made = 0;
+};
+
+// What both directions work with.
+struct Pass {
   Sizes sizes;
   Plan plan;
-  bool hoisted;
-  const float *inputs, *kernel, *bias, *recurrent, *separate_bias, *drops;
+  const float *recurrent, *drops, *weights[VECTORS + 1], *initial[STATES];
   const bool* mask;
-  const float *initial[STATES], *weights[VECTORS + 1];
   const Shown* shown;
+  Team* teams;
+
+  // The operands that both take.
+  void read(Tensors& tensors) {
+    const long units = sizes.units, all_states = sizes.batch * units;
+    recurrent = tensors.optional("recurrent_kernel", units * GATES * units);
+    mask = reinterpret_cast<const bool*>(tensors.optional("mask", sizes.batch * sizes.steps));
+    drops = tensors.optional("recurrent dropout", GATES * all_states);
+    for (int n = 0; n < VECTORS; n++) weights[n] = tensors.next("vector", units);
+    for (int index = 0; index < CARRIED; index++) initial[index] = tensors.next("initial_state", all_states);
+  }
+};
+
+// --- forward
+
+struct Forward : Pass {
+  bool hoisted;
+  const float *inputs, *kernel, *bias, *separate_bias;
   float *outputs, *blocks, *kept[STATES], *final[STATES];
   // of all rows, padded
   float *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2];
-  Team* teams;
 
   bool narrow() const { return drops; }
   void pack_vector(long vector) {
@@ -351,17 +440,11 @@ struct Forward {
 
 // --- backward
 
-struct Backward {
-  Sizes sizes;
-  Plan plan;
-  const float *recurrent, *drops, *blocks, *of_outputs;
-  const bool* mask;
-  const Shown* shown;
-  const float *kept[STATES], *initial[STATES], *weights[VECTORS + 1], *of_final[STATES];
+struct Backward : Pass {
+  const float *blocks, *of_outputs, *kept[STATES], *of_final[STATES];
   float *of_inputs, *of_products, *of_initial[STATES];
   // of all rows, padded; `of_gates` are [gate][row][unit]
   float *packed, *of_state[STATES], *of_gates[2], *sums;
-  Team* teams;
   static constexpr int SUMMED = BLOCKS + VECTORS;  // over all sequences and steps
 
   // The transposed weights of a pair of vectors of units: [gate][unit][N][LANES].
@@ -473,81 +556,6 @@ struct Backward {
 
 // --- the operations
 
-// A call's tensors: its inputs in order, and its outputs.
-class Tensors {
- public:
-  explicit Tensors(TF_OpKernelContext* context) : context(context), status(TF_NewStatus()) {
-    count = TF_NumInputs(context);
-    tensors = static_cast<TF_Tensor**>(calloc(count, sizeof(TF_Tensor*)));
-    for (int index = 0; index < count; index++) TF_GetInput(context, index, &tensors[index], status);
-  }
-  ~Tensors() {
-    if (TF_GetCode(status) != TF_OK) TF_OpKernelContext_Failure(context, status);
-    for (int index = 0; index < count; index++)
-      if (tensors[index]) TF_DeleteTensor(tensors[index]);
-    free(tensors);
-    TF_DeleteStatus(status);
-  }
-  // The next input, which must have so many elements.
-  const float* next(const char* name, long elements) {
-    TF_Tensor* tensor = tensors[at++];
-    if (TF_TensorElementCount(tensor) != elements && !failed()) {
-      char message[200];
-      snprintf(message, sizeof message, "FusedRNN: the operand `%s` has %lld elements where there must be %ld",
-               name, static_cast<long long>(TF_TensorElementCount(tensor)), elements);
-      TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
-    }
-    return static_cast<const float*>(TF_TensorData(tensor));
-  }
-  // The same of a matrix or more; null where it is left out, which a vector in its place says.
-  const float* optional(const char* name, long elements) {
-    if (rank() > 1) return next(name, elements);
-    at++;
-    return nullptr;
-  }
-  // A dimension of the input that comes next.
-  long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
-  int rank() const { return TF_NumDims(tensors[at]); }
-
-  float* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
-    if (failed()) return nullptr;
-    int64_t shape[] = {a, b, c};
-    TF_Tensor* tensor = TF_AllocateOutput(context, made++, TF_FLOAT, shape, rank, a * b * c * 4, status);
-    if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
-    TF_DeleteTensor(tensor);  // the context holds another reference
-    return data;
-  }
-  // An output in the place of an input, if nothing else needs that.
-  float* output_instead_of(int input) {
-    if (failed()) return nullptr;
-    int64_t shape[3];
-    for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
-    TF_DeleteTensor(tensors[input]);  // this reference to it would be another need
-    tensors[input] = nullptr;
-    int found;
-    TF_Tensor* tensor =
-        TF_ForwardInputOrAllocateOutput(context, &input, 1, made++, shape, 3, &found, status);
-    if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
-    TF_DeleteTensor(tensor);
-    return data;
-  }
-  bool failed() const { return TF_GetCode(status) != TF_OK; }
-  // Whether there is memory for what the call needs besides.
-  bool granted(std::initializer_list<const float*> memory) {
-    for (const float* each : memory)
-      if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
-    return !failed();
-  }
-
- private:
-  TF_OpKernelContext* context;
-  TF_Status* status;
-  TF_Tensor** tensors;
-  int count, at = 0, made = 0;
-};
-
 struct Settings {
   bool save = false, sequence = false, zero_masked = false;
   int threads = 1;
@@ -584,20 +592,15 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   const float* inputs = tensors.next("inputs", sizes.batch * sizes.steps * sizes.features);
   const bool hoisted = tensors.rank() == 1;  // no kernel: the inputs are the gates' products already
   sizes.units = (hoisted ? sizes.features : tensors.dimension(1)) / GATES;
-  const long width = GATES * sizes.units, all_states = sizes.batch * sizes.units;
+  const long width = GATES * sizes.units;
   const float* weights = tensors.optional("kernel", sizes.features * width);
-  Forward forward = {sizes, Plan(sizes, hoisted ? 0 : sizes.features, settings.threads)};
+  Forward forward = {{sizes, Plan(sizes, hoisted ? 0 : sizes.features, settings.threads)}};
   forward.inputs = inputs;
   forward.hoisted = hoisted;
   forward.kernel = weights;
   forward.bias = tensors.next("bias", width);
-  forward.recurrent = tensors.optional("recurrent_kernel", sizes.units * width);
   forward.separate_bias = tensors.next("recurrent bias", SEPARATE * sizes.units);
-  forward.mask = reinterpret_cast<const bool*>(tensors.optional("mask", sizes.batch * sizes.steps));
-  forward.drops = tensors.optional("recurrent dropout", GATES * all_states);
-  for (int n = 0; n < VECTORS; n++) forward.weights[n] = tensors.next("vector", sizes.units);
-  for (int index = 0; index < CARRIED; index++)
-    forward.initial[index] = tensors.next("initial_state", all_states);
+  forward.read(tensors);
   if (tensors.failed()) return;
 
   // Without a mask the outputs are the states that are kept.
@@ -646,29 +649,23 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   sizes.steps = tensors.dimension(1);
   sizes.units = tensors.dimension(2) / BLOCKS;
   sizes.features = 0;
-  Backward backward = {sizes, Plan(sizes, 0, settings.threads)};
+  Backward backward = {{sizes, Plan(sizes, 0, settings.threads)}};
   const long width = GATES * sizes.units, moments = sizes.batch * sizes.steps;
-  const long all_states = sizes.batch * sizes.units;
   backward.blocks = tensors.next("blocks", moments * BLOCKS * sizes.units);
-  backward.recurrent = tensors.optional("recurrent_kernel", sizes.units * width);
-  backward.mask = reinterpret_cast<const bool*>(tensors.optional("mask", moments));
-  backward.drops = tensors.optional("recurrent dropout", GATES * all_states);
-  for (int n = 0; n < VECTORS; n++) backward.weights[n] = tensors.next("vector", sizes.units);
-  for (int index = 0; index < CARRIED; index++)
-    backward.initial[index] = tensors.next("initial_state", all_states);
+  backward.read(tensors);
   for (int index = 0; index < CARRIED; index++)
     backward.kept[index] = tensors.next("states", moments * sizes.units);
   backward.of_outputs = tensors.optional("gradient of outputs", moments * sizes.units);
   for (int index = 0; index < STATES; index++)
-    backward.of_final[index] = tensors.next("gradient of a state", all_states);
+    backward.of_final[index] = tensors.next("gradient of a state", sizes.batch * sizes.units);
   if (tensors.failed()) return;
 
   // A step's gradients may take the place of its pre-activations, which are read before.
-  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units)
+  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width)
                                 : tensors.output_instead_of(0);
-  backward.of_products = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, GATES * sizes.units)
-                                  : (tensors.output(1, 0), nullptr);
-  float* of_bias = tensors.output(1, GATES * sizes.units);
+  backward.of_products =
+      SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width) : (tensors.output(1, 0), nullptr);
+  float* of_bias = tensors.output(1, width);
   float* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
   float* of_vectors[VECTORS + 1];
   for (int n = 0; n < VECTORS; n++) of_vectors[n] = tensors.output(1, sizes.units);

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from cells.fused import pull_back
+
 
 class Unavailable(Exception):
     """An equation that has no C++ of it here; says why."""
@@ -103,20 +105,20 @@ def header_of(recurrence):
         "OWN_OUTPUT": int(recurrence.own_output),
         "RECURRENT": int(recurrence.recurrent),
     }
+    both = [
+        *("recurrent: float", "mask: bool", "drops: float"),
+        *(f"vector{n}: float" for n in range(vectors)),
+        *(f"initial{n}: float" for n in range(carried)),
+    ]
     lists = {
         "FORWARD": [
-            *("inputs: float", "kernel: float", "bias: float", "recurrent: float", "separate_bias: float"),
-            *("mask: bool", "drops: float"),
-            *(f"vector{n}: float" for n in range(vectors)),
-            *(f"initial{n}: float" for n in range(carried)),
+            *("inputs: float", "kernel: float", "bias: float", "separate_bias: float", *both),
             *("->", "outputs: float", "blocks: float"),
             *(f"kept{n}: float" for n in range(states)),
             *(f"final{n}: float" for n in range(states)),
         ],
         "BACKWARD": [
-            *("blocks: float", "recurrent: float", "mask: bool", "drops: float"),
-            *(f"vector{n}: float" for n in range(vectors)),
-            *(f"initial{n}: float" for n in range(carried)),
+            *("blocks: float", *both),
             *(f"kept{n}: float" for n in range(carried)),
             "of_outputs: float",
             *(f"of_final{n}: float" for n in range(states)),
@@ -153,10 +155,7 @@ def _trace(recurrence, counts):
     @tf.function(autograph=False)
     def step(arrays):
         z, s, v, u = (arrays[name] for name in "zsvu")
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([z, s, v])
-            new = recurrence.step(z, s, v)
-        return [new, *tape.gradient(new, [z, s, v], u, unconnected_gradients="zero")]
+        return [recurrence.step(z, s, v), *pull_back(lambda: recurrence.step(z, s, v), [z, s, v], u)]
 
     any_size = tf.TensorSpec([5], tf.float32)  # known, so that no operation is needed to make shapes meet
     arrays = {name: [any_size] * count for name, count in counts.items()}

@@ -91,6 +91,13 @@ def some_mask(batch, timesteps, seed=5):
     return mask
 
 
+def drawn_options(draw):
+    """(the cell's rates of dropout, options of the layer), drawn by hypothesis."""
+    rates = {name: draw.draw(st.sampled_from([0.0, 0.5])) for name in ("dropout", "recurrent_dropout")}
+    names = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
+    return rates, {name: draw.draw(st.booleans()) for name in names}
+
+
 # --- what it computes
 
 
@@ -114,9 +121,7 @@ def test_computes_what_keras_does_at_larger_sizes(monkeypatch, size, cell_class,
 def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     batch, timesteps, features, units = (draw.draw(st.integers(1, n)) for n in (12, 9, 4, 6))
     cell_class = draw.draw(st.sampled_from([LSTMCell, GRUCell, PeepholeLSTMCell, cells.CandidateGRUCell]))
-    rates = {name: draw.draw(st.sampled_from([0.0, 0.5])) for name in ("dropout", "recurrent_dropout")}
-    names = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
-    options = {name: draw.draw(st.booleans()) for name in names}
+    rates, options = drawn_options(draw)
     mask = draw.draw(
         st.none() | st.lists(st.booleans(), min_size=batch * timesteps, max_size=batch * timesteps)
     )

@@ -19,7 +19,7 @@ import cells
 from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell, fused, native
 from cells.native import library
 from cells.tests.support import assert_same, data
-from cells.tests.test_fused import CASES, outputs_and_gradients, some_mask
+from cells.tests.test_fused import CASES, drawn_options, outputs_and_gradients, some_mask
 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
 
@@ -99,9 +99,7 @@ def test_computes_what_keras_does(cell_class, arguments, options, size):
 def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     batch, timesteps, features, units = (draw.draw(st.integers(1, n)) for n in (80, 9, 20, 70))
     cell_class = draw.draw(st.sampled_from([LSTMCell, GRUCell, SLSTMCell, cells.PeepholeLSTMCell]))
-    rates = {name: draw.draw(st.sampled_from([0.0, 0.5])) for name in ("dropout", "recurrent_dropout")}
-    names = ("return_sequences", "return_state", "go_backwards", "zero_output_for_mask")
-    options = {name: draw.draw(st.booleans()) for name in names}
+    rates, options = drawn_options(draw)
     masked = np.random.default_rng(draw.draw(st.integers(0, 99))).uniform(size=(batch, timesteps))
     mask = draw.draw(st.sampled_from([None, masked > 0.5]))
     cell = make(cell_class, units, features, seed=1, **rates)
