@@ -213,6 +213,7 @@ def test_any_length_and_batch_is_one_trace():
         inputs, _ = drawn_data(cell, batch, steps)
         assert_same(function(inputs), plain(inputs), **TOLERANCE)
     assert function.experimental_get_tracing_count() == 1
+    assert function.get_concrete_function().output_shapes.as_list() == [None, None, 8]
 
 
 # --- where it is used
