@@ -486,7 +486,7 @@ class _Forward(_Loop):
         states = [self.layout.state(rows) for rows in self.operands["states"]]
         if recurrence.own_output:
             states.append(tf.zeros_like(states[0]))
-        kept = range(len(states)) if save else [self.output(states)] if sequence else []
+        kept = range(len(states)) if save else [recurrence.output] if sequence else []
         stacks = [self.start(states[index]) for index in kept]
         blocks = [self.zeros(recurrence.blocks)] if save else []
 
@@ -505,13 +505,9 @@ class _Forward(_Loop):
         )
         outputs = None
         if sequence:
-            outputs = self.layout.unstack(stacks[self.output(stacks)][1:], recurrence.units)
-            outputs = self.show(outputs)
+            stack = stacks[kept.index(recurrence.output)]
+            outputs = self.show(self.layout.unstack(stack[1:], recurrence.units))
         return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
-
-    def output(self, states):
-        """The index of the state that is the output."""
-        return len(states) - 1 if self.recurrence.own_output else 0
 
     def start(self, state):
         """A stack of one step more, that begins with a state."""
@@ -610,11 +606,10 @@ class _Backward(_Loop):
         together = range(self.recurrence.together)
         self.back = self.recurrent_back(together)
         self.back_late = self.recurrent_back(range(len(together), self.recurrence.gates))
-        output = len(stacks) - 1 if self.recurrence.own_output else 0
 
         def body(step, states, vectors, gates):
             if upstream is not None:
-                states[output] += self.read(upstream, step)
+                states[self.recurrence.output] += self.read(upstream, step)
             stay = None
             if self.mask is not None:  # what a masked step did not change passes it by
                 visible = self.read(self.mask, step)
@@ -698,8 +693,7 @@ class _Backward(_Loop):
                 parts.append(self.of_recurrent(multiplied, self.part(gates, twice, count), late))
             gradients["recurrent"] = tf.concat(parts, axis=1)
         gradients["vectors"] = [tf.reduce_sum(self.layout.rows(vector), axis=0) for vector in vectors]
-        own = len(states) - 1 if recurrence.own_output else len(states)
-        gradients["states"] = [self.layout.rows(state) for state in states[:own]]
+        gradients["states"] = [self.layout.rows(state) for state in states[: recurrence.carried]]
         return gradients
 
     def of_inputs(self, upstream):

@@ -122,7 +122,7 @@ class FusedRNN(RNN):
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """What `keras.layers.RNN` calls for the loop: (last output, outputs, states)."""
-        if not _on_tensorflow():
+        if keras.backend.backend() != "tensorflow":
             _say_plain_loop(keras.backend.backend())
             return super().inner_loop(sequences, initial_state, mask, training)
         from cells import fused
@@ -249,10 +249,6 @@ def definition_of(cell):
     else:
         return cell
     raise TypeError(f"FusedRNN cannot run {name}, which {missing}. keras.layers.RNN runs it.")
-
-
-def _on_tensorflow():
-    return keras.backend.backend() == "tensorflow"
 
 
 def _drops(rate, training):
