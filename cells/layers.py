@@ -68,8 +68,8 @@ class FusedRNN(RNN):
 
     - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
       it, once for an equation on a machine (about a second; kept in the user's cache folder). It takes every
-      shape without compiling again. It needs a C++ compiler, runs float32 and 16-bit policies on a machine
-      without a GPU, and no cell with `late` gates.
+      shape without compiling again. It needs a C++ compiler, and runs float32 and 16-bit policies on a
+      machine without a GPU.
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
       few lengths (at most a quarter longer), so that not every length compiles.
@@ -193,8 +193,9 @@ class FusedRNN(RNN):
                 for name in ("kernel", "recurrent_kernel", "bias", *definition.vectors)
                 if getattr(self.cell, name, None) is not None
             }
-        width = weights["kernel"].shape[1]
-        sums = width - len(definition.separate) * definition.units - len(definition.late) * definition.units
+        width, units = weights["kernel"].shape[1], definition.units
+        separate = len(definition.separate) * units
+        sums = width - separate - len(definition.late) * units
         bias = weights.get("bias", ops.zeros((2, width) if definition.separate else (width,), dtype))
         operands = {
             "states": [ops.cast(state, dtype) for state in states],
@@ -202,7 +203,9 @@ class FusedRNN(RNN):
         }
         if definition.separate:
             bias, recurrent_bias = bias[0], bias[1]
-            operands["separate_bias"] = recurrent_bias[sums:]
+            operands["separate_bias"] = recurrent_bias[
+                sums : sums + len(definition.separate) * definition.units
+            ]
             bias = bias + ops.pad(recurrent_bias[:sums], [[0, width - sums]])
         if definition.recurrent:
             operands["recurrent"] = weights["recurrent_kernel"]

@@ -12,7 +12,7 @@ from bench.peers import Arrays, Loaded, PeerData
 from bench.peers.layout import to_onnx
 
 # linear_before_reset is Keras' `reset_after`
-_OPERATORS: dict[str, tuple[str, dict[str, int]]] = {
+_OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm": ("LSTM", {}),
     "gru": ("GRU", {"linear_before_reset": 1}),
     "simple_rnn": ("RNN", {}),

@@ -7,8 +7,8 @@ cell is the elementwise part: `translation.py` traces it as a TensorFlow graph, 
 it in C++ operation by operation. `library.py` has the machine's compiler make of both a library of two
 TensorFlow operations, and keeps it in the user's cache folder for the next time.
 
-It takes float32 on a machine without a GPU. Where a cell has late gates or an operation that is not known
-here, where there is no compiler, under XLA and in a SavedModel, `cells/fused.py` does the work.
+It takes float32 on a machine without a GPU. Where a cell's equation has an operation that is not known here,
+where there is no compiler, under XLA and in a SavedModel, `cells/fused.py` does the work.
 """
 
 import os
@@ -68,7 +68,8 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
         threads=_threads(),
     )
     states = recurrence.states
-    outputs, blocks, kept, final = results[0], results[1], results[2 : 2 + states], results[2 + states :]
+    outputs, *products = results[:3]
+    kept, final = results[3 : 3 + states], results[3 + states :]
     batch, steps = operands["inputs"].shape[:2]
     for state in final:
         state.set_shape([batch, recurrence.units])
@@ -78,15 +79,15 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
         outputs = kept[recurrence.output]  # none are to be zero
     if outputs is not None:
         outputs.set_shape([batch, steps, recurrence.units])
-    return outputs, list(final), (blocks, kept[: recurrence.carried]) if save else None
+    return outputs, list(final), (products, kept[: recurrence.carried]) if save else None
 
 
 def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
     """As `cells.fused._backward`: the gradients of the operands."""
     none = tf.zeros([0])
-    blocks, kept = saved
+    products, kept = saved
     results = operation(
-        blocks,
+        *products,
         *_of_both(operands, constants),
         *kept,
         none if outputs is None else outputs,
@@ -94,17 +95,17 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
         zero_masked=zero_masked,
         threads=_threads(),
     )
-    of_inputs, of_products, of_bias, of_separate_bias = results[:4]
+    of_products, of_inputs, multiplied, waited, of_bias, of_separate_bias = results[:6]
     if not recurrence.separate:
-        of_products = of_inputs
-    gradients = {"vectors": list(results[4 : 4 + recurrence.vectors])}
-    gradients["states"] = list(results[4 + recurrence.vectors :])
+        of_inputs = of_products
+    gradients = {"vectors": list(results[6 : 6 + recurrence.vectors])}
+    gradients["states"] = list(results[6 + recurrence.vectors :])
     if recurrence.separate:
         gradients["separate_bias"] = of_separate_bias
-    width = recurrence.gates * recurrence.units
     if recurrence.recurrent:
-        before = tf.concat([operands["states"][0][:, None], kept[0]], axis=1)[:, :-1]
-        gradients["recurrent"] = _of_recurrent(recurrence, before, of_products, constants.get("drops"))
+        drops = constants.get("drops")
+        gradients["recurrent"] = _of_recurrent(recurrence, multiplied, waited, of_products, drops)
+    width = recurrence.gates * recurrence.units
     if "kernel" not in operands:
         return {**gradients, "inputs": tf.reshape(of_inputs, tf.shape(operands["inputs"]))}
     rows = tf.reshape(of_inputs, [-1, width])
@@ -126,16 +127,20 @@ def _of_both(operands, constants):
     ]
 
 
-def _of_recurrent(recurrence, before, upstream, drops):
-    """The gradient of the recurrent weights (units, gates * units), which multiplied the states before."""
-    units, width = recurrence.units, recurrence.gates * recurrence.units
+def _of_recurrent(recurrence, multiplied, waited, upstream, drops):
+    """The gradient of the recurrent weights (units, gates * units), from what they multiplied."""
+    units, together, late = recurrence.units, recurrence.together, recurrence.late
     if drops is None:
-        return tf.matmul(tf.reshape(before, [-1, units]), tf.reshape(upstream, [-1, width]), transpose_a=True)
-    parts = tf.split(tf.reshape(upstream, [-1, width]), recurrence.gates, axis=1)
-    return tf.concat(
-        [
-            tf.matmul(tf.reshape(before * drop[:, None], [-1, units]), part, transpose_a=True)
-            for drop, part in zip(drops, parts, strict=True)
-        ],
-        axis=1,
+        lefts = [(multiplied, together), (waited, late)]
+    else:
+        lefts = [(left, 1) for left in [multiplied] * together + [waited] * late]
+        lefts = [(left * drop[:, None], 1) for (left, _), drop in zip(lefts, drops, strict=True)]
+    lefts = [(left, count) for left, count in lefts if count]
+    columns = tf.split(
+        tf.reshape(upstream, [-1, recurrence.gates * units]), [count * units for _, count in lefts], axis=1
     )
+    products = [
+        tf.matmul(tf.reshape(left, [-1, units]), right, transpose_a=True)
+        for (left, _), right in zip(lefts, columns, strict=True)
+    ]
+    return tf.concat(products, axis=1)

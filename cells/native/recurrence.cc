@@ -9,7 +9,8 @@
 // has a range of the units, and they meet once a step.
 //
 // A step takes a vector of units of all gates at a time: the product of the state with those columns of the
-// weights, and at once, while the sums are in the cache, the cell's equation.
+// weights, and at once, while the sums are in the cache, the cell's equation. Where gates are late, their
+// product waits until all units of the others are there.
 
 #include <sched.h>
 #include <stdint.h>
@@ -31,13 +32,18 @@ namespace {
 
 // --- the cell
 //
-// NAME; GATES, SEPARATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in `cells.fused.Recurrence`;
-// `update(blocks, states, vectors, new)`, and `pull_back(blocks, states, vectors, upstream, of_blocks,
-// of_states, of_vectors)`, its gradients.
+// NAME; GATES, SEPARATE, LATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in `cells.fused.Recurrence`;
+// `update(blocks, states, vectors, new)` and `late_input(blocks, states, vectors, result)`; and of each its
+// gradients, `pull_back_...(blocks, states, vectors, upstream, of_blocks, of_states, of_vectors)`.
 
 #include "cell.h"
 
-constexpr int SUMS = GATES - SEPARATE, BLOCKS = GATES + SEPARATE, CARRIED = STATES - OWN_OUTPUT;
+constexpr int TOGETHER = GATES - LATE, SUMS = TOGETHER - SEPARATE, BLOCKS = GATES + SEPARATE;
+constexpr int CARRIED = STATES - OWN_OUTPUT;
+
+// The block of a gate that its inputs' product is in, and that of its recurrent product.
+constexpr int block_of_x(int gate) { return gate < SUMS ? gate : gate + SEPARATE; }
+constexpr int block_of_h(int gate) { return gate < TOGETHER ? gate : gate + SEPARATE; }
 
 // A barrier that a team passes again and again.
 struct Team {
@@ -94,8 +100,8 @@ constexpr double PACKED_ALONE = 5e5;
 constexpr double SHARED_WEIGHTS = 2e6;
 // Operations of a member's step, about 1 us, below which meeting after each would cost more than it gains.
 constexpr double STEP_OPERATIONS = 1e5;
-constexpr int NARROW = 1;  // gates at a time
-constexpr int WIDE = GATES % 4 == 0 ? 4 : GATES % 3 == 0 ? 3 : GATES % 2 == 0 ? 2 : 1;
+// Of so many gates, how many a product takes at a time.
+constexpr int wide(int gates) { return gates % 4 == 0 ? 4 : gates % 3 == 0 ? 3 : gates % 2 == 0 ? 2 : 1; }
 constexpr int PAIR = 2;    // vectors of units at a time, in the product back
 constexpr long GROUP = 32;  // sequences of a group, at the most; twice as many where a team shares it
 constexpr long AHEAD = 64;  // rows of inputs that are multiplied at once
@@ -180,24 +186,31 @@ struct Teams {
   ~Teams() { free(at); }
 };
 
-// Weights (depth, GATES * units), column by column of vectors: [vector][chunk of N gates][depth][N][LANES].
-void pack(const Sizes& sizes, const float* weights, long depth, int N, long vector, float* to) {
-  long lanes = sizes.lanes(vector);
-  for (int first = 0; first < GATES; first += N)
+// COUNT gates' columns of weights (depth, GATES * units), for a vector of units:
+// [chunk of gates][depth][gate][LANES], a chunk as many gates as a product takes at a time.
+template <int COUNT>
+void pack(const Sizes& sizes, const float* weights, long depth, int gate, bool apart, long vector, float* to) {
+  const int N = apart ? 1 : wide(COUNT);
+  const long lanes = sizes.lanes(vector);
+  for (int first = gate; first < gate + COUNT; first += N)
     for (long k = 0; k < depth; k++)
       for (int n = 0; n < N; n++, to += LANES)
         store(to, load(weights + (k * GATES + first + n) * sizes.units + vector * LANES, lanes));
 }
 
-// rows * the packed columns of one vector, added to a row's GATES vectors, which begin at `place[gate]`.
-void multiply_gates(bool narrow, long rows, long depth, const float* left, long left_stride, long left_gate,
-                    const float* packed, float* sum, long sum_stride, const int* place) {
-  for (int first = 0; first < GATES; first += narrow ? NARROW : WIDE, left += left_gate) {
+// rows * COUNT gates' packed columns of one vector, added to a row's COUNT vectors; where the gates are taken
+// apart each has rows of its own, `left_gate` further on.
+template <int COUNT>
+void multiply_gates(bool apart, long rows, long depth, const float* left, long left_stride, long left_gate,
+                    const float* packed, float* sum, long sum_stride) {
+  static const Places<wide(COUNT)> in_order;
+  const int N = apart ? 1 : wide(COUNT);
+  for (int first = 0; first < COUNT; first += N, left += left_gate) {
     const float* right = packed + first * depth * LANES;
-    if (narrow)
-      multiply<NARROW>(rows, depth, left, left_stride, right, sum, sum_stride, place + first);
+    if (apart)
+      multiply<1>(rows, depth, left, left_stride, right, sum + first * LANES, sum_stride, in_order.at);
     else
-      multiply<WIDE>(rows, depth, left, left_stride, right, sum, sum_stride, place + first);
+      multiply<wide(COUNT)>(rows, depth, left, left_stride, right, sum + first * LANES, sum_stride, in_order.at);
   }
 }
 
@@ -294,6 +307,9 @@ struct Pass {
     for (int n = 0; n < VECTORS; n++) weights[n] = tensors.next("vector", units);
     for (int index = 0; index < CARRIED; index++) initial[index] = tensors.next("initial_state", all_states);
   }
+  void read_vectors(long vector, Vector* v) const {
+    for (int n = 0; n < VECTORS; n++) v[n] = load(weights[n] + vector * LANES, sizes.lanes(vector));
+  }
 };
 
 // --- forward
@@ -301,30 +317,33 @@ struct Pass {
 struct Forward : Pass {
   bool hoisted;
   const float *inputs, *kernel, *bias, *separate_bias;
-  float *outputs, *blocks, *kept[STATES], *final[STATES];
-  // of all rows, padded
-  float *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2];
+  // what is kept: `products` are the gates' pre-activations, but of separate ones the recurrent part alone,
+  // whose other part is in `apart`
+  float *outputs, *products, *apart, *kept[STATES], *final[STATES];
+  // of all rows, padded; what is multiplied is there once, or with dropout for each of its gates
+  float *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2], *waited;
 
-  bool narrow() const { return drops; }
   void pack_vector(long vector) {
-    long padded = GATES * LANES;
-    if (!hoisted) pack(sizes, kernel, sizes.features, WIDE, vector,
-                     packed_kernel + vector * sizes.features * padded);
-    if (RECURRENT) pack(sizes, recurrent, sizes.units, narrow() ? NARROW : WIDE, vector,
-                        packed_recurrent + vector * sizes.units * padded);
+    const long width = GATES * LANES;
+    if (!hoisted)
+      pack<GATES>(sizes, kernel, sizes.features, 0, false, vector,
+                  packed_kernel + vector * sizes.features * width);
+    if (!RECURRENT) return;
+    float* to = packed_recurrent + vector * sizes.units * width;
+    pack<TOGETHER>(sizes, recurrent, sizes.units, 0, drops, vector, to);
+    pack<LATE>(sizes, recurrent, sizes.units, TOGETHER, drops, vector, to + TOGETHER * sizes.units * LANES);
   }
 
-  // What multiplies the recurrent weights after a row's new state.
-  void drop(float* to, long row, long vector, Vector h) {
-    long lanes = sizes.lanes(vector), units = sizes.units;
-    for (int gate = 0; gate < GATES; gate++)
-      store(to + (gate * sizes.batch + row) * sizes.padded() + vector * LANES,
-            h * load(drops + (gate * sizes.batch + row) * units + vector * LANES, lanes));
+  // Stores what multiplies the recurrent weights of some gates, with their dropout.
+  void drop(float* to, long row, long vector, Vector value, int gate, int count) {
+    const long lanes = sizes.lanes(vector), here = row * sizes.padded() + vector * LANES;
+    for (int n = 0; n < count; n++)
+      store(to + n * sizes.batch * sizes.padded() + here,
+            value * load(drops + ((gate + n) * sizes.batch + row) * sizes.units + vector * LANES, lanes));
   }
 
   // The inputs' products of some steps for some vectors: [step][row][vector][GATES][LANES].
   void project(const Part& part, long step, long steps, float* to) {
-    static const Places<GATES> in_order;
     const long units = sizes.units, width = (part.end - part.begin) * GATES * LANES;
     for (long vector = part.begin; vector < part.end; vector++) {
       long lanes = sizes.lanes(vector);
@@ -342,21 +361,22 @@ struct Forward : Pass {
       long by_row = sizes.steps * sizes.features;
       if (part.rows >= steps)
         for (long s = 0; s < steps; s++)
-          multiply_gates(false, part.rows, sizes.features, from + s * sizes.features, by_row, 0, packed,
-                         at + s * part.rows * width, width, in_order.at);
+          multiply_gates<GATES>(false, part.rows, sizes.features, from + s * sizes.features, by_row, 0, packed,
+                                at + s * part.rows * width, width);
       else
         for (long row = 0; row < part.rows; row++)
-          multiply_gates(false, steps, sizes.features, from + row * by_row, sizes.features, 0, packed,
-                         at + row * width, part.rows * width, in_order.at);
+          multiply_gates<GATES>(false, steps, sizes.features, from + row * by_row, sizes.features, 0, packed,
+                                at + row * width, part.rows * width);
     }
   }
 
   void run(int index) {
     Part part(sizes, plan, teams, index);
-    const long padded = sizes.padded(), width = (part.end - part.begin) * GATES * LANES;
+    const long padded = sizes.padded(), vectors = part.end - part.begin, width = vectors * GATES * LANES;
+    const long sums_size = part.rows * BLOCKS * LANES;  // of a vector of units
     long ahead = AHEAD / part.rows > 0 ? AHEAD / part.rows : 1;  // steps whose inputs are multiplied at once
     if (ahead > sizes.steps) ahead = sizes.steps;
-    Memory projected(ahead * part.rows * width), sums(part.rows * BLOCKS * LANES);
+    Memory projected(ahead * part.rows * width), sums(LATE ? vectors * sums_size : sums_size);
     start(part);
     part.team->meet(&part.round);
     for (long step = 0; step < sizes.steps; step++) {
@@ -367,7 +387,17 @@ struct Forward : Pass {
       const float* from_x = projected + step % ahead * part.rows * width;
       float *h = step % 2 ? next : state[0], *new_h = step % 2 ? state[0] : next;
       for (long vector = part.begin; vector < part.end; vector++) {
-        one_vector(part, step, vector, from_x + (vector - part.begin) * GATES * LANES, width, sums, h, new_h);
+        float* at = sums + (LATE ? (vector - part.begin) * sums_size : 0);
+        add_up(part, step, vector, from_x + (vector - part.begin) * GATES * LANES, width, at, h);
+        if (LATE)
+          wait(part, vector, at, h);
+        else
+          finish(part, step, vector, at, h, new_h);
+      }
+      if (LATE) {
+        part.team->meet(&part.round);
+        for (long vector = part.begin; vector < part.end; vector++)
+          finish(part, step, vector, sums + (vector - part.begin) * sums_size, h, new_h);
       }
       part.team->meet(&part.round);
     }
@@ -387,53 +417,81 @@ struct Forward : Pass {
           if (index < CARRIED)
             value = load(initial[index] + row * sizes.units + vector * LANES, sizes.lanes(vector));
           store(state[index] + row * sizes.padded() + vector * LANES, value);
-          if (index == 0 && drops) drop(dropped[0], row, vector, value);
+          if (index == 0 && drops) drop(dropped[0], row, vector, value, 0, TOGETHER);
         }
   }
 
-  // A step of one vector of units: products, equation, and what is to be kept.
-  void one_vector(const Part& part, long step, long vector, const float* from_x, long x_stride, float* sums,
-                  const float* h, float* new_h) {
-    static const Places<GATES> in_order;
+  // A step's sums of one vector of units, as far as they need nothing of that step.
+  void add_up(const Part& part, long step, long vector, const float* from_x, long x_stride, float* sums,
+              const float* h) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
-    Vector bias_h[SEPARATE + 1], v[VECTORS + 1];
+    Vector bias_h[SEPARATE + 1];
     for (int n = 0; n < SEPARATE; n++) bias_h[n] = load(separate_bias + n * units + vector * LANES, lanes);
-    for (int n = 0; n < VECTORS; n++) v[n] = load(weights[n] + vector * LANES, lanes);
     for (long row = 0; row < part.rows; row++) {
       float* at = sums + row * BLOCKS * LANES;
-      for (int gate = 0; gate < GATES; gate++) {
-        Vector x = load(from_x + row * x_stride + gate * LANES);
-        store(at + gate * LANES, gate < SUMS ? x : bias_h[gate < SUMS ? 0 : gate - SUMS]);
-        if (gate >= SUMS) store(at + (gate + SEPARATE) * LANES, x);
-      }
+      for (int gate = 0; gate < GATES; gate++)
+        store(at + block_of_x(gate) * LANES, load(from_x + row * x_stride + gate * LANES));
+      for (int n = 0; n < SEPARATE; n++) store(at + (SUMS + n) * LANES, bias_h[n]);
     }
-    if (RECURRENT) {
-      const float* left = drops ? dropped[step % 2] : h;
-      multiply_gates(narrow(), part.rows, units, left + part.row * padded, padded,
-                     drops ? sizes.batch * padded : 0, packed_recurrent + vector * units * GATES * LANES,
-                     sums, BLOCKS * LANES, in_order.at);
+    if (!RECURRENT) return;
+    const float* left = drops ? dropped[step % 2] : h;
+    multiply_gates<TOGETHER>(drops, part.rows, units, left + part.row * padded, padded,
+                             drops ? sizes.batch * padded : 0,
+                             packed_recurrent + vector * units * GATES * LANES, sums, BLOCKS * LANES);
+  }
+
+  // What the late gates of all units wait for, of one vector of units.
+  void wait(const Part& part, long vector, const float* sums, const float* h) {
+    Vector v[VECTORS + 1];
+    read_vectors(vector, v);
+    for (long row = 0; row < part.rows; row++) {
+      const long sequence_row = part.row + row, here = sequence_row * sizes.padded() + vector * LANES;
+      Vector z[BLOCKS], before[STATES], result[1];
+      read_row(sums + row * BLOCKS * LANES, h, here, z, before);
+      late_input(z, before, v, result);
+      if (drops)
+        drop(waited, sequence_row, vector, result[0], TOGETHER, LATE);
+      else
+        store(waited + here, result[0]);
     }
+  }
+
+  void read_row(const float* sums, const float* h, long here, Vector* z, Vector* before) {
+    for (int block = 0; block < BLOCKS; block++) z[block] = load(sums + block * LANES);
+    before[0] = load(h + here);
+    for (int index = 1; index < STATES; index++) before[index] = load(state[index] + here);
+  }
+
+  // The late products of one vector of units, the cell's equation, and what is to be kept.
+  void finish(const Part& part, long step, long vector, float* sums, const float* h, float* new_h) {
+    const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
+    Vector v[VECTORS + 1];
+    read_vectors(vector, v);
+    if (RECURRENT && LATE)
+      multiply_gates<LATE>(drops, part.rows, units, waited + part.row * padded, padded,
+                           drops ? sizes.batch * padded : 0,
+                           packed_recurrent + (vector * GATES + TOGETHER) * units * LANES,
+                           sums + block_of_h(TOGETHER) * LANES, BLOCKS * LANES);
     for (long row = 0; row < part.rows; row++) {
       const long sequence_row = part.row + row, moment = sequence_row * sizes.steps + step;
-      const long here = sequence_row * padded + vector * LANES;
+      const long here = sequence_row * padded + vector * LANES, unit = vector * LANES;
       Vector z[BLOCKS], before[STATES], after[STATES];
-      for (int block = 0; block < BLOCKS; block++) z[block] = load(sums + (row * BLOCKS + block) * LANES);
-      before[0] = load(h + here);
-      for (int index = 1; index < STATES; index++) before[index] = load(state[index] + here);
+      read_row(sums + row * BLOCKS * LANES, h, here, z, before);
       update(z, before, v, after);
       if (mask && !mask[moment])
         for (int index = 0; index < STATES; index++) after[index] = before[index];
       store(new_h + here, after[0]);
-      if (drops) drop(dropped[(step + 1) % 2], sequence_row, vector, after[0]);
+      if (drops) drop(dropped[(step + 1) % 2], sequence_row, vector, after[0], 0, TOGETHER);
       for (int index = 1; index < STATES; index++) store(state[index] + here, after[index]);
       for (int index = 0; index < STATES; index++)
-        if (kept[index]) store(kept[index] + moment * units + vector * LANES, after[index], lanes);
+        if (kept[index]) store(kept[index] + moment * units + unit, after[index], lanes);
       if (outputs)
-        store(outputs + moment * units + vector * LANES,
-              shown->at(sequence_row, step) ? after[OUTPUT] : Vector{}, lanes);
-      if (blocks)
-        for (int block = 0; block < BLOCKS; block++)
-          store(blocks + (moment * BLOCKS + block) * units + vector * LANES, z[block], lanes);
+        store(outputs + moment * units + unit, shown->at(sequence_row, step) ? after[OUTPUT] : Vector{}, lanes);
+      if (!products) continue;
+      for (int gate = 0; gate < GATES; gate++)
+        store(products + (moment * GATES + gate) * units + unit, z[block_of_h(gate)], lanes);
+      for (int n = 0; n < SEPARATE; n++)
+        store(apart + (moment * SEPARATE + n) * units + unit, z[block_of_x(SUMS + n)], lanes);
     }
   }
 };
@@ -441,11 +499,13 @@ struct Forward : Pass {
 // --- backward
 
 struct Backward : Pass {
-  const float *blocks, *of_outputs, *kept[STATES], *of_final[STATES];
-  float *of_inputs, *of_products, *of_initial[STATES];
-  // of all rows, padded; `of_gates` are [gate][row][unit]
-  float *packed, *of_state[STATES], *of_gates[2], *sums;
+  const float *products, *apart, *of_outputs, *kept[STATES], *of_final[STATES];
+  // `multiplied` and `waited` are what multiplied the recurrent weights of the gates together and the late ones
+  float *of_products, *of_inputs, *multiplied, *waited, *of_initial[STATES];
+  // of all rows, padded; `of_gates` are [gate][row][unit], after the gates the inputs' parts of separate ones
+  float *packed, *of_state[STATES], *of_waited, *of_gates[2], *sums;
   static constexpr int SUMMED = BLOCKS + VECTORS;  // over all sequences and steps
+  static constexpr int GATE_BUFFERS = LATE ? BLOCKS : GATES;
 
   // The transposed weights of a pair of vectors of units: [gate][unit][N][LANES].
   void pack_pair(long pair) {
@@ -466,15 +526,17 @@ struct Backward : Pass {
     memset(own_sums, 0, SUMMED * sizes.padded() * sizeof(float));
     copy_states(part, of_final, of_state, STATES);
     for (long step = sizes.steps - 1; step >= 0; step--) {
+      float* gates = of_gates[step % 2];
       for (long vector = part.begin; vector < part.end; vector++)
-        one_vector(part, step, vector, of_gates[step % 2], own_sums + vector * LANES);
+        through_update(part, step, vector, gates, own_sums + vector * LANES);
       part.team->meet(&part.round);
-      if (!RECURRENT) continue;
-      for (long vector = part.begin; vector < part.end; vector += PAIR)
-        if (part.end - vector < PAIR)
-          through_weights<1>(part, vector, of_gates[step % 2], product);
-        else
-          through_weights<PAIR>(part, vector, of_gates[step % 2], product);
+      if (LATE) {
+        through_weights(part, gates, TOGETHER, LATE, product, of_waited);
+        for (long vector = part.begin; vector < part.end; vector++)
+          through_late_input(part, step, vector, gates, own_sums + vector * LANES);
+        part.team->meet(&part.round);
+      }
+      if (RECURRENT) through_weights(part, gates, 0, TOGETHER, product, of_state[0]);
     }
     for (int state = 0; state < CARRIED; state++)
       for (long row = part.row; row < part.row + part.rows; row++)
@@ -491,55 +553,123 @@ struct Backward : Pass {
                 load(from[state] + row * sizes.units + vector * LANES, sizes.lanes(vector)));
   }
 
-  // The gradients of a step's gates and of the states before it, without the recurrent product.
-  void one_vector(const Part& part, long step, long vector, float* gates, float* own_sums) {
+  // What a step of a row read, for one vector of units.
+  void read_step(long row, long step, long unit, long lanes, Vector* z, Vector* before) {
+    const long units = sizes.units, moment = row * sizes.steps + step;
+    for (int gate = 0; gate < GATES; gate++)
+      z[block_of_h(gate)] = load(products + (moment * GATES + gate) * units + unit, lanes);
+    for (int n = 0; n < SEPARATE; n++)
+      z[block_of_x(SUMS + n)] = load(apart + (moment * SEPARATE + n) * units + unit, lanes);
+    for (int index = 0; index < STATES; index++)
+      before[index] = index >= CARRIED ? Vector{}
+                      : step           ? load(kept[index] + (moment - 1) * units + unit, lanes)
+                                       : load(initial[index] + row * units + unit, lanes);
+  }
+
+  // The gradients of a step's blocks are known. They may take the place of the products.
+  void write(long row, long step, long unit, long lanes, const Vector* of_blocks, float* gates) {
+    const long units = sizes.units, moment = row * sizes.steps + step;
+    for (int gate = 0; gate < GATES; gate++) {
+      Vector of_h = of_blocks[block_of_h(gate)];
+      store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
+      store(of_products + (moment * GATES + gate) * units + unit, of_h, lanes);
+      if (SEPARATE)
+        store(of_inputs + (moment * GATES + gate) * units + unit, of_blocks[block_of_x(gate)], lanes);
+    }
+  }
+
+  // Where the gradient of a block waits for that of the late gates' input.
+  float* buffer(float* gates, int block, long here) {
+    int index = block;
+    if (block >= TOGETHER) index = block < TOGETHER + SEPARATE ? block + LATE : block - SEPARATE;
+    return gates + index * sizes.batch * sizes.padded() + here;
+  }
+
+  void add(float* own_sums, const Vector* of_blocks, const Vector* of_vectors) {
+    for (int n = 0; n < SUMMED; n++) {
+      float* to = own_sums + n * sizes.padded();
+      store(to, load(to) + (n < BLOCKS ? of_blocks[n] : of_vectors[n - BLOCKS]));
+    }
+  }
+
+  // The gradients of a step's blocks and of the states before it, without what comes through the weights.
+  void through_update(const Part& part, long step, long vector, float* gates, float* own_sums) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
-    Vector v[VECTORS + 1], total[SUMMED] = {};
-    for (int n = 0; n < VECTORS; n++) v[n] = load(weights[n] + vector * LANES, lanes);
+    const long unit = vector * LANES;
+    Vector v[VECTORS + 1], total_of_blocks[BLOCKS] = {}, total_of_vectors[VECTORS + 1] = {};
+    read_vectors(vector, v);
     for (long row = part.row; row < part.row + part.rows; row++) {
-      const long moment = row * sizes.steps + step, here = row * padded + vector * LANES;
-      const long unit = vector * LANES;
+      const long moment = row * sizes.steps + step, here = row * padded + unit;
       Vector z[BLOCKS], before[STATES], upstream[STATES];
       Vector of_blocks[BLOCKS] = {}, of_states[STATES], of_vectors[VECTORS + 1];
+      read_step(row, step, unit, lanes, z, before);
       for (int index = 0; index < STATES; index++) upstream[index] = load(of_state[index] + here);
       if (of_outputs && shown->at(row, step))
         upstream[OUTPUT] += load(of_outputs + moment * units + unit, lanes);
       if (mask && !mask[moment]) {  // what the step did not change passes it by
         for (int index = 0; index < STATES; index++) of_states[index] = upstream[index];
       } else {
-        for (int block = 0; block < BLOCKS; block++)
-          z[block] = load(blocks + (moment * BLOCKS + block) * units + unit, lanes);
-        for (int index = 0; index < STATES; index++)
-          before[index] = index >= CARRIED ? Vector{}
-                          : step ? load(kept[index] + (moment - 1) * units + unit, lanes)
-                                 : load(initial[index] + row * units + unit, lanes);
-        pull_back(z, before, v, upstream, of_blocks, of_states, of_vectors);
-        for (int block = 0; block < BLOCKS; block++) total[block] += of_blocks[block];
-        for (int n = 0; n < VECTORS; n++) total[BLOCKS + n] += of_vectors[n];
+        pull_back_update(z, before, v, upstream, of_blocks, of_states, of_vectors);
+        for (int block = 0; block < BLOCKS; block++) total_of_blocks[block] += of_blocks[block];
+        for (int n = 0; n < VECTORS; n++) total_of_vectors[n] += of_vectors[n];
       }
       for (int index = 0; index < STATES; index++) store(of_state[index] + here, of_states[index]);
-      for (int gate = 0; gate < GATES; gate++) {
-        store(gates + gate * sizes.batch * padded + here, of_blocks[gate]);
-        Vector of_x = of_blocks[gate < SUMS ? gate : gate + SEPARATE];
-        store(of_inputs + (moment * GATES + gate) * units + unit, of_x, lanes);
-        if (SEPARATE) store(of_products + (moment * GATES + gate) * units + unit, of_blocks[gate], lanes);
+      if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, before[0], lanes);
+      if (LATE) {
+        for (int block = 0; block < BLOCKS; block++) store(buffer(gates, block, here), of_blocks[block]);
+        store(of_waited + here, Vector{});
+      } else {
+        write(row, step, unit, lanes, of_blocks, gates);
       }
     }
-    for (int n = 0; n < SUMMED; n++)
-      store(own_sums + n * padded, load(own_sums + n * padded) + total[n]);
+    add(own_sums, total_of_blocks, total_of_vectors);
   }
 
-  // Adds to the first state's gradient what comes through the recurrent weights, for N vectors of units.
+  // Adds what comes through the late gates' input.
+  void through_late_input(const Part& part, long step, long vector, float* gates, float* own_sums) {
+    const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
+    const long unit = vector * LANES;
+    Vector v[VECTORS + 1], total_of_blocks[BLOCKS] = {}, total_of_vectors[VECTORS + 1] = {};
+    read_vectors(vector, v);
+    for (long row = part.row; row < part.row + part.rows; row++) {
+      const long moment = row * sizes.steps + step, here = row * padded + unit;
+      Vector z[BLOCKS], before[STATES], upstream[1] = {load(of_waited + here)}, result[1] = {};
+      Vector of_blocks[BLOCKS] = {}, of_states[STATES], of_vectors[VECTORS + 1];
+      if (!mask || mask[moment]) {
+        read_step(row, step, unit, lanes, z, before);
+        late_input(z, before, v, result);
+        pull_back_late_input(z, before, v, upstream, of_blocks, of_states, of_vectors);
+        for (int block = 0; block < BLOCKS; block++) total_of_blocks[block] += of_blocks[block];
+        for (int n = 0; n < VECTORS; n++) total_of_vectors[n] += of_vectors[n];
+        for (int index = 0; index < STATES; index++)
+          store(of_state[index] + here, load(of_state[index] + here) + of_states[index]);
+      }
+      for (int block = 0; block < BLOCKS; block++) of_blocks[block] += load(buffer(gates, block, here));
+      store(waited + moment * units + unit, result[0], lanes);
+      write(row, step, unit, lanes, of_blocks, gates);
+    }
+    add(own_sums, total_of_blocks, total_of_vectors);
+  }
+
+  // Adds to `to` what comes through the recurrent weights of some gates, for the part's vectors of units.
+  void through_weights(const Part& part, const float* gates, int gate, int count, float* product, float* to) {
+    for (long vector = part.begin; vector < part.end; vector += PAIR)
+      if (part.end - vector < PAIR)
+        through_weights_of<1>(part, vector, gates, gate, count, product, to);
+      else
+        through_weights_of<PAIR>(part, vector, gates, gate, count, product, to);
+  }
   template <int N>
-  void through_weights(const Part& part, long vector, const float* gates, float* product) {
+  void through_weights_of(const Part& part, long vector, const float* gates, int first, int count,
+                          float* product, float* to) {
     static const Places<N> in_order;
     const long padded = sizes.padded();
     const float* with = packed + vector * GATES * sizes.units * LANES;
-    for (int gate = 0; gate < GATES; gate++) {
-      if (gate == 0 || drops) memset(product, 0, part.rows * N * LANES * sizeof(float));
+    for (int gate = first; gate < first + count; gate++) {
+      if (gate == first || drops) memset(product, 0, part.rows * N * LANES * sizeof(float));
       multiply<N>(part.rows, sizes.units, gates + (gate * sizes.batch + part.row) * padded, padded,
                   with + gate * sizes.units * N * LANES, product, N * LANES, in_order.at);
-      if (gate < GATES - 1 && !drops) continue;
+      if (gate < first + count - 1 && !drops) continue;
       for (long row = 0; row < part.rows; row++)
         for (int n = 0; n < N; n++) {
           Vector more = load(product + (row * N + n) * LANES);
@@ -547,8 +677,8 @@ struct Backward : Pass {
           if (drops)
             more *= load(drops + (gate * sizes.batch + sequence_row) * sizes.units + unit,
                          sizes.lanes(vector + n));
-          float* to = of_state[0] + sequence_row * padded + unit;
-          store(to, load(to) + more);
+          float* at = to + sequence_row * padded + unit;
+          store(at, load(at) + more);
         }
     }
   }
@@ -607,8 +737,11 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   const bool masked = settings.sequence && forward.mask;
   forward.outputs = masked ? tensors.output(3, sizes.batch, sizes.steps, sizes.units)
                            : (tensors.output(1, 0), nullptr);
-  forward.blocks = settings.save ? tensors.output(3, sizes.batch, sizes.steps, BLOCKS * sizes.units)
-                                 : (tensors.output(1, 0), nullptr);
+  forward.products = settings.save ? tensors.output(3, sizes.batch, sizes.steps, width)
+                                   : (tensors.output(1, 0), nullptr);
+  forward.apart = settings.save && SEPARATE
+                      ? tensors.output(3, sizes.batch, sizes.steps, SEPARATE * sizes.units)
+                      : (tensors.output(1, 0), nullptr);
   for (int index = 0; index < STATES; index++) {
     bool kept = (settings.save && index < CARRIED) || (settings.sequence && !masked && index == OUTPUT);
     forward.kept[index] =
@@ -620,13 +753,15 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
 
   const long all_rows = sizes.batch * sizes.padded(), per_depth = sizes.padded() * GATES;
   Memory packed_kernel(hoisted ? 0 : sizes.features * per_depth), packed(sizes.units * per_depth);
-  Memory states(all_rows * (STATES + 1)), dropped(forward.drops ? 2 * GATES * all_rows : 0);
-  if (!tensors.granted({packed_kernel, packed, states, dropped})) return;
+  Memory states(all_rows * (STATES + 1)), dropped(forward.drops ? 2 * TOGETHER * all_rows : 0);
+  Memory waited((forward.drops ? LATE : LATE > 0) * all_rows);
+  if (!tensors.granted({packed_kernel, packed, states, dropped, waited})) return;
+  forward.waited = waited;
   forward.packed_kernel = packed_kernel;
   forward.packed_recurrent = packed;
   for (int index = 0; index < STATES; index++) forward.state[index] = states + index * all_rows;
   forward.next = states + STATES * all_rows;
-  for (int side = 0; side < 2; side++) forward.dropped[side] = dropped + side * GATES * all_rows;
+  for (int side = 0; side < 2; side++) forward.dropped[side] = dropped + side * TOGETHER * all_rows;
   const Shown shown(forward.mask, settings.zero_masked, sizes);
   forward.shown = &shown;
   Teams teams(forward.plan);
@@ -647,11 +782,12 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   Sizes sizes;
   sizes.batch = tensors.dimension(0);
   sizes.steps = tensors.dimension(1);
-  sizes.units = tensors.dimension(2) / BLOCKS;
+  sizes.units = tensors.dimension(2) / GATES;
   sizes.features = 0;
   Backward backward = {{sizes, Plan(sizes, 0, settings.threads)}};
   const long width = GATES * sizes.units, moments = sizes.batch * sizes.steps;
-  backward.blocks = tensors.next("blocks", moments * BLOCKS * sizes.units);
+  backward.products = tensors.next("products", moments * width);
+  backward.apart = tensors.next("products apart", SEPARATE * moments * sizes.units);
   backward.read(tensors);
   for (int index = 0; index < CARRIED; index++)
     backward.kept[index] = tensors.next("states", moments * sizes.units);
@@ -660,11 +796,13 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
     backward.of_final[index] = tensors.next("gradient of a state", sizes.batch * sizes.units);
   if (tensors.failed()) return;
 
-  // A step's gradients may take the place of its pre-activations, which are read before.
-  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width)
-                                : tensors.output_instead_of(0);
-  backward.of_products =
-      SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width) : (tensors.output(1, 0), nullptr);
+  float* const none = nullptr;
+  backward.of_products = tensors.output_instead_of(0);
+  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width) : (tensors.output(1, 0), none);
+  for (float** to : {&backward.multiplied, &backward.waited}) {
+    const bool is_wanted = RECURRENT && (to == &backward.waited ? LATE : TOGETHER);
+    *to = is_wanted ? tensors.output(3, sizes.batch, sizes.steps, sizes.units) : (tensors.output(1, 0), none);
+  }
   float* of_bias = tensors.output(1, width);
   float* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
   float* of_vectors[VECTORS + 1];
@@ -675,13 +813,15 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
 
   const long all_rows = sizes.batch * sizes.padded(), summed = Backward::SUMMED * sizes.padded();
   Memory packed(RECURRENT ? sizes.padded() * GATES * sizes.units : 0);
-  Memory states(all_rows * (STATES + 2 * GATES)), sums(backward.plan.parts() * summed);
-  if (!tensors.granted({packed, states, sums})) return;
+  Memory states(all_rows * (STATES + 2 * Backward::GATE_BUFFERS)), sums(backward.plan.parts() * summed);
+  Memory of_waited(LATE ? all_rows : 0);
+  if (!tensors.granted({packed, states, sums, of_waited})) return;
+  backward.of_waited = of_waited;
   backward.packed = packed;
   backward.sums = sums;
   for (int index = 0; index < STATES; index++) backward.of_state[index] = states + index * all_rows;
   for (int side = 0; side < 2; side++)
-    backward.of_gates[side] = states + (STATES + side * GATES) * all_rows;
+    backward.of_gates[side] = states + (STATES + side * Backward::GATE_BUFFERS) * all_rows;
   const Shown shown(backward.mask, settings.zero_masked, sizes);
   backward.shown = &shown;
   Teams teams(backward.plan);
@@ -694,11 +834,12 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
       backward.plan.threads == 1, backward.plan.parts(),
       [](void* self, int part) { static_cast<Backward*>(self)->run(part); }, &backward);
 
+  float* of_sums[Backward::SUMMED];
+  for (int gate = 0; gate < GATES; gate++) of_sums[block_of_x(gate)] = of_bias + gate * sizes.units;
+  for (int n = 0; n < SEPARATE; n++) of_sums[SUMS + n] = of_separate_bias + n * sizes.units;
+  for (int n = 0; n < VECTORS; n++) of_sums[BLOCKS + n] = of_vectors[n];
   for (int n = 0; n < Backward::SUMMED; n++) {
-    float* to = n < SUMS          ? of_bias + n * sizes.units
-                : n < GATES       ? of_separate_bias + (n - SUMS) * sizes.units
-                : n < BLOCKS      ? of_bias + (n - SEPARATE) * sizes.units
-                                  : of_vectors[n - BLOCKS];
+    float* to = of_sums[n];
     for (long unit = 0; unit < sizes.units; unit++) {
       float total = 0;
       for (int part = 0; part < backward.plan.parts(); part++)

@@ -81,24 +81,26 @@ def header_of(recurrence):
     """The "cell.h" of a recurrence, for `recurrence.cc`.
 
     Raises:
-        Unavailable: the cell has late gates, or its equation an operation that is not known here.
+        Unavailable: the cell's equation has an operation that is not known here.
     """
-    if recurrence.late:
-        raise Unavailable("it has late gates")
     states, vectors, carried = recurrence.states, recurrence.vectors, recurrence.carried
     names = {
         "z": recurrence.blocks,
         "s": states,
         "v": vectors,
         "u": states,
+        "w": 1,
     }
     tensors, results = _trace(recurrence, names)
     known = {tensor.name: f"{name}[{n}]" for name, each in tensors.items() for n, tensor in enumerate(each)}
-    new, *of = results
+    new, of_update, late_input, of_late_input = results
     inputs = "const Vector* z, const Vector* s, const Vector* v"
+    results_of = "Vector* of_z, Vector* of_s, Vector* of_v"
+    all_of = [f"of_{name}[{n}]" for name in "zsv" for n in range(names[name])]
     constants = {
         "GATES": recurrence.gates,
         "SEPARATE": recurrence.separate,
+        "LATE": recurrence.late if recurrence.recurrent else 0,
         "STATES": states,
         "VECTORS": vectors,
         "OUTPUT": recurrence.output,
@@ -113,16 +115,17 @@ def header_of(recurrence):
     lists = {
         "FORWARD": [
             *("inputs: float", "kernel: float", "bias: float", "separate_bias: float", *both),
-            *("->", "outputs: float", "blocks: float"),
+            *("->", "outputs: float", "products: float", "apart: float"),
             *(f"kept{n}: float" for n in range(states)),
             *(f"final{n}: float" for n in range(states)),
         ],
         "BACKWARD": [
-            *("blocks: float", *both),
+            *("products: float", "apart: float", *both),
             *(f"kept{n}: float" for n in range(carried)),
             "of_outputs: float",
             *(f"of_final{n}: float" for n in range(states)),
-            *("->", "of_inputs: float", "of_products: float", "of_bias: float", "of_separate_bias: float"),
+            *("->", "of_products: float", "of_inputs: float", "multiplied: float", "waited: float"),
+            *("of_bias: float", "of_separate_bias: float"),
             *(f"of_vector{n}: float" for n in range(vectors)),
             *(f"of_initial{n}: float" for n in range(carried)),
         ],
@@ -137,12 +140,14 @@ def header_of(recurrence):
             f"inline void update({inputs}, Vector* new_) {{",
             *_statements(new, [f"new_[{n}]" for n in range(states)], known),
             "}",
-            f"inline void pull_back({inputs}, const Vector* u, Vector* of_z, Vector* of_s, Vector* of_v) {{",
-            *_statements(
-                tf.nest.flatten(of),
-                [f"of_{name}[{n}]" for name in "zsv" for n in range(names[name])],
-                known,
-            ),
+            f"inline void late_input({inputs}, Vector* result) {{",
+            *_statements(late_input, ["result[0]"], known),
+            "}",
+            f"inline void pull_back_update({inputs}, const Vector* u, {results_of}) {{",
+            *_statements(tf.nest.flatten(of_update), all_of, known),
+            "}",
+            f"inline void pull_back_late_input({inputs}, const Vector* w, {results_of}) {{",
+            *_statements(tf.nest.flatten(of_late_input), all_of, known),
             "}",
             "",
         ]
@@ -150,12 +155,20 @@ def header_of(recurrence):
 
 
 def _trace(recurrence, counts):
-    """The graph of a step and its gradients: its inputs by name; new states, of blocks, states, vectors."""
+    """The graph of a step: its inputs by name; new states, their gradients, the late input, its gradients.
+
+    Gradients are those of blocks, states and vectors. Without late gates the first state is the late input.
+    """
 
     @tf.function(autograph=False)
     def step(arrays):
-        z, s, v, u = (arrays[name] for name in "zsvu")
-        return [recurrence.step(z, s, v), *pull_back(lambda: recurrence.step(z, s, v), [z, s, v], u)]
+        z, s, v, u, w = (arrays[name] for name in "zsvuw")
+        update = lambda: recurrence.step(z, s, v)  # noqa: E731
+        late_input = lambda: [recurrence.wait(z, s, v) if recurrence.late else s[0]]  # noqa: E731
+        both = (update, u), (late_input, w)
+        return [
+            result for function, of in both for result in (function(), pull_back(function, [z, s, v], of))
+        ]
 
     any_size = tf.TensorSpec([5], tf.float32)  # known, so that no operation is needed to make shapes meet
     arrays = {name: [any_size] * count for name, count in counts.items()}

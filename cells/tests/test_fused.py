@@ -5,6 +5,7 @@ Each case compiles a program of its own for about a second: few cases, each with
 """
 
 import warnings
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -19,6 +20,31 @@ from cells.tests.support import BATCH, FEATURES, TIMESTEPS, UNITS, arrays, asser
 
 FLOAT32 = {"rtol": 2e-5, "atol": 2e-6}  # two orders of summation, a few steps of a few units
 DROPOUT = {"dropout": 0.4, "recurrent_dropout": 0.3, "seed": 3}
+
+
+class EveryKindCell(GatedCell):
+    """Gates of every kind, a weight that both functions take, and an output that is no state."""
+
+    gates = ("a", "b", "c")
+    separate = ("b",)
+    late = ("c",)
+    states = ("h", "m")
+    vectors: ClassVar = {"p": "kernel"}
+
+    def late_input(self, gates, states, p):
+        a, (from_x, from_h) = gates
+        h, m = states
+        return keras.ops.sigmoid(a + p * m) * h + keras.ops.tanh(from_x * from_h)
+
+    def update(self, gates, states, p):
+        a, (from_x, from_h), c = gates
+        h, m = states
+        b = keras.ops.sigmoid(from_x + p * from_h)
+        h = b * h + (1 - b) * keras.ops.tanh(c)
+        m = keras.ops.tanh(a) * m + keras.ops.tanh(p * c)
+        return h * m, [h, m]
+
+
 # every way in which a cell's gates can be made, with options of the layer that differ from one to the next
 CASES: list[tuple[type, dict, dict]] = [
     (cells.MinimalRNNCell, {}, {}),
@@ -38,6 +64,8 @@ CASES: list[tuple[type, dict, dict]] = [
     (cells.JANETCell, {}, {"return_sequences": False, "mask": True, "zero_output_for_mask": True}),
     (cells.MGUCell, {}, {"mask": True}),
     (cells.IndRNNCell, {}, {"go_backwards": True}),
+    (EveryKindCell, {}, {"mask": True}),
+    (EveryKindCell, {"implementation": 1, **DROPOUT}, {"mask": True, "zero_output_for_mask": True}),
     (keras.layers.SimpleRNNCell, {}, {"mask": True}),
     (keras.layers.LSTMCell, {}, {}),
     (keras.layers.GRUCell, DROPOUT, {"go_backwards": True}),

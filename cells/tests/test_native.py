@@ -24,8 +24,6 @@ from cells.tests.test_fused import CASES, drawn_options, outputs_and_gradients, 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-5}  # float32, sums of some hundred terms in another order
-NATIVE = [case for case in CASES if case[0] not in (cells.CandidateGRUCell, cells.MGUCell)]
-NATIVE = [case for case in NATIVE if "reset_after" not in case[1]]
 # (units, batch, timesteps, features): a part of a vector; a part and a group a thread; several vectors and
 # groups; one sequence; a group that a team shares, as there are fewer sequences than threads
 SIZES = [(3, 4, 5, 4), (16, 40, 3, 7), (37, 70, 9, 3), (40, 1, 6, 5), (150, 3, 9, 6)]
@@ -85,7 +83,7 @@ def assert_computes_the_same(cell, *args, **kwargs):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize(("cell_class", "arguments", "options"), NATIVE)
+@pytest.mark.parametrize(("cell_class", "arguments", "options"), CASES)
 def test_computes_what_keras_does(cell_class, arguments, options, size):
     units, batch, timesteps, features = size
     cell = make(cell_class, units, features, **arguments)
@@ -98,7 +96,9 @@ def test_computes_what_keras_does(cell_class, arguments, options, size):
 @given(draw=st.data())
 def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     batch, timesteps, features, units = (draw.draw(st.integers(1, n)) for n in (80, 9, 20, 70))
-    cell_class = draw.draw(st.sampled_from([LSTMCell, GRUCell, SLSTMCell, cells.PeepholeLSTMCell]))
+    cell_class = draw.draw(
+        st.sampled_from([LSTMCell, GRUCell, SLSTMCell, cells.PeepholeLSTMCell, cells.CandidateGRUCell])
+    )
     rates, options = drawn_options(draw)
     masked = np.random.default_rng(draw.draw(st.integers(0, 99))).uniform(size=(batch, timesteps))
     mask = draw.draw(st.sampled_from([None, masked > 0.5]))
@@ -233,7 +233,7 @@ def test_takes_the_first_engine_that_can():
     inputs = tf.zeros([1, 2, 3])
     assert engine_of(FusedRNN(make(LSTMCell)), inputs) == "native"
     assert engine_of(FusedRNN(make(LSTMCell), engine="xla"), inputs) == "xla"
-    assert engine_of(FusedRNN(make(GRUCell, reset_after=False)), inputs) == "xla"
+    assert engine_of(FusedRNN(make(GRUCell, reset_after=False)), inputs) == "native"
     assert engine_of(FusedRNN(make(LSTMCell, dtype="float64"), dtype="float64"), inputs) == "xla"
     config = FusedRNN(make(LSTMCell), engine="xla").get_config()
     assert FusedRNN.from_config(config).engine == "xla"
@@ -298,7 +298,6 @@ def test_a_refusal_names_the_reason():
         FusedRNN(LSTMCell(2), engine="fast")
     inputs = tf.zeros([1, 2, 3])
     for cell, reason in [
-        (GRUCell(2, reset_after=False), "late gates"),
         (LSTMCell(2, dtype="float64"), "float64"),
         (cells.SimpleRNNCell(2, activation=tf.math.lgamma), "Lgamma"),
     ]:
