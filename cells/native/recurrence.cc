@@ -259,6 +259,12 @@ class Tensors {
     TF_DeleteTensor(tensor);  // the context holds another reference
     return data;
   }
+  // An output of so many vectors of units for each step of each sequence, or an empty one and null.
+  float* steps_if(bool is_wanted, const Sizes& sizes, long count) {
+    if (is_wanted) return output(3, sizes.batch, sizes.steps, count * sizes.units);
+    output(1, 0);
+    return nullptr;
+  }
   // An output in the place of an input, if nothing else needs that.
   float* output_instead_of(int input) {
     if (failed()) return nullptr;
@@ -566,9 +572,10 @@ struct Backward : Pass {
                                        : load(initial[index] + row * units + unit, lanes);
   }
 
-  // The gradients of a step's blocks are known. They may take the place of the products.
-  void write(long row, long step, long unit, long lanes, const Vector* of_blocks, float* gates) {
+  // The gradients of a step's blocks are known: nothing else reads its products, whose place they may take.
+  void write(long row, long step, long unit, long lanes, const Vector* of_blocks, Vector h, float* gates) {
     const long units = sizes.units, moment = row * sizes.steps + step;
+    if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, h, lanes);
     for (int gate = 0; gate < GATES; gate++) {
       Vector of_h = of_blocks[block_of_h(gate)];
       store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
@@ -614,12 +621,11 @@ struct Backward : Pass {
         for (int n = 0; n < VECTORS; n++) total_of_vectors[n] += of_vectors[n];
       }
       for (int index = 0; index < STATES; index++) store(of_state[index] + here, of_states[index]);
-      if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, before[0], lanes);
       if (LATE) {
         for (int block = 0; block < BLOCKS; block++) store(buffer(gates, block, here), of_blocks[block]);
         store(of_waited + here, Vector{});
       } else {
-        write(row, step, unit, lanes, of_blocks, gates);
+        write(row, step, unit, lanes, of_blocks, before[0], gates);
       }
     }
     add(own_sums, total_of_blocks, total_of_vectors);
@@ -635,8 +641,8 @@ struct Backward : Pass {
       const long moment = row * sizes.steps + step, here = row * padded + unit;
       Vector z[BLOCKS], before[STATES], upstream[1] = {load(of_waited + here)}, result[1] = {};
       Vector of_blocks[BLOCKS] = {}, of_states[STATES], of_vectors[VECTORS + 1];
+      read_step(row, step, unit, lanes, z, before);
       if (!mask || mask[moment]) {
-        read_step(row, step, unit, lanes, z, before);
         late_input(z, before, v, result);
         pull_back_late_input(z, before, v, upstream, of_blocks, of_states, of_vectors);
         for (int block = 0; block < BLOCKS; block++) total_of_blocks[block] += of_blocks[block];
@@ -646,7 +652,7 @@ struct Backward : Pass {
       }
       for (int block = 0; block < BLOCKS; block++) of_blocks[block] += load(buffer(gates, block, here));
       store(waited + moment * units + unit, result[0], lanes);
-      write(row, step, unit, lanes, of_blocks, gates);
+      write(row, step, unit, lanes, of_blocks, before[0], gates);
     }
     add(own_sums, total_of_blocks, total_of_vectors);
   }
@@ -735,17 +741,12 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
 
   // Without a mask the outputs are the states that are kept.
   const bool masked = settings.sequence && forward.mask;
-  forward.outputs = masked ? tensors.output(3, sizes.batch, sizes.steps, sizes.units)
-                           : (tensors.output(1, 0), nullptr);
-  forward.products = settings.save ? tensors.output(3, sizes.batch, sizes.steps, width)
-                                   : (tensors.output(1, 0), nullptr);
-  forward.apart = settings.save && SEPARATE
-                      ? tensors.output(3, sizes.batch, sizes.steps, SEPARATE * sizes.units)
-                      : (tensors.output(1, 0), nullptr);
+  forward.outputs = tensors.steps_if(masked, sizes, 1);
+  forward.products = tensors.steps_if(settings.save, sizes, GATES);
+  forward.apart = tensors.steps_if(settings.save && SEPARATE, sizes, SEPARATE);
   for (int index = 0; index < STATES; index++) {
     bool kept = (settings.save && index < CARRIED) || (settings.sequence && !masked && index == OUTPUT);
-    forward.kept[index] =
-        kept ? tensors.output(3, sizes.batch, sizes.steps, sizes.units) : (tensors.output(1, 0), nullptr);
+    forward.kept[index] = tensors.steps_if(kept, sizes, 1);
   }
   for (int index = 0; index < STATES; index++)
     forward.final[index] = tensors.output(2, sizes.batch, sizes.units);
@@ -796,13 +797,14 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
     backward.of_final[index] = tensors.next("gradient of a state", sizes.batch * sizes.units);
   if (tensors.failed()) return;
 
-  float* const none = nullptr;
+  // What the gradients need takes the place of what is read for the last time, if it is as large.
   backward.of_products = tensors.output_instead_of(0);
-  backward.of_inputs = SEPARATE ? tensors.output(3, sizes.batch, sizes.steps, width) : (tensors.output(1, 0), none);
-  for (float** to : {&backward.multiplied, &backward.waited}) {
-    const bool is_wanted = RECURRENT && (to == &backward.waited ? LATE : TOGETHER);
-    *to = is_wanted ? tensors.output(3, sizes.batch, sizes.steps, sizes.units) : (tensors.output(1, 0), none);
-  }
+  backward.of_inputs = tensors.steps_if(SEPARATE, sizes, GATES);
+  if (RECURRENT && TOGETHER && SEPARATE == 1)
+    backward.multiplied = tensors.output_instead_of(1);
+  else
+    backward.multiplied = tensors.steps_if(RECURRENT && TOGETHER, sizes, 1);
+  backward.waited = tensors.steps_if(LATE, sizes, 1);
   float* of_bias = tensors.output(1, width);
   float* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
   float* of_vectors[VECTORS + 1];

@@ -89,21 +89,27 @@ def make(cell_class, dtype="float64", units=UNITS, features=FEATURES, **argument
     return drawn(cell_class(units, dtype=dtype, **arguments), features=features)
 
 
-def outputs_and_gradients(layer_class, cell, inputs, states=None, mask=None, training=True, **options):
+def outputs_and_gradients(
+    layer_class, cell, inputs, states=None, mask=None, training=True, in_graph=False, **options
+):
     """Outputs and states, and the gradients of their drawn sum for the weights, inputs and initial states."""
     if getattr(cell, "seed_generator", None) is not None:
         cell.seed_generator.state.assign([7, 0])
     options = {"return_sequences": True, "return_state": True, "dtype": cell.dtype_policy, **options}
     layer = layer_class(cell, **options)
-    sources = [tf.constant(array) for array in (inputs, *(states or ()))]
     rng = np.random.default_rng(2)
-    with tf.GradientTape() as tape:
-        tape.watch(sources)
-        results = layer(sources[0], initial_state=sources[1:] or None, mask=mask, training=training)
-        flat = [tf.cast(result, "float64") for result in tf.nest.flatten(results)]
-        total = sum(tf.reduce_sum(result * rng.normal(size=result.shape)) for result in flat)
-    weights = [variable.value for variable in cell.trainable_variables]
-    return results, tape.gradient(total, weights + sources, unconnected_gradients="zero")
+
+    def compute(sources):
+        with tf.GradientTape() as tape:
+            tape.watch(sources)
+            results = layer(sources[0], initial_state=sources[1:] or None, mask=mask, training=training)
+            flat = [tf.cast(result, "float64") for result in tf.nest.flatten(results)]
+            total = sum(tf.reduce_sum(result * rng.normal(size=result.shape)) for result in flat)
+        weights = [variable.value for variable in cell.trainable_variables]
+        return results, tape.gradient(total, weights + sources, unconnected_gradients="zero")
+
+    sources = [tf.constant(array) for array in (inputs, *(states or ()))]
+    return tf.function(compute, autograph=False)(sources) if in_graph else compute(sources)
 
 
 def assert_computes_the_same(cell, *args, **kwargs):

@@ -69,9 +69,12 @@ def fused_natively(cell, **options):
     return FusedRNN(cell, engine="native", **options)
 
 
-def assert_computes_the_same(cell, *args, **kwargs):
-    """Outputs, states and gradients, on the gradients' own scale: a weight's is a sum over all steps."""
-    results, gradients = outputs_and_gradients(fused_natively, cell, *args, **kwargs)
+def assert_computes_the_same(cell, *args, in_graph=False, **kwargs):
+    """Outputs, states and gradients, on the gradients' own scale: a weight's is a sum over all steps.
+
+    In a graph gradients may be computed in place of what they are computed from; eagerly the tape holds it.
+    """
+    results, gradients = outputs_and_gradients(fused_natively, cell, *args, in_graph=in_graph, **kwargs)
     expected, expected_gradients = outputs_and_gradients(keras.layers.RNN, cell, *args, **kwargs)
     assert_same(results, expected, **TOLERANCE)
     for found, other in zip(gradients, expected_gradients, strict=True):
@@ -89,7 +92,8 @@ def test_computes_what_keras_does(cell_class, arguments, options, size):
     cell = make(cell_class, units, features, **arguments)
     inputs, states = drawn_data(cell, batch, timesteps, features)
     mask = some_mask(batch, timesteps) if options.get("mask") else None
-    assert_computes_the_same(cell, inputs, states, **{**options, "mask": mask})
+    in_graph = size != SIZES[0]
+    assert_computes_the_same(cell, inputs, states, in_graph=in_graph, **{**options, "mask": mask})
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -108,8 +112,8 @@ def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     with pytest.MonkeyPatch.context() as monkeypatch:
         threads = draw.draw(st.sampled_from([1, 2, 5]))
         monkeypatch.setattr(native, "_threads", lambda: threads)
-        training = draw.draw(st.booleans())
-        assert_computes_the_same(cell, inputs, states, mask=mask, training=training, **options)
+        options.update(training=draw.draw(st.booleans()), in_graph=draw.draw(st.booleans()))
+        assert_computes_the_same(cell, inputs, states, mask=mask, **options)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
