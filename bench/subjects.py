@@ -309,6 +309,13 @@ def _check_plain(label: str, case: Case) -> None:
 
 
 _GATED = ("activation", "use_bias", "dropout", "recurrent_dropout")
+_FROM_PAPERS = (
+    ("peephole_lstm", "lstm-builtin"),
+    ("janet", "lstm-builtin"),
+    ("mgu", "gru-builtin"),
+    ("gru_candidate", "gru-builtin"),
+    ("indrnn", "simple_rnn-builtin"),
+)
 SUBJECTS: dict[str, Subject] = {
     subject.name: subject
     for subject in (
@@ -327,6 +334,7 @@ SUBJECTS: dict[str, Subject] = {
         _fused("lstm", "lstm-builtin", "input_product", *_GATED),
         _fused("gru", "gru-builtin", "reset_after", "input_product", *_GATED),
         _fused("slstm", "lstm-builtin", *_GATED),
+        *(make(cell, baseline) for cell, baseline in _FROM_PAPERS for make in (_ours, _fused)),
         _ours("chosen_state", "simple_rnn-builtin", *_GATED),
         _ours("learned_state", "simple_rnn-builtin", *_GATED),
         _unrolled("lstm", "static_unroll", "lstm-builtin", *_GATED),

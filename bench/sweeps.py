@@ -101,6 +101,7 @@ OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
 FUSED = ("lstm-fused", "gru-fused", "slstm-fused")
+FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
 LOOPS = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 PEERS = ("lstm-torch", "gru-torch", "lstm-keras2", "gru-keras2", "lstm-block")
 SIMPLE_PEERS = ("simple_rnn-torch", "simple_rnn-keras2")
@@ -174,6 +175,7 @@ FUSED_SHAPES = (
 )
 
 LONGER = tuple((32, timesteps, 64, 64) for timesteps in (10, 50, 100, 200, 500, 1000))
+PLAIN_AND_XLA: tuple[Mapping[str, Any], ...] = ({}, {"jit_compile": True})
 INPUT_PRODUCT: tuple[Mapping[str, Any], ...] = ({}, {"input_product": False})
 
 
@@ -203,7 +205,7 @@ SWEEPS: dict[str, Sweep] = {
     "default": Sweep(
         "What does a custom cell cost against the built-in layers, and how does it grow?",
         (
-            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), ({}, {"jit_compile": True}), guests=True),
+            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), PLAIN_AND_XLA, guests=True),
             Grid(
                 ("lstm-builtin", "gru-builtin", "lstm-rnn", "slstm-rnn"),
                 (BASE,),
@@ -234,8 +236,16 @@ SWEEPS: dict[str, Sweep] = {
         "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over PyTorch?",
         (
             Grid(FUSED, FUSED_SHAPES),
+            Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
             # what compiling and training take there
-            Grid(LOOPS, FUSED_SHAPES, ({}, {"jit_compile": True}), modes=("train",), baselines=("loop",)),
+            Grid(LOOPS, FUSED_SHAPES, PLAIN_AND_XLA, modes=("train",), baselines=("loop",)),
+            Grid(
+                tuple(f"{cell}-rnn" for cell in FROM_PAPERS),
+                FUSED_SHAPES[3:4],
+                PLAIN_AND_XLA,
+                modes=("train",),
+                baselines=("loop",),
+            ),
         ),
         baselines=("loop", "loop_xla", "torch"),
         memory=True,

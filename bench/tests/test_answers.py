@@ -236,7 +236,7 @@ def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
         row |= {"trace_s": 1.0, "compile_s": 1.0 + loop, "peak_bytes": 1e6 * (1 + loop) * row["units"]}
     table = answers.fused_costs(swept)[0]
     assert table.header[2:5] == ("start", "start, Keras' loop", "start, Keras' loop under XLA")
-    assert len(table.rows) == 18
+    assert len(table.rows) == 23
     texts = [cell.text for cell in table.rows[0]]
     assert texts == [
         *("lstm in FusedRNN", "1 · 100 · 64 · 128"),
