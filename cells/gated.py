@@ -212,9 +212,10 @@ class GatedCell(DropoutRNNCell, layers.Layer):
             return _split(total if input_bias is None else total + input_bias, sums)
 
         x = self._products(inputs, self.kernel, drop_x, input_bias)
-        h = self._products(
-            states[0], self.recurrent_kernel[:, : together * self.units], drop_h, recurrent_bias
-        )
+        h = []
+        if together:
+            kernel = self.recurrent_kernel[:, : together * self.units]
+            h = self._products(states[0], kernel, drop_h, recurrent_bias)
         gates = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
         gates += zip(x[sums:together], h[sums:], strict=True)
         if self.late:

@@ -203,9 +203,7 @@ class FusedRNN(RNN):
         }
         if definition.separate:
             bias, recurrent_bias = bias[0], bias[1]
-            operands["separate_bias"] = recurrent_bias[
-                sums : sums + len(definition.separate) * definition.units
-            ]
+            operands["separate_bias"] = recurrent_bias[sums : sums + separate]
             bias = bias + ops.pad(recurrent_bias[:sums], [[0, width - sums]])
         if definition.recurrent:
             operands["recurrent"] = weights["recurrent_kernel"]

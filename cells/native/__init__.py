@@ -46,10 +46,12 @@ def in_place():
 
 
 def _threads():
-    """How many threads TensorFlow gives an operation."""
-    told = tf.config.threading.get_intra_op_parallelism_threads() or os.environ.get("TF_NUM_INTRAOP_THREADS")
+    """How many threads TensorFlow gives an operation: as many as told, or one for each core."""
+    by_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # passed over where it is no number
+    told = tf.config.threading.get_intra_op_parallelism_threads()
+    told = told or (int(by_environment) if by_environment.isdecimal() else 0)
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return int(told or usable or 1)
+    return told or usable or 1
 
 
 def _forward(recurrence, operation, operands, constants, zero_masked, sequence, save):

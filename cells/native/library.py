@@ -39,7 +39,7 @@ def _processor():
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = [platform.processor()]
+        return platform.machine(), platform.processor()
     names = ("flags", "Features", "model name")
     return platform.machine(), *sorted({line for line in lines if line.startswith(names)})
 

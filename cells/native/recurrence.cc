@@ -32,7 +32,8 @@ namespace {
 
 // --- the cell
 //
-// NAME; GATES, SEPARATE, LATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in `cells.fused.Recurrence`;
+// NAME; GATES, SEPARATE, LATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in `cells.fused.Recurrence`,
+// but LATE is 0 without recurrent products;
 // `update(blocks, states, vectors, new)` and `late_input(blocks, states, vectors, result)`; and of each its
 // gradients, `pull_back_...(blocks, states, vectors, upstream, of_blocks, of_states, of_vectors)`.
 
@@ -265,7 +266,7 @@ class Tensors {
     output(1, 0);
     return nullptr;
   }
-  // An output in the place of an input, if nothing else needs that.
+  // An output in the place of an input of three dimensions, if nothing else needs that.
   float* output_instead_of(int input) {
     if (failed()) return nullptr;
     int64_t shape[3];
@@ -281,7 +282,7 @@ class Tensors {
     return data;
   }
   bool failed() const { return TF_GetCode(status) != TF_OK; }
-  // Whether there is memory for what the call needs besides.
+  // Whether there is memory for what a call needs besides, as large as the weights or the batch.
   bool granted(std::initializer_list<const float*> memory) {
     for (const float* each : memory)
       if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
@@ -473,7 +474,7 @@ struct Forward : Pass {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     Vector v[VECTORS + 1];
     read_vectors(vector, v);
-    if (RECURRENT && LATE)
+    if (LATE)
       multiply_gates<LATE>(drops, part.rows, units, waited + part.row * padded, padded,
                            drops ? sizes.batch * padded : 0,
                            packed_recurrent + (vector * GATES + TOGETHER) * units * LANES,
@@ -530,7 +531,11 @@ struct Backward : Pass {
     Memory product(part.rows * PAIR * LANES);
     float* own_sums = sums + index * SUMMED * sizes.padded();
     memset(own_sums, 0, SUMMED * sizes.padded() * sizeof(float));
-    copy_states(part, of_final, of_state, STATES);
+    for (int state = 0; state < STATES; state++)
+      for (long row = part.row; row < part.row + part.rows; row++)
+        for (long vector = part.begin; vector < part.end; vector++)
+          store(of_state[state] + row * sizes.padded() + vector * LANES,
+                load(of_final[state] + row * sizes.units + vector * LANES, sizes.lanes(vector)));
     for (long step = sizes.steps - 1; step >= 0; step--) {
       float* gates = of_gates[step % 2];
       for (long vector = part.begin; vector < part.end; vector++)
@@ -549,14 +554,6 @@ struct Backward : Pass {
         for (long vector = part.begin; vector < part.end; vector++)
           store(of_initial[state] + row * sizes.units + vector * LANES,
                 load(of_state[state] + row * sizes.padded() + vector * LANES), sizes.lanes(vector));
-  }
-
-  void copy_states(const Part& part, const float* const* from, float* const* to, int count) {
-    for (int state = 0; state < count; state++)
-      for (long row = part.row; row < part.row + part.rows; row++)
-        for (long vector = part.begin; vector < part.end; vector++)
-          store(to[state] + row * sizes.padded() + vector * LANES,
-                load(from[state] + row * sizes.units + vector * LANES, sizes.lanes(vector)));
   }
 
   // What a step of a row read, for one vector of units.
@@ -578,7 +575,7 @@ struct Backward : Pass {
     if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, h, lanes);
     for (int gate = 0; gate < GATES; gate++) {
       Vector of_h = of_blocks[block_of_h(gate)];
-      store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
+      if (gate < TOGETHER) store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
       store(of_products + (moment * GATES + gate) * units + unit, of_h, lanes);
       if (SEPARATE)
         store(of_inputs + (moment * GATES + gate) * units + unit, of_blocks[block_of_x(gate)], lanes);
@@ -753,7 +750,7 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   if (tensors.failed()) return;
 
   const long all_rows = sizes.batch * sizes.padded(), per_depth = sizes.padded() * GATES;
-  Memory packed_kernel(hoisted ? 0 : sizes.features * per_depth), packed(sizes.units * per_depth);
+  Memory packed_kernel(hoisted ? 0 : sizes.features * per_depth), packed(RECURRENT ? sizes.units * per_depth : 0);
   Memory states(all_rows * (STATES + 1)), dropped(forward.drops ? 2 * TOGETHER * all_rows : 0);
   Memory waited((forward.drops ? LATE : LATE > 0) * all_rows);
   if (!tensors.granted({packed_kernel, packed, states, dropped, waited})) return;

@@ -45,6 +45,21 @@ class EveryKindCell(GatedCell):
         return h * m, [h, m]
 
 
+class LateCell(GatedCell):
+    """No gate but a late one."""
+
+    gates = ("a",)
+    states = ("h",)
+    late = ("a",)
+
+    def late_input(self, gates, states):
+        return keras.ops.tanh(states[0])
+
+    def update(self, gates, states):
+        h = keras.ops.tanh(gates[0])
+        return h, [h]
+
+
 # every way in which a cell's gates can be made, with options of the layer that differ from one to the next
 CASES: list[tuple[type, dict, dict]] = [
     (cells.MinimalRNNCell, {}, {}),
@@ -64,6 +79,7 @@ CASES: list[tuple[type, dict, dict]] = [
     (cells.JANETCell, {}, {"return_sequences": False, "mask": True, "zero_output_for_mask": True}),
     (cells.MGUCell, {}, {"mask": True}),
     (cells.IndRNNCell, {}, {"go_backwards": True}),
+    (LateCell, {"recurrent_dropout": 0.3, "seed": 3}, {}),
     (EveryKindCell, {}, {"mask": True}),
     (EveryKindCell, {"implementation": 1, **DROPOUT}, {"mask": True, "zero_output_for_mask": True}),
     (keras.layers.SimpleRNNCell, {}, {"mask": True}),

@@ -3,6 +3,7 @@
 A compiler runs once for every equation here, and not at all where its library is in the cache folder.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -44,6 +45,9 @@ ACTIVATIONS = [
     ),
     *("softplus", "softsign", "sparse_plus", "squareplus", "tanh", "tanh_shrink"),
 ]
+
+
+threads = native._threads
 
 
 @pytest.fixture(autouse=True)
@@ -175,6 +179,17 @@ def test_no_sequences_give_none():
         total = tf.reduce_sum(layer(inputs))
     assert total == 0 and layer(inputs).shape == (0, 4, 8)
     assert all(np.all(gradient == 0) for gradient in tape.gradient(total, layer.trainable_weights))
+
+
+@pytest.mark.parametrize(("told", "expected"), [("3", 3), ("0", None), ("many", None), (None, None)])
+def test_takes_as_many_threads_as_tensorflow_is_told(monkeypatch, told, expected):
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    if told is not None:
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", told)
+    assert threads() == (expected or len(os.sched_getaffinity(0)))
+    monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 2)
+    assert threads() == 2
 
 
 def test_calls_at_the_same_time_do_not_wait_for_each_other_for_ever():
