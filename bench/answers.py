@@ -264,7 +264,7 @@ def _memory(records: Iterable[Record]) -> list[Table]:
 
 def speed_ups(records: Sequence[Record]) -> list[Table]:
     """Of each case of a sweep with several baselines: its time, and how many times faster than each it is."""
-    compared = [record for record in records if record["layer"] == "fused"] or records
+    compared = views.by_shape([record for record in records if record["layer"] == "fused"] or records)
     columns = list(dict.fromkeys(map(views.faster_than, compared)))
     found = {(record["case"], views.faster_than(record)): record for record in compared}
     cases: dict[Value, Record] = {}
@@ -288,7 +288,7 @@ def speed_ups(records: Sequence[Record]) -> list[Table]:
 
 def fused_costs(records: Sequence[Record]) -> list[Table]:
     """What compiling the fused layer and training with it take, beside Keras' loop, plain and under XLA."""
-    swept = [record for record in views.of_sweep(records, "fused") if record["mode"] == "train"]
+    swept = views.by_shape(record for record in views.of_sweep(records, "fused") if record["mode"] == "train")
     fused = {record["case"]: record for record in swept if record["layer"] == "fused"}
     others = {
         (views.family(record), views.shape(record), record["jit_compile"]): record

@@ -17,8 +17,15 @@ from bench.stats import Interval
 from bench.views import Record
 
 # Okabe and Ito's palette, told apart by all kinds of colour vision; then what is left of it and Tol's for
-# cells that the project does not know
-COLOURS = dict(zip(views.FAMILIES, ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"), strict=True))
+# the other cells, the last for those that the project does not know
+COLOURS = {
+    **dict(zip(views.FAMILIES, ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"), strict=True)),
+    "peephole_lstm": "#e69f00",
+    "janet": "#882255",
+    "mgu": "#44aa99",
+    "gru_candidate": "#332288",
+    "indrnn": "#999933",
+}
 _SPARE_COLOURS = ("#e69f00", "#332288", "#882255", "#999933", "#44aa99", "#661100", "#6699cc", "#888888")
 _SPARE_MARKERS = ("v", "P", "X", "<", ">", "p", "h", "*")
 # layer, and whether the cell is Keras' own: line, marker

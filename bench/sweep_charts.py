@@ -478,7 +478,9 @@ def _peers(records: Sequence[Record]):
 
 def _fused(records: Sequence[Record]):
     """How many times faster the fused layer is than each of its baselines, a row a shape and subject."""
-    swept = [record for record in views.of_sweep(records, "fused") if record["layer"] == "fused"]
+    swept = views.by_shape(
+        record for record in views.of_sweep(records, "fused") if record["layer"] == "fused"
+    )
     kinds = drawing.distinct(map(views.faster_than, swept))
     known = [
         Dot(

@@ -165,6 +165,13 @@ def of_sweep(records: Iterable[Record], name: str) -> list[Record]:
     return [record for record in records if record["sweep"] == name]
 
 
+def by_shape(records: Iterable[Record]) -> list[Record]:
+    """The records with those of a shape together, shapes in the order in which they come first."""
+    records = list(records)
+    shapes = list(dict.fromkeys(map(shape, records)))
+    return sorted(records, key=lambda record: shapes.index(shape(record)))
+
+
 def of_any_sweep(records: Iterable[Record]) -> list[Record]:
     """The records of the sweeps that have no charts of their own."""
     return [record for record in records if record["sweep"] not in OWN_CHARTS]

@@ -201,6 +201,12 @@ def test_cells_differ_in_colour_and_layers_in_line_and_marker():
     assert built_in.colour == ours.colour and built_in.line != ours.line and built_in.marker != ours.marker
 
 
+def test_a_cell_from_a_paper_differs_by_layer_too():
+    in_loop, fused = charts.style(record("mgu-rnn")), charts.style(record("mgu-fused"))
+    assert in_loop.colour == fused.colour and in_loop.marker != fused.marker
+    assert len(set(drawing.COLOURS.values())) == len(drawing.COLOURS)
+
+
 def test_an_unknown_cell_has_a_colour_of_its_own_from_its_name():
     """The values are written down: they must not change from version to version, nor with the hash seed."""
     look = charts.style(record("my_cell-rnn"))

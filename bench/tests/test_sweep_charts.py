@@ -8,6 +8,7 @@ from bench import charts, dots, page, sweep_charts, views
 from bench.answers import ANSWERS
 from bench.case import Case
 from bench.stats import Interval
+from bench.sweeps import FUSED_SHAPES
 from bench.tests import sample_records
 from bench.tests.sample_records import default_run, of, record
 from bench.tests.test_charts import error_bars, figure_of, notes
@@ -249,6 +250,16 @@ def test_a_peer_has_a_row_a_shape_and_one_that_is_absent_says_so(figures, runs):
     bold = [label.get_text() for label in infer.get_yticklabels() if label.get_fontweight() == "bold"]
     assert len(bold) == len(shapes)
     assert "skipped: not_installed" in texts(infer)
+
+
+def test_the_fused_layers_rows_stand_by_shape(figures):
+    axes = figures["fused"].axes[0]
+    labels = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
+    downwards = sorted(labels, key=labels.get, reverse=not axes.yaxis_inverted())
+    shapes = [" · ".join(map(str, shape)) for shape in FUSED_SHAPES]
+    assert [label for label in downwards if " in " not in label] == shapes
+    at = downwards.index(shapes[3])
+    assert downwards[at + 1].endswith(" in FusedRNN")
 
 
 def test_the_fused_layer_has_a_dot_a_baseline_and_right_is_faster():
