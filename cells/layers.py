@@ -67,7 +67,7 @@ class FusedRNN(RNN):
     Two engines run it, and without being told the layer takes the first that can:
 
     - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
-      it, once for an equation on a machine (about a second; kept in the user's cache folder). It takes every
+      it, once for an equation on a machine (a second or two; kept in the user's cache folder). It takes every
       shape without compiling again. It needs a C++ compiler, and runs float32 and 16-bit policies on a
       machine without a GPU.
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of

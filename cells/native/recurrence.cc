@@ -589,18 +589,24 @@ struct Backward : Pass {
     return gates + index * sizes.batch * sizes.padded() + here;
   }
 
-  void add(float* own_sums, const Vector* of_blocks, const Vector* of_vectors) {
-    for (int n = 0; n < SUMMED; n++) {
-      float* to = own_sums + n * sizes.padded();
-      store(to, load(to) + (n < BLOCKS ? of_blocks[n] : of_vectors[n - BLOCKS]));
+  // Sums over the rows of a step, of one vector of units: the gradients of blocks, then of vectors.
+  struct Totals {
+    Vector of[SUMMED] = {};
+    void add(const Vector* of_blocks, const Vector* of_vectors) {
+      for (int block = 0; block < BLOCKS; block++) of[block] += of_blocks[block];
+      for (int n = 0; n < VECTORS; n++) of[BLOCKS + n] += of_vectors[n];
     }
-  }
+    void add_to(float* own_sums, long padded) const {
+      for (int n = 0; n < SUMMED; n++, own_sums += padded) store(own_sums, load(own_sums) + of[n]);
+    }
+  };
 
   // The gradients of a step's blocks and of the states before it, without what comes through the weights.
   void through_update(const Part& part, long step, long vector, float* gates, float* own_sums) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     const long unit = vector * LANES;
-    Vector v[VECTORS + 1], total_of_blocks[BLOCKS] = {}, total_of_vectors[VECTORS + 1] = {};
+    Vector v[VECTORS + 1];
+    Totals totals;
     read_vectors(vector, v);
     for (long row = part.row; row < part.row + part.rows; row++) {
       const long moment = row * sizes.steps + step, here = row * padded + unit;
@@ -614,8 +620,7 @@ struct Backward : Pass {
         for (int index = 0; index < STATES; index++) of_states[index] = upstream[index];
       } else {
         pull_back_update(z, before, v, upstream, of_blocks, of_states, of_vectors);
-        for (int block = 0; block < BLOCKS; block++) total_of_blocks[block] += of_blocks[block];
-        for (int n = 0; n < VECTORS; n++) total_of_vectors[n] += of_vectors[n];
+        totals.add(of_blocks, of_vectors);
       }
       for (int index = 0; index < STATES; index++) store(of_state[index] + here, of_states[index]);
       if (LATE) {
@@ -625,14 +630,15 @@ struct Backward : Pass {
         write(row, step, unit, lanes, of_blocks, before[0], gates);
       }
     }
-    add(own_sums, total_of_blocks, total_of_vectors);
+    totals.add_to(own_sums, padded);
   }
 
   // Adds what comes through the late gates' input.
   void through_late_input(const Part& part, long step, long vector, float* gates, float* own_sums) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     const long unit = vector * LANES;
-    Vector v[VECTORS + 1], total_of_blocks[BLOCKS] = {}, total_of_vectors[VECTORS + 1] = {};
+    Vector v[VECTORS + 1];
+    Totals totals;
     read_vectors(vector, v);
     for (long row = part.row; row < part.row + part.rows; row++) {
       const long moment = row * sizes.steps + step, here = row * padded + unit;
@@ -642,8 +648,7 @@ struct Backward : Pass {
       if (!mask || mask[moment]) {
         late_input(z, before, v, result);
         pull_back_late_input(z, before, v, upstream, of_blocks, of_states, of_vectors);
-        for (int block = 0; block < BLOCKS; block++) total_of_blocks[block] += of_blocks[block];
-        for (int n = 0; n < VECTORS; n++) total_of_vectors[n] += of_vectors[n];
+        totals.add(of_blocks, of_vectors);
         for (int index = 0; index < STATES; index++)
           store(of_state[index] + here, load(of_state[index] + here) + of_states[index]);
       }
@@ -651,7 +656,7 @@ struct Backward : Pass {
       store(waited + moment * units + unit, result[0], lanes);
       write(row, step, unit, lanes, of_blocks, before[0], gates);
     }
-    add(own_sums, total_of_blocks, total_of_vectors);
+    totals.add_to(own_sums, padded);
   }
 
   // Adds to `to` what comes through the recurrent weights of some gates, for the part's vectors of units.
