@@ -11,31 +11,10 @@ from itertools import islice
 import numpy as np
 
 from bench.case import Case
+from bench.dropout_masks import DropoutMasks
 from cells.reference import Recurrence
 
 Arrays = list[np.ndarray]
-
-
-@dataclass(frozen=True)
-class Drops:
-    """What a cell drew for one batch: the factors of its inputs, and of its first state, in the products.
-
-    Attributes:
-        inputs, states: one array [batch_size, width], or one for each gate, of zeros and 1 / (1 - rate);
-            None where nothing is dropped.
-    """
-
-    inputs: np.ndarray | Arrays | None = None
-    states: np.ndarray | Arrays | None = None
-
-    @property
-    def arrays(self) -> list[np.ndarray | None]:
-        """All of them."""
-        return [
-            mask
-            for masks in (self.inputs, self.states)
-            for mask in (masks if isinstance(masks, list) else [masks])
-        ]
 
 
 @dataclass(frozen=True)
@@ -58,13 +37,13 @@ class Given:
 
     weights: Iterator[np.ndarray]
     states: Iterator[np.ndarray]
-    drops: Iterator[Drops]
+    drops: Iterator[DropoutMasks]
     mask: np.ndarray | None
 
     def bound(self, cell: Cell) -> tuple[Callable, Arrays]:
         """The cell's f(inputs, states) -> (outputs, states), and the states it starts from."""
         weights = list(islice(self.weights, cell.weights))
-        drops = next(self.drops, Drops())
+        drops = next(self.drops, DropoutMasks())
 
         def run(inputs, states):
             if drops.inputs is None and drops.states is None:
@@ -200,7 +179,7 @@ def run_composition(
     inputs: np.ndarray,
     initial_states: Sequence[np.ndarray],
     mask: np.ndarray | None = None,
-    drops: Sequence[Drops] = (),
+    drops: Sequence[DropoutMasks] = (),
 ) -> tuple[Arrays, Arrays]:
     """The outputs, two where both directions are kept apart, and the final states, flat.
 
@@ -233,7 +212,7 @@ def _where(rows: np.ndarray, new: np.ndarray, old: np.ndarray) -> np.ndarray:
     return np.where(rows.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
 
-def _run_dropped(recurrence: Recurrence, weights, inputs: np.ndarray, states: Arrays, drops: Drops):
+def _run_dropped(recurrence: Recurrence, weights, inputs: np.ndarray, states: Arrays, drops: DropoutMasks):
     """Dropping what a product takes is dropping rows of its weights, others in each sequence.
 
     Each sequence then has kernels of its own, [batch_size, width, gates * units], and the recurrence runs on

@@ -11,7 +11,8 @@ import numpy as np
 
 from bench import runtime
 from bench.case import Case
-from bench.composition import Cell, Composition, Drops, compose, run_composition
+from bench.composition import Cell, Composition, compose, run_composition
+from bench.dropout_masks import DropoutMasks
 from bench.runtime import Arrays, Data
 from bench.subjects import Subject, UnsupportedOption, make_layer
 from cells.reference import REFERENCES, Recurrence, reference_for
@@ -48,7 +49,7 @@ class Problem:
     layer: Any
     data: Data
     composition: Composition
-    drops: list[Drops]
+    drops: list[DropoutMasks]
     analytic: bool
     proof: str
     rows: int
@@ -115,7 +116,7 @@ def _equation(case: Case, recurrence: Recurrence) -> str:
     return f"{recurrence.func.__qualname__}({', '.join(f'{name}={value}' for name, value in settings)})"
 
 
-def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Drops]:
+def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[DropoutMasks]:
     """What each of the cells drops in training, share and scale checked; empty where nothing is dropped."""
     drops = runtime.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
@@ -147,7 +148,7 @@ def _check_masks(name: str, masks, rate: float) -> None:
 
 
 def _held_against(
-    subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[Drops]
+    subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[DropoutMasks]
 ) -> tuple[list[Recurrence], bool, str]:
     """What the cells are held against, whether that is analytic, and what the proof is then called.
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from bench import worker
+from bench import memory
 from bench.case import Case
 from bench.chatter import no_chatter
+from bench.dropout_masks import DropoutMasks
 from bench.flops import Flops, Uncountable, count
 from bench.measure import time_call
 
@@ -26,7 +27,6 @@ with no_chatter():
     import keras
     import tensorflow as tf
 
-    from bench.composition import Drops
     from bench.stack import cells_of, initial_state_of, loops_of
 
     tf.config.list_physical_devices()
@@ -195,7 +195,7 @@ def memory_mark(device: str) -> Callable[[], int | None]:
         tf.config.experimental.reset_memory_stats("GPU:0")
         before = tf.config.experimental.get_memory_info("GPU:0")["current"]
         return lambda: tf.config.experimental.get_memory_info("GPU:0")["peak"] - before
-    return worker.memory_mark()
+    return memory.memory_mark()
 
 
 def step_flops(layer, case: Case) -> Flops | None:
@@ -396,7 +396,7 @@ def lost_option(layer, case: Case) -> str | None:
     return None
 
 
-def drawn_masks(layer, case: Case) -> list[Drops]:
+def drawn_masks(layer, case: Case) -> list[DropoutMasks]:
     """The dropout masks that the layer's cells draw for the first batch after their seeds were reset, those
     of each cell; empty where the case drops nothing, or a cell's masks cannot be read."""
     cells = [cell for loop in cells_in(layer) for cell, _ in loop]
@@ -418,7 +418,7 @@ def drawn_masks(layer, case: Case) -> list[Drops]:
 
     _reset_seeds(layer)
     drawn = tf.function(draw, jit_compile=case.jit_compile, autograph=False).get_concrete_function()()
-    return [Drops(*keras.tree.map_structure(_float_array, pair)) for pair in drawn]
+    return [DropoutMasks(*keras.tree.map_structure(_float_array, pair)) for pair in drawn]
 
 
 def _float_array(tensor: tf.Tensor | None) -> np.ndarray | None:
@@ -744,7 +744,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
 
 
-def eager_recurrence(cell, drops: Drops | None = None) -> Callable[..., Any]:
+def eager_recurrence(cell, drops: DropoutMasks | None = None) -> Callable[..., Any]:
     """A recurrence, f(weights, inputs, initial_states) -> (outputs, states), that calls the built float64
     `cell` step by step, with no loop of Keras' or TensorFlow's and nothing compiled; with `drops`, in
     training, these being what it draws."""

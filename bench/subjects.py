@@ -276,7 +276,7 @@ def _block_lstm() -> Subject:
     label = "TensorFlow's BlockLSTMV2"
 
     def make(case):
-        from bench.peers.block import BlockLSTM
+        from bench.block import BlockLSTM
 
         _check_plain(label, case)
         return BlockLSTM(case.units, return_sequences=True, return_state=True)
@@ -288,7 +288,7 @@ def _block_gru() -> Subject:
     label = "TensorFlow's GRUBlockCell"
 
     def make(case):
-        from bench.peers.block import BlockGRU
+        from bench.block import BlockGRU
 
         _check_plain(label, case)
         if case.reset_after is not False:

@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 from bench.measure import time_call
+from bench.memory import memory_mark
 from bench.peers import Arrays, Loaded, PeerData
-from bench.worker import memory_mark
 
 # A peer's threads go on spinning after a call, in wait for the next: PyTorch's for 8 ms, ONNX Runtime's for
 # 40. Whoever is timed next, in another process, would have one core less.

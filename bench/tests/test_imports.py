@@ -19,7 +19,7 @@ HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "cells"}
 # other file of bench reads records, and may import others that do, and the files of READABLE.
 TIERS = (
     {"case", "records", "stats", "environment", "gpu", "chatter", "target", "corpus", "sampling"}
-    | {"worker", "flops", "unrolled", "projected", "stack"},
+    | {"worker", "memory", "dropout_masks", "flops", "block", "unrolled", "projected", "stack"},
     {"measure", "specimen", "composition"},
     {"runtime"},
     {"peers"},

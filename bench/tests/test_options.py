@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from bench import runtime, session
 from bench.case import Case
-from bench.composition import Cell, Drops, compose, run_composition
+from bench.composition import Cell, compose, run_composition
+from bench.dropout_masks import DropoutMasks
 from bench.problem import WrongAnswer, _check_masks, prepare
 from bench.records import COLUMNS, make_record
 from bench.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, guest, make_layer
@@ -138,7 +139,7 @@ def test_what_is_dropped_is_dropped_gate_by_gate():
         [kernel, recurrent, bias],
         inputs,
         [h, c],
-        drops=[Drops(list(of_inputs), list(of_states))],
+        drops=[DropoutMasks(list(of_inputs), list(of_states))],
     )
     for step in range(6):
         i, f, g, o = (
@@ -161,7 +162,7 @@ def test_a_complex_step_goes_through_all_of_it():
     weights = [draw.normal(size=(1, 1)) for _ in range(8)]
     states = [draw.normal(size=(2, 1)) for _ in range(4)]
     inputs, mask = draw.normal(size=(2, 4, 1)), np.array([[0, 0, 1, 1], [1, 1, 1, 1]], bool)
-    drops = [Drops(draw.integers(0, 2, (2, 1)) * 2.0)] * 4
+    drops = [DropoutMasks(draw.integers(0, 2, (2, 1)) * 2.0)] * 4
 
     def total(kernel):
         outputs, _ = run_composition(

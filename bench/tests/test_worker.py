@@ -13,7 +13,8 @@ import pytest
 
 import bench
 from bench import worker
-from bench.worker import MemoryLimit, Nursery, TimeLimit, Worker, WorkerDied, WorkerError, memory_mark
+from bench.memory import memory_mark
+from bench.worker import MemoryLimit, Nursery, TimeLimit, Worker, WorkerDied, WorkerError
 
 ROOT = Path(bench.__file__).parent.parent
 MEGABYTE = 1 << 20
@@ -263,6 +264,7 @@ def test_ctrl_c_is_the_parents_and_ends_the_worker(start):
 
 PARENT = """
 import sys
+from bench.memory import memory_mark
 from bench.worker import Nursery, Worker
 nursery = Nursery("bench.tests.test_worker") if {forked} else None
 made = Worker("bench.tests.test_worker:Service", nursery=nursery)
