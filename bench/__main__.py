@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from bench.launch import run
+from bench.commands.run import run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _commands() -> dict[str, tuple[str, Callable, Callable]]:
-    from bench import advise, check, gate, history, readme, report, timing_selftest
+    from bench.commands import advise, check, gate, history, readme, report, selftest
 
     return {
         "advise": ("the fastest verified ways at a shape", advise.add_arguments, advise.main),
@@ -35,8 +35,8 @@ def _commands() -> dict[str, tuple[str, Callable, Callable]]:
         "report": ("write runs as one HTML file", report.add_arguments, report.main),
         "selftest": (
             "how often the timing itself is wrong, or the gate",
-            timing_selftest.add_arguments,
-            timing_selftest.main,
+            selftest.add_arguments,
+            selftest.main,
         ),
     }
 

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.session`.
+"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.runner.session`.
 
 TensorFlow is not imported before a case is about to run.
 """
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.environment import memory_bytes, new_run_id
-from bench.estimates import expected_seconds
-from bench.guests import BASELINES, GuestError, Guests, guests, loaded
-from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
-from bench.target import FORM, TargetError
-from bench.worker import DEFAULT_LIMITS, Limits
+from bench.cases.cost_estimate import expected_seconds
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
+from bench.cases.user_cells import BASELINES, GuestError, Guests, guests, loaded
+from bench.contract.load_cell import FORM, TargetError
+from bench.processes.worker import DEFAULT_LIMITS, Limits
+from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
-    from bench.session import Run
-    from bench.tasks import Settings
+    from bench.runner.session import Run
+    from bench.runner.tasks import Settings
 
 Row = Comparison | Task
 _DEFAULT_SWEEP = "default"
@@ -165,7 +165,7 @@ def pytest_ignore_collect(collection_path, config):
     if not inside:
         return None
     tests = "tests" in collection_path.relative_to(house.parent).parts
-    benchmark = collection_path.parent == house and collection_path.name.startswith("test_")
+    benchmark = collection_path.parent == house / "benchmarks" and collection_path.name in _KINDS
     if tests:
         return True if config.getoption("benchmark_only") else None
     if benchmark:
@@ -175,10 +175,14 @@ def pytest_ignore_collect(collection_path, config):
 
 def _is_idle(benchmark: Path, config) -> bool:
     """Whether the chosen sweeps have no rows for the benchmark."""
-    kind = {"test_cost.py": Comparison, "test_tasks.py": Task}[benchmark.name]
-    return not any(isinstance(row, kind) for row in config.stash[_wanted])
+    return not any(isinstance(row, _KINDS[benchmark.name]) for row in config.stash[_wanted])
 
 
+# the rows that each benchmark takes
+_KINDS: dict[str, type[Comparison] | type[Task]] = {
+    "benchmark_cost.py": Comparison,
+    "benchmark_tasks.py": Task,
+}
 # of the benchmarks; a row is one value
 _ARGUMENTS: dict[str, type[Comparison] | type[Task]] = {"comparison": Comparison, "task": Task}
 
@@ -228,7 +232,7 @@ def _missing_gpu(config) -> str | None:
     """Why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
-    from bench import runtime
+    from bench.backend import runtime
 
     return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
 
@@ -269,8 +273,8 @@ def _print_expectation(session) -> None:
 
 
 def _task_settings(config) -> "Settings":
-    from bench.corpus import CorpusError, load_corpus
-    from bench.tasks import FULL, SHORT
+    from bench.runner.corpus import CorpusError, load_corpus
+    from bench.runner.tasks import FULL, SHORT
 
     settings = replace(FULL if config.getoption("full") else SHORT, corpus=config.getoption("corpus"))
     if any(isinstance(row, Task) and row.name != "partial_sum" for row in config.stash[_wanted]):
@@ -282,8 +286,8 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
-    from bench import runtime
-    from bench.session import Run
+    from bench.backend import runtime
+    from bench.runner.session import Run
 
     subjects = {**SUBJECTS, **config.stash[_guests].subjects}
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
@@ -317,7 +321,7 @@ def _guest_texts(config) -> tuple[tuple[str, ...], str | None]:
 @pytest.fixture
 def measure(request, benchmark):
     """measure(comparison): verifies, times and records it; the test fails or is skipped with the record."""
-    from bench.measure import Budget
+    from bench.timing.blocks import Budget
 
     config = request.config
     run = config.stash[_run]
@@ -361,10 +365,10 @@ def pytest_terminal_summary(terminalreporter, config):
     run = config.stash.get(_run, None)
     if run is None or run.folder is None:
         return
-    from bench.charts import draw
-    from bench.records import TASKS_FILE
-    from bench.report import REPORT_FILE, write_report
-    from bench.summary import summary_lines
+    from bench.records.schema import TASKS_FILE
+    from bench.report.charts.run_charts import draw
+    from bench.report.html import REPORT_FILE, write_report
+    from bench.report.summary import summary_lines
 
     terminalreporter.section("recurrent cells")
     for line in summary_lines(run.records, {name: subject.label for name, subject in run.subjects.items()}):

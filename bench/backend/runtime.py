@@ -15,19 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from bench import memory
-from bench.case import Case
-from bench.chatter import no_chatter
-from bench.dropout_masks import DropoutMasks
-from bench.flops import Flops, Uncountable, count
-from bench.measure import time_call
+from bench.backend.dropout_masks import DropoutMasks
+from bench.backend.flops import Flops, Uncountable, count
+from bench.backend.quiet import no_chatter
+from bench.cases.case import Case
+from bench.timing import memory
+from bench.timing.blocks import time_call
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 with no_chatter():
     import keras
     import tensorflow as tf
 
-    from bench.stack import cells_of, initial_state_of, loops_of
+    from bench.cases.layers.stack import cells_of, initial_state_of, loops_of
 
     tf.config.list_physical_devices()
 

@@ -55,7 +55,7 @@ class Case:
     """A subject at a shape, with options, in a mode, on a device.
 
     Attributes:
-        cell, layer: the subject, by the names of `bench.subjects`.
+        cell, layer: the subject, by the names of `bench.cases.subjects`.
         mode: `infer`, the forward pass, or `train`, the forward pass and the gradients of the weights,
             the inputs and the initial states; `fit` or `generate` in a training task.
         batch_size, timesteps, features, units: the shape, in Keras' words.

@@ -6,11 +6,11 @@ Calibrated on two cores with AVX-512 (the committed runs): a call's time comes o
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bench.case import Case
-from bench.environment import memory_bytes as machine_bytes
-from bench.measure import LEAST_CALLS, PILOT_SHARE
-from bench.subjects import SUBJECTS
-from bench.sweeps import ALWAYS_UNROLLED, SWEEPS, Comparison, runs_apart
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import ALWAYS_UNROLLED, SWEEPS, Comparison, runs_apart
+from bench.records.environment import memory_bytes as machine_bytes
+from bench.timing.blocks import LEAST_CALLS, PILOT_SHARE
 
 GATES = {"minimal": 1, "simple_rnn": 1, "indrnn": 1, "slstm": 2, "mgu": 2, "janet": 2, "gru": 3, "lstm": 4}
 _MOST_GATES = 4

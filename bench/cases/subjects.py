@@ -8,7 +8,7 @@ from dataclasses import MISSING, dataclass, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
-from bench.case import Case
+from bench.cases.case import Case
 
 _CELL_OPTIONS = ("activation", "use_bias", "reset_after", "dropout", "recurrent_dropout")
 _LAYER_OPTIONS = frozenset({"unroll", "stateful", "return_sequences", "go_backwards", "zero_output_for_mask"})
@@ -58,8 +58,8 @@ class Subject:
         options: the fields of `Case` that it honours beside shape, dtype and `jit_compile`.
         target: for somebody's own cell, what `--cell` said; such a cell must pass the contract.
         requires: the packages that it cannot do without, beyond the project's own.
-        peer: of a subject in a process of its own, the module of `bench.peers` that runs it; `make` then
-            makes the Keras layer that it must agree with, whose weights it gets.
+        peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
+            `make` then makes the Keras layer that it must agree with, whose weights it gets.
     """
 
     cell: str
@@ -127,7 +127,7 @@ def _stacked(case: Case, make_one: Callable[[Case], Any]):
     """`depth` layers `make_one(case)` one upon another, each in both directions if the case wants it."""
     if case.depth == 1:
         return _in_its_directions(case, make_one)
-    from bench.stack import Stack
+    from bench.cases.layers.stack import Stack
 
     below = replace(case, return_sequences=True)
     levels = [below] * (case.depth - 1) + [case]
@@ -208,7 +208,7 @@ def _fused(cell: str, baseline: str, *options: str) -> Subject:
 
         made = CELLS[cell](case.units, **_cell_arguments(case, honoured))
         if not case.input_product:
-            from bench.projected import ProjectedFusedRNN
+            from bench.cases.layers.projected import ProjectedFusedRNN
 
             return ProjectedFusedRNN(made, **_layer_arguments(case, honoured))
         return FusedRNN(made, **_layer_arguments(case, honoured))
@@ -224,7 +224,7 @@ def _unrolled(cell: str, function: str, baseline: str, *options: str) -> Subject
     honoured = frozenset({"time_major", "implementation", *options})
 
     def make(case):
-        from bench.unrolled import Unrolled
+        from bench.cases.layers.unrolled import Unrolled
         from cells import CELLS
 
         made = CELLS[cell](case.units, **_cell_arguments(case, honoured))
@@ -276,7 +276,7 @@ def _block_lstm() -> Subject:
     label = "TensorFlow's BlockLSTMV2"
 
     def make(case):
-        from bench.block import BlockLSTM
+        from bench.cases.layers.block import BlockLSTM
 
         _check_plain(label, case)
         return BlockLSTM(case.units, return_sequences=True, return_state=True)
@@ -288,7 +288,7 @@ def _block_gru() -> Subject:
     label = "TensorFlow's GRUBlockCell"
 
     def make(case):
-        from bench.block import BlockGRU
+        from bench.cases.layers.block import BlockGRU
 
         _check_plain(label, case)
         if case.reset_after is not False:

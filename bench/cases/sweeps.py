@@ -6,9 +6,9 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from bench.case import DEVICES, MERGE_MODES, MODES, Case
-from bench.guests import NO_GUESTS, Guests
-from bench.subjects import SUBJECTS, Subject
+from bench.cases.case import DEVICES, MERGE_MODES, MODES, Case
+from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.user_cells import NO_GUESTS, Guests
 
 Shape = tuple[int, int, int, int]
 
@@ -18,7 +18,7 @@ class Grid:
     """Every combination of subjects, modes, shapes and options.
 
     Attributes:
-        subjects: names of `bench.subjects`, `cell-layer`.
+        subjects: names of `bench.cases.subjects`, `cell-layer`.
         shapes: (batch_size, timesteps, features, units).
         options: the values of `Case`'s other fields, one mapping for each combination wanted.
         guests: whether subjects brought with `--cell` join.
@@ -48,8 +48,8 @@ class Sweep:
             XLA; `default_option`, the same subject, every option at its default; `same_equation`, as
             `builtin` with the case's own `activation`, `use_bias` and `reset_after`;
             `torch`, the same cell in PyTorch, no row where it has none; `simple_rnn`, the built-in SimpleRNN.
-        task: the name in `bench.tasks.TASKS` of what its cases do, compared with nothing; None: its cases
-            time a layer.
+        task: the name in `bench.runner.tasks.TASKS` of what its cases do, compared with nothing; None:
+            its cases time a layer.
         full: the fields of a task's cases that `--full` sets to the tutorial's size.
         memory: whether the memory that a case takes is measured, for which it runs in a fresh process.
         apart: whether its cases may be so large that they run in a process of their own all the same.

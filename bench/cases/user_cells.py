@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from bench.subjects import SUBJECTS, Subject, guest
-from bench.target import FORM, Target, load_target
+from bench.cases.subjects import SUBJECTS, Subject, guest
+from bench.contract.load_cell import FORM, Target, load_target
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 
@@ -81,7 +81,7 @@ def loaded(text: str) -> Target:
 @cache
 def broken_contract(text: str) -> str | None:
     """What is wrong with the target by the cell contract, in a sentence; None if it holds."""
-    from bench.contract import check_cell
+    from bench.contract.check_cell import check_cell
 
     failed = check_cell(loaded(text)).failed
     if not failed:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.chatter import no_chatter
-from bench.target import FORM, TargetError, load_target
+from bench.backend.quiet import no_chatter
+from bench.contract.load_cell import FORM, TargetError, load_target
 
 if TYPE_CHECKING:  # the contract imports TensorFlow, which `main` must silence first
-    from bench.contract import CheckResult, ContractReport
+    from bench.contract.check_cell import CheckResult, ContractReport
 
 COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
@@ -87,7 +87,7 @@ def _check(text: str, kwargs: dict[str, Any], units: int, features: int | None) 
     with no_chatter():
         import keras  # noqa: F401 - before the target's file imports it, aloud
     target = load_target(text, kwargs)
-    from bench.contract import check_cell
+    from bench.contract.check_cell import check_cell
 
     return check_cell(target, units, features)
 
@@ -135,7 +135,7 @@ def as_text(report: "ContractReport", seconds: float) -> str:
 
 
 def _questions() -> dict[str, str]:
-    from bench.contract import CHECKS
+    from bench.contract.check_cell import CHECKS
 
     return {check.name: check.question for check in CHECKS}
 

@@ -8,11 +8,11 @@ def run(arguments: list[str]) -> int:
     """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
     import pytest
 
-    house = Path(__file__).parent
+    benchmarks = Path(__file__).parent.parent / "benchmarks"
     here = Path.cwd()
     return pytest.main(
         [
-            *(str(file) for file in sorted(house.glob("test_*.py"))),
+            *(str(file) for file in sorted(benchmarks.glob("benchmark_*.py"))),
             "-p",
             "bench.plugin",
             "-p",

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
-from bench.target import Target
+from bench.contract.load_cell import Target
 
 BATCH, STEPS, SEED = 3, 4, 7
 

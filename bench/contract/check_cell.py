@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import bench.questions as ask
-from bench.specimen import Cells, Refused, Seen, Skipped, dtype_policy, one_line, surroundings
-from bench.target import Target
+import bench.contract.checks as ask
+from bench.contract.cell_under_test import Cells, Refused, Seen, Skipped, dtype_policy, one_line, surroundings
+from bench.contract.load_cell import Target
 
 # --- values -------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 Each takes `Cells`, makes the cells it needs, and returns what it saw, with a hint if something is good to
 know; it raises `Refused` with what was expected and what was seen, or `Skipped` where it does not apply.
-The table of them all, with what to change, is `bench.contract.CHECKS`.
+The table of them all, with what to change, is `bench.contract.check_cell.CHECKS`.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from bench.specimen import (
+from bench.contract.cell_under_test import (
     BATCH,
     SEED,
     STEPS,
@@ -46,7 +46,7 @@ from bench.specimen import (
     variables_used,
     walk,
 )
-from bench.target import TargetError
+from bench.contract.load_cell import TargetError
 
 # --- protocol -----------------------------------------------------------------------------------------------
 

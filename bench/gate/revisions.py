@@ -11,8 +11,8 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from bench.records import RECORDS_FILE, RecordError, Value, read_records, records_file
-from bench.views import Record
+from bench.records.schema import RECORDS_FILE, RecordError, Value, read_records, records_file
+from bench.report.views import Record
 
 SESSION_FILE = "session.tsv"
 HARDWARE = ("machine", "device", "backend")

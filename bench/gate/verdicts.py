@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from bench.sides import CannotCompare, Key, Side, alternated, check_comparable
-from bench.stats import CONFIDENCE, Change, Interval, changes, corrected
+from bench.gate.revisions import CannotCompare, Key, Side, alternated, check_comparable
+from bench.timing.intervals import CONFIDENCE, Change, Interval, changes, corrected
 
 THRESHOLD = 0.05
 RATIO, TIME = "ratio", "median_s"

@@ -11,22 +11,23 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench import charts, human, views
-from bench.charts import CHARTS_FOLDER, Style
-from bench.shifts import FEWEST_RUNS, Shift
-from bench.stats import Interval
-from bench.timeline import LIBRARIES, History, Machine, Point, Run, Timeline, version_changes
-from bench.views import Record
+from bench.history.step_detection import FEWEST_RUNS, Shift
+from bench.history.timeline import LIBRARIES, History, Machine, Point, Run, Timeline, version_changes
+from bench.report import formatting, views
+from bench.report.charts import run_charts
+from bench.report.charts.run_charts import CHARTS_FOLDER, Style
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 SUFFIXES = (".png", ".svg")
 _MARK = "bench history "  # before the digest in a file's metadata
 _LONGEST_NAME = 60
+_DRAWING = 1  # counts up with each change of this file that changes a chart
 
 # inches
 _WIDTH, _COLUMNS = 9.6, 3
@@ -130,7 +131,7 @@ def _card(timeline: Timeline, at_shape: Record) -> Card:
     return Card(
         clean(views.label(names)),
         clean(card_note(names, at_shape)),
-        charts.style(names),
+        run_charts.style(names),
         timeline.points,
         timeline.ratio_shifts,
         timeline.time_shifts,
@@ -218,7 +219,7 @@ def draw(results: Path, wanted: Iterable[Chart]) -> list[Path]:
         files = [results / f"{chart.stem}{suffix}" for suffix in SUFFIXES]
         mark = _mark(chart)
         if any(_mark_in(file) != mark for file in files):
-            with matplotlib.rc_context(charts.SETTINGS):
+            with matplotlib.rc_context(run_charts.SETTINGS):
                 _save(_drawn(chart), files, mark)
             written += files
     return written
@@ -235,14 +236,8 @@ def remove_old(results: Path, machines: Iterable[Machine], wanted: Iterable[Char
 
 
 def _mark(chart: Chart) -> str:
-    content = repr((chart, charts.SETTINGS, _DPI)).encode()
-    return _MARK + hashlib.sha256(content + _code()).hexdigest()
-
-
-@cache
-def _code() -> bytes:
-    """What draws: a change of it changes the charts."""
-    return Path(__file__).read_bytes()
+    content = repr((_DRAWING, chart, run_charts.SETTINGS, _DPI)).encode()
+    return _MARK + hashlib.sha256(content).hexdigest()
 
 
 def _mark_in(file: Path) -> str | None:
@@ -374,12 +369,12 @@ def _draw_card(canvas, card: Card, left: float, top: float) -> None:
     ratios, times = [point.ratio for point in card.points], [point.time for point in card.points]
     above = _panel(canvas, left, top - _NAME - _RATIO, _RATIO, ratios)
     below = _panel(canvas, left, above.bottom - _GAP - _TIME, _TIME, times)
-    _draw_axis(above, human.ratio, most=5)
-    _draw_axis(below, human.seconds, most=4)
+    _draw_axis(above, formatting.ratio, most=5)
+    _draw_axis(below, formatting.seconds, most=4)
     if above.low < 1 < above.high:
         above.across(1, color="black", linewidth=0.8)
-    _draw_figures(above, card, ratios, card.ratio_shifts, human.ratio)
-    _draw_figures(below, card, times, card.time_shifts, human.seconds)
+    _draw_figures(above, card, ratios, card.ratio_shifts, formatting.ratio)
+    _draw_figures(below, card, times, card.time_shifts, formatting.seconds)
     _name_versions(above, card.points)
     _draw_dates(below, [point.run for point in card.points])
 
@@ -395,10 +390,10 @@ def _panel(canvas, left: float, bottom: float, height: float, figures: Sequence[
 
 def _draw_axis(panel: _Panel, text: Callable[[float], str], most: int) -> None:
     """Grid lines at round values, named on the left."""
-    for value in charts.round_values(panel.low, panel.high, most):
+    for value in run_charts.round_values(panel.low, panel.high, most):
         panel.across(value, color=_GRID, linewidth=0.8, zorder=0.5)
         _write(
-            *(panel.canvas, panel.left - 0.05, panel.y(value), human.tick(text(value))),
+            *(panel.canvas, panel.left - 0.05, panel.y(value), formatting.tick(text(value))),
             ha="right",
             va="center",
             fontsize=7.5,

@@ -14,11 +14,11 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from bench import views
-from bench.records import RECORDS_FILE, RecordError, impossible, read_records
-from bench.shifts import FEWEST_RUNS, Shift, find_shifts
-from bench.stats import Interval
-from bench.views import Record
+from bench.history.step_detection import FEWEST_RUNS, Shift, find_shifts
+from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
+from bench.report import views
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras"}
 _NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *views.SHAPE)

@@ -7,12 +7,12 @@ from itertools import pairwise
 from statistics import median
 from urllib.parse import quote
 
-from bench import views
-from bench.case import MODES
-from bench.history_charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
-from bench.markdown import NOTHING, plain, table
-from bench.shifts import FEWEST_RUNS, SMALLEST_SHIFT, Shift
-from bench.timeline import LIBRARIES, History, Run, Skipped, Timeline
+from bench.cases.case import MODES
+from bench.history.charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
+from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
+from bench.report import views
+from bench.report.markdown import NOTHING, plain, table
 
 LATELY = 10  # runs
 _MOST_LINES = 12

@@ -12,14 +12,14 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from bench import runtime
-from bench.case import Case
-from bench.guests import guests
-from bench.problem import SEED, Problem
-from bench.remote import Peers
-from bench.runtime import Answer, Data, Program
-from bench.subjects import SUBJECTS, make_layer
-from bench.worker import Limits, Nursery, Worker
+from bench.backend import runtime
+from bench.backend.runtime import Answer, Data, Program
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, make_layer
+from bench.cases.user_cells import guests
+from bench.processes.peer_client import Peers
+from bench.processes.worker import Limits, Nursery, Worker
+from bench.proof.problem import SEED, Problem
 
 _REMOTE = ("run", "answer", "time", "queue", "trace_count")
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.measure import Leg
-from bench.peers import Arrays, PeerData
-from bench.problem import Problem
-from bench.runtime import Answer, Program, weight_names
-from bench.worker import NO_LIMITS, Limits, Worker, WorkerError
+from bench.backend.runtime import Answer, Program, weight_names
+from bench.processes.peers import Arrays, PeerData
+from bench.processes.worker import NO_LIMITS, Limits, Worker, WorkerError
+from bench.proof.problem import Problem
+from bench.timing.blocks import Leg
 
 _NEED_NO_WARM_UP_S = 0.1  # calls from here on do not notice
 
@@ -24,7 +24,7 @@ class Peers:
         environment: of the peers started so far, by module: their versions and threads.
     """
 
-    service: str = "bench.peers.service:Programs"
+    service: str = "bench.processes.peers.server:Programs"
     arguments: tuple[Any, ...] = ()
     limits: Limits = NO_LIMITS
     environment: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Peers:
         """The program that the peer has for the problem, on the problem's weights and data.
 
         Args:
-            peer: a module of `bench.peers`.
+            peer: a module of `bench.processes.peers`.
         """
         worker = self._worker(peer)
         case, data = problem.case, problem.data

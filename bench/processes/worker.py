@@ -246,7 +246,7 @@ class _Process(subprocess.Popen):
 
 def _start(task: str, connection: Connection, environment: Mapping[str, str] | None = None) -> _Process:
     return _Process(
-        [sys.executable, "-P", "-m", "bench.worker", task, str(connection.fileno())],
+        [sys.executable, "-P", "-m", "bench.processes.worker", task, str(connection.fileno())],
         stdin=subprocess.PIPE,
         pass_fds=[connection.fileno()],
         env={**os.environ, "PYTHONPATH": _import_path(), **(environment or {})},
@@ -324,7 +324,7 @@ class _Forked:
 
 def _import_path() -> str:
     """PYTHONPATH for a process that is to find this package before any other of its name."""
-    house = str(Path(__file__).resolve().parent.parent)
+    house = str(Path(__file__).resolve().parents[2])
     return os.pathsep.join(filter(None, (house, os.environ.get("PYTHONPATH"))))
 
 

@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 
-from bench.composition import run_composition
-from bench.problem import Problem, widened
-from bench.runtime import Answer
-from bench.subjects import UnsupportedOption
+from bench.backend.runtime import Answer
+from bench.cases.subjects import UnsupportedOption
+from bench.proof.layer_reference import run_composition
+from bench.proof.problem import Problem, widened
 
 _SPREADS = 6  # standard deviations that the share of what is dropped may be off from the rate
 _RATES = np.arange(1, 100) / 100

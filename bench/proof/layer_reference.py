@@ -10,8 +10,8 @@ from itertools import islice
 
 import numpy as np
 
-from bench.case import Case
-from bench.dropout_masks import DropoutMasks
+from bench.backend.dropout_masks import DropoutMasks
+from bench.cases.case import Case
 from cells.reference import Recurrence
 
 Arrays = list[np.ndarray]

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import runtime
-from bench.case import Case
-from bench.composition import Cell, Composition, compose, run_composition
-from bench.dropout_masks import DropoutMasks
-from bench.runtime import Arrays, Data
-from bench.subjects import Subject, UnsupportedOption, make_layer
+from bench.backend import runtime
+from bench.backend.dropout_masks import DropoutMasks
+from bench.backend.runtime import Arrays, Data
+from bench.cases.case import Case
+from bench.cases.subjects import Subject, UnsupportedOption, make_layer
+from bench.proof.layer_reference import Cell, Composition, compose, run_composition
 from cells.reference import REFERENCES, Recurrence, reference_for
 
 SEED = 20_16

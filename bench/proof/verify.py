@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench import runtime
-from bench.composition import run_composition
-from bench.dropout import inferred_factors
-from bench.problem import SEED, Arrays, Problem, WrongAnswer, widened
-from bench.runtime import Answer, Data, Program, weight_names
+from bench.backend import runtime
+from bench.backend.runtime import Answer, Data, Program, weight_names
+from bench.proof.hidden_dropout import inferred_factors
+from bench.proof.layer_reference import run_composition
+from bench.proof.problem import SEED, Arrays, Problem, WrongAnswer, widened
 
 TF32_EPSILON = 2.0**-10
 _COMPLEX_STEP = 1e-30

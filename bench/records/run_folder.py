@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records import (
+from bench.records.schema import (
     RECORDS_FILE,
     RecordError,
     Value,

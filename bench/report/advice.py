@@ -1,27 +1,21 @@
-"""`python -m bench advise`: the fastest verified ways to run a cell at a shape, from what was measured.
+"""Advice: the fastest verified ways to run a cell at a shape, from what was measured.
 
 A way is a subject and the options that change its speed alone. Each is taken at the measured shape nearest
-to the wished one, in factors (logarithms), and how near that is is said. Reads records only; `--measure`
-measures the ways at the shape itself instead.
+to the wished one, in factors (logarithms), and how near that is is said. Reads records only.
 """
 
-import argparse
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from bench import human, views
-from bench.break_even import calls_to_pay, in_words
-from bench.case import DEVICES, MODES
-from bench.environment import machine_key
-from bench.records import RecordError, Value
-from bench.runs import StoredRun, run_folders, sound_runs
-from bench.stats import Interval
-from bench.subjects import PEER_LAYERS, SUBJECTS
-from bench.views import SHAPE, Record
+from bench.cases.subjects import PEER_LAYERS, SUBJECTS
+from bench.records.environment import machine_key
+from bench.records.run_folder import StoredRun
+from bench.records.schema import Value
+from bench.report import formatting, views
+from bench.report.studies.break_even import calls_to_pay, in_words
+from bench.report.views import SHAPE, Record
+from bench.timing.intervals import Interval
 
 Shape = Mapping[str, int]
 
@@ -32,8 +26,6 @@ _DTYPE = "float32"
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
 _TOO_FAR = 8.0  # beyond which it says nothing: other kernels, other caches, other limits
-_UNROLLED_AT_MOST = 50  # timesteps; beyond, compiling may take minutes
-_SWEEP = "advise"
 
 
 class AdviceError(ValueError):
@@ -61,46 +53,6 @@ class Way:
     ratio: Interval
     paired: bool
     distance: float
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    for name in SHAPE:
-        option = f"--{name.replace('_', '-')}"
-        parser.add_argument(option, type=_size, required=True, metavar="N", help="of the wished shape")
-    parser.add_argument("--mode", choices=MODES, required=True, help="forward, or forward and gradients")
-    parser.add_argument("--cell", metavar="NAME", help="ways to run this cell alone: lstm, gru, slstm, …")
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
-    parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)"
-    )
-    parser.add_argument("--measure", action="store_true", help="measure now, at this shape, into --results")
-
-
-def _size(text: str) -> int:
-    if not text.isascii() or not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def main(args: argparse.Namespace) -> int:
-    """Prints the advice.
-
-    Returns:
-        0; 2 where there is nothing to advise from, with the reason on stderr.
-    """
-    shape = {name: getattr(args, name) for name in SHAPE}
-    try:
-        folders = _measured(args, shape) if args.measure else run_folders(args.results)
-        runs, notices = sound_runs(folders)
-        for notice in notices:
-            print(_printable(notice), file=sys.stderr)
-        for line in advice(runs, shape, args.mode, args.cell, args.device):
-            print(_printable(line))
-    except (RecordError, AdviceError) as error:
-        print(_printable(str(error)), file=sys.stderr)
-        return 2
-    return 0
 
 
 def advice(
@@ -230,14 +182,14 @@ def _described(way: Way, shape: Shape) -> Iterator[str]:
     record = way.record
     named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
     yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
-    yield f"  {human.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
+    yield f"  {formatting.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
     yield f"  {code(record, shape['units'])}"
 
 
 def _ratio(way: Way) -> str:
-    value = human.ratio(way.ratio.value)
-    return f"{value} {human.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
+    value = formatting.ratio(way.ratio.value)
+    return f"{value} {formatting.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
 
 
 def _number(value: Value) -> float:
@@ -277,8 +229,8 @@ def break_even(way: Way) -> str:
     start, plain = _start(way.record), way.builtin_start_s
     if start is None:
         return "what compiling costs is not known"
-    takes = f"traces and compiles in {human.seconds(start)}"
-    beside = f", the built-in in {human.seconds(plain)}" if plain is not None else ""
+    takes = f"traces and compiles in {formatting.seconds(start)}"
+    beside = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
     if way.record["case"] == _builtin_id(way.record):
         return takes
     if plain is not None and start <= plain:
@@ -321,29 +273,7 @@ def _cell_class(record: Record) -> str:
     return f'cells.CELLS["{cell}"]' if record["subject"] in SUBJECTS else cell
 
 
-def _measured(args: argparse.Namespace, shape: Shape) -> list[Path]:
-    """Measures the ways now, into a run of `args.results`, which it returns."""
-    from bench.launch import run
-    from bench.sweeps import SWEEPS, Grid, Sweep
-
-    options: list[dict[str, Any]] = [{}, {"implementation": 1}, {"jit_compile": True}]
-    if shape["timesteps"] <= _UNROLLED_AT_MOST:
-        options.append({"unroll": True})
-    sizes = (shape["batch_size"], shape["timesteps"], shape["features"], shape["units"])
-    grid = Grid(_subjects(args.cell), (sizes,), tuple(options), (args.mode,))
-    before = set(args.results.glob("*"))
-    SWEEPS[_SWEEP] = Sweep("What is fastest at this shape?", (grid,))
-    try:
-        run(["--sweep", _SWEEP, "--results", str(args.results), "--device", args.device])
-    finally:
-        del SWEEPS[_SWEEP]
-    made = sorted(set(args.results.glob("*")) - before)
-    if not made:
-        raise AdviceError("nothing was measured: see above")
-    return made
-
-
-def _subjects(cell: str | None) -> tuple[str, ...]:
+def subjects_to_measure(cell: str | None) -> tuple[str, ...]:
     """The subjects to measure for a cell, their built-ins first."""
     ours = [subject for subject in SUBJECTS.values() if subject.layer not in PEER_LAYERS]
     wanted = [subject for subject in ours if cell in (None, subject.cell.removeprefix("keras_"))]
@@ -351,8 +281,3 @@ def _subjects(cell: str | None) -> tuple[str, ...]:
         known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in ours)
         raise AdviceError(f"--cell {cell}: there is no such cell; there are {', '.join(known)}")
     return tuple(dict.fromkeys([*(subject.baseline for subject in wanted), *(s.name for s in wanted)]))
-
-
-def _printable(text: str) -> str:
-    """A text from a record as a terminal may show it: nothing in it moves the cursor or sets colours."""
-    return "".join(mark if mark.isprintable() or mark == "\n" else "�" for mark in text)

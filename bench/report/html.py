@@ -1,60 +1,20 @@
-"""`python -m bench report`: runs as one HTML file that needs nothing beside it. Reads records only.
+"""The HTML report: runs as one file that needs nothing beside it.
 
 The page is `templates/report.html`, with its style and its script put into it. Every text from a run is
 escaped, and the page's own policy lets no other script run and nothing be loaded.
 """
 
-import argparse
 import base64
 import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.page import Section, section
-from bench.records import RecordError, records_file
-from bench.runs import read_run, run_folders
+from bench.records.run_folder import read_run
+from bench.records.schema import records_file
+from bench.report.page import Section, section
 
 REPORT_FILE = "report.html"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument(
-        "runs",
-        nargs="*",
-        type=Path,
-        metavar="RUN",
-        help="runs' folders or CSVs, a section each (default: the newest run of --results)",
-    )
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="where runs are (default: results)",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help=f"what to write (default: {REPORT_FILE} in the run's folder; of several, beside their folders)",
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Writes the report and prints its path.
-
-    Returns:
-        0; 2 where a run cannot be read or the report not be written.
-    """
-    try:
-        runs = args.runs or run_folders(args.results)[-1:]
-        print(write_report(runs, args.output or default_target(runs)))
-    except (RecordError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 def default_target(runs: Sequence[Path]) -> Path:
@@ -82,7 +42,7 @@ def render(sections: Sequence[Section]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    templates = Environment(loader=PackageLoader("bench"), autoescape=True, undefined=StrictUndefined)
+    templates = Environment(loader=PackageLoader("bench.report"), autoescape=True, undefined=StrictUndefined)
     style, script = (_source(templates, name) for name in ("report.css", "report.js"))
     return templates.get_template("report.html").render(
         title="What recurrent cells cost",

@@ -11,16 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import human, sheets, views
-from bench.answers import ANSWERS
-from bench.case import MODES, TASK_MODES
-from bench.markdown import NOTHING
-from bench.records import COLUMNS, Column, Value
-from bench.runs import StoredRun
-from bench.sheets import Cell, Table, ratio_text
-from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS
-from bench.views import Record
+from bench.cases.case import MODES, TASK_MODES
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS
+from bench.records.run_folder import StoredRun
+from bench.records.schema import COLUMNS, Column, Value
+from bench.report import formatting, table, views
+from bench.report.markdown import NOTHING
+from bench.report.studies.answers import ANSWERS
+from bench.report.table import Cell, Table, ratio_text
+from bench.report.views import Record
 
 _MODE_NAMES = {"infer": "forward", "train": "forward and gradients"}
 _QUESTIONS = {
@@ -205,14 +205,14 @@ def _beside_baseline(record: Record) -> str:
 def _noise(base: Iterable[Record]) -> Iterator[str]:
     noise = [views.ratio_of(record).value for record in base if _against_itself(record)]
     if noise:
-        between = f"{human.ratio(min(noise))} and {human.ratio(max(noise))}"
+        between = f"{formatting.ratio(min(noise))} and {formatting.ratio(max(noise))}"
         yield f"Noise of this run: built-ins against a second instance of themselves lie between {between}."
 
 
 def _xla(base: Sequence[Record]) -> Iterator[str]:
     prices = sorted(((price, record) for record in base if (price := _xla_price(record, base))), key=_first)
     if prices:
-        ends = [f"{human.ratio(price)} ({_who(record)})" for price, record in (prices[0], prices[-1])]
+        ends = [f"{formatting.ratio(price)} ({_who(record)})" for price, record in (prices[0], prices[-1])]
         yield f"XLA takes {' to '.join(dict.fromkeys(ends))} of the plain time."
 
 
@@ -243,9 +243,9 @@ def _option(cost: views.OptionCost) -> str:
 
 def _task_figures(record: Record) -> list[str]:
     texts: Mapping[str, Callable[[float], str]] = {
-        "epoch_s": lambda value: f"{human.seconds(value)} an epoch",
-        "characters_per_s": lambda value: f"{human.count(value)} characters a second",
-        "loss": lambda value: f"loss {human.number(value)}",
+        "epoch_s": lambda value: f"{formatting.seconds(value)} an epoch",
+        "characters_per_s": lambda value: f"{formatting.count(value)} characters a second",
+        "loss": lambda value: f"loss {formatting.number(value)}",
     }
     return [text(float(value)) for name, text in texts.items() if (value := record[name]) is not None]
 
@@ -278,7 +278,7 @@ def costs(records: Sequence[Record]) -> Table | None:
         against = views.against(first) if first["baseline"] else NOTHING
         names = [Cell(views.label(first)), Cell(mode), Cell(against)]
         rows.append(
-            [*names, *(cell for record in pair for cell in (sheets.time(record), _ratio_cell(record)))]
+            [*names, *(cell for record in pair for cell in (table.time(record), _ratio_cell(record)))]
         )
     if not rows:
         return None
@@ -322,11 +322,11 @@ def price_list(records: Sequence[Record]) -> list[Table]:
 def _price(cost: views.OptionCost | None) -> Cell:
     if cost is None:
         return Cell(NOTHING)
-    return sheets.interval(cost.cost) if cost.cost else sheets.why_not(cost.record)
+    return table.interval(cost.cost) if cost.cost else table.why_not(cost.record)
 
 
 def _unpaired(price: float | None) -> Cell:
-    return Cell(f"≈ {human.ratio(price)}", price) if price else Cell(NOTHING)
+    return Cell(f"≈ {formatting.ratio(price)}", price) if price else Cell(NOTHING)
 
 
 def _at_base(records: Sequence[Record], figure: Callable[[Record], Cell]) -> Table:
@@ -353,7 +353,7 @@ def _along(records: Sequence[Record], axis: str) -> Table:
         [
             Cell(views.label(record) + (", XLA" if record["jit_compile"] else "")),
             Cell(str(record["mode"])),
-            *(sheets.time(found.get((series, point))) for point in points),
+            *(table.time(found.get((series, point))) for point in points),
         ]
         for series, record in names.items()
     ]
@@ -371,13 +371,13 @@ def _or_nothing(record: Record | None, figure: Callable[[Record], Cell]) -> Cell
 
 
 def _throughput(record: Record) -> Cell:
-    return sheets.figure(record, views.throughput_of, human.count)
+    return table.figure(record, views.throughput_of, formatting.count)
 
 
 def _ratio_cell(record: Record | None) -> Cell:
     """The ratio to the baseline; nothing where there is none, as the time beside it says why."""
     ratio = views.compared(record) if record else None
-    return sheets.interval(ratio) if ratio else Cell(NOTHING)
+    return table.interval(ratio) if ratio else Cell(NOTHING)
 
 
 # --- charts ---
@@ -387,7 +387,7 @@ def charts(records: Sequence[Record]) -> Iterator[Chart]:
     """The charts that the records have something for, those whose question is known first."""
     from matplotlib import rc_context
 
-    from bench.charts import CHARTS, SETTINGS
+    from bench.report.charts.run_charts import CHARTS, SETTINGS
 
     with rc_context(SETTINGS):
         for name in sorted(CHARTS, key=lambda name: [*_QUESTIONS, name].index(name)):
@@ -419,13 +419,13 @@ def _chart_figures(name: str, records: Sequence[Record]) -> list[Table]:
     if name in views.AXES:
         return [_along(others, name)]
     make: dict[str, Callable[[], Table | None]] = {
-        "time": lambda: _at_base(others, sheets.time),
+        "time": lambda: _at_base(others, table.time),
         "throughput": lambda: _at_base(others, _throughput),
         "ratio": lambda: _at_base(others, _ratio_cell),
         "options": lambda: prices(others),
     }
-    table = make[name]() if name in make else None
-    return [table] if table else []
+    made = make[name]() if name in make else None
+    return [made] if made else []
 
 
 # --- cases ---
@@ -491,7 +491,7 @@ def _in_sentences(record: Record) -> Iterator[str]:
         name, baseline = views.label(record), views.baseline_label(record)
         beside = f"a second {name}" if _against_itself(record) else baseline
         ratio = ratio_text(views.ratio_of(record))
-        yield f"{name}: {human.seconds(time.value)} a call, {ratio} the time of {beside}."
+        yield f"{name}: {formatting.seconds(time.value)} a call, {ratio} the time of {beside}."
     if figures := _task_figures(record):
         yield f"{', '.join(figures)}."
     if record["kernel"]:
@@ -516,16 +516,16 @@ def value_text(column: Column, value: Value) -> str:
     if not isinstance(value, (int, float)):
         return value
     if column.name.endswith("_s") and not column.name.endswith("_per_s"):
-        return human.seconds(value)
+        return formatting.seconds(value)
     if column.name.startswith("ratio"):
-        return human.ratio(value)
+        return formatting.ratio(value)
     if column.name.endswith("_bytes"):
-        return human.memory(value)
+        return formatting.memory(value)
     if column.name.endswith("_per_s") or column.name == "flops":
-        return human.count(value)
+        return formatting.count(value)
     if column.kind is int:
         return str(value)
-    return human.number(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+    return formatting.number(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
 
 
 # --- texts and environment ---

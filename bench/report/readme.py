@@ -1,22 +1,19 @@
-"""`python -m bench readme`: writes the tables of the READMEs from a run, or checks that they are its.
+"""README blocks: the tables that READMEs take from runs, written between two marker lines.
 
 A block stands between two lines, `<!-- bench:NAME RUN -->` and `<!-- /bench:NAME -->`; RUN, the run's
 folder as seen from the README, is written by this command, so that a check needs no argument.
 """
 
-import argparse
 import os
 import re
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records import RecordError, read_records
-from bench.tables import BLOCKS
-from bench.views import Record
+from bench.records.schema import RecordError, read_records
+from bench.report.studies.tables import Block
+from bench.report.views import Record
 
-FILES = (Path("README.md"), Path("results/README.md"))
 _MARKER = re.compile(r"<!-- (?P<end>/?)bench:(?P<name>\S+?)(?: (?P<run>.+?))? -->")
 
 
@@ -25,7 +22,7 @@ class ReadmeError(ValueError):
 
 
 @dataclass(frozen=True)
-class _Block:
+class _Place:
     """A block as it stands in a file: the numbers of its marker lines, counted from 0."""
 
     name: str
@@ -34,67 +31,25 @@ class _Block:
     end: int
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument(
-        "run",
-        nargs="?",
-        type=Path,
-        metavar="RUN",
-        help="a run's folder, for the blocks that show a run of its sweeps; left out: each block's own",
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a block differs")
-    parser.add_argument(
-        "--file",
-        action="append",
-        type=Path,
-        dest="files",
-        metavar="FILE",
-        help=f"a file with blocks; may repeat (default: {' and '.join(map(str, FILES))})",
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Writes or checks the blocks.
-
-    Returns:
-        0; 1 where `--check` found a difference; 2 where a file, a marker or a run is wrong, nothing
-        being written then.
-    """
-    try:
-        texts = {file: _read(file) for file in args.files or FILES}
-        made = {file: _remade(file, text, args.run) for file, text in texts.items()}
-        if args.check:
-            return _report([line for file in texts for line in _differences(file, texts[file], made[file])])
-        for file, text in made.items():
-            if text != texts[file]:
-                file.write_text(text, encoding="utf-8")
-                print(f"{file}: written")
-    except (ReadmeError, RecordError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
-
-
-def _report(differences: Sequence[str]) -> int:
-    for line in differences:
-        print(line, file=sys.stderr)
-    return 1 if differences else 0
-
-
-def _read(file: Path) -> str:
+def read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ReadmeError(f"{file}: cannot be read: {error}") from error
 
 
-def _remade(file: Path, text: str, run: Path | None) -> str:
-    """The file's text with every block made anew, from `run` or from the run that the block names."""
+def remade(file: Path, text: str, run: Path | None, blocks: Mapping[str, Block]) -> str:
+    """The file's text with every block made anew, from `run` or from the run that the block names.
+
+    Raises ReadmeError for a block that is not one of `blocks`, and RecordError for a run that cannot be read.
+    """
     lines = text.splitlines()
     known: dict[Path, list[Record]] = {}
     for block in reversed(list(_blocks(file, lines))):
-        lines[block.start : block.end + 1] = _made(file, block, run, known)
+        if block.name not in blocks:
+            where = f"{file}:{block.start + 1}"
+            raise ReadmeError(f"{where}: unknown block {block.name}: must be one of {', '.join(blocks)}")
+        lines[block.start : block.end + 1] = _made(file, block, blocks[block.name], run, known)
     return "\n".join(lines) + "\n"
 
 
@@ -104,7 +59,7 @@ def write_block(file: Path, name: str, text: str, heading: str) -> bool:
     Returns:
         whether the file changed.
     """
-    before = _read(file) if file.exists() else ""
+    before = read(file) if file.exists() else ""
     lines = before.splitlines()
     places = [(block.start, block.end + 1) for block in _blocks(file, lines) if block.name == name]
     made = [f"<!-- bench:{name} -->", *text.splitlines(), f"<!-- /bench:{name} -->"]
@@ -119,9 +74,10 @@ def write_block(file: Path, name: str, text: str, heading: str) -> bool:
     return after != before
 
 
-def _made(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Record]]) -> list[str]:
+def _made(
+    file: Path, block: _Place, maker: Block, run: Path | None, known: dict[Path, list[Record]]
+) -> list[str]:
     """The lines of one block, its markers included; `known` keeps the runs that have been read."""
-    maker = BLOCKS[block.name]
     records: list[Record] = []
     marker = f"bench:{block.name}"
     if maker.needs_run:
@@ -132,7 +88,7 @@ def _made(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Re
     return [f"<!-- {marker} -->", *text.splitlines(), f"<!-- /bench:{block.name} -->"]
 
 
-def _run_of(file: Path, block: _Block, run: Path | None, known: dict[Path, list[Record]]) -> Path:
+def _run_of(file: Path, block: _Place, run: Path | None, known: dict[Path, list[Record]]) -> Path:
     """`run`, for the blocks that show a run of the same sweeps or none yet; else the run the block names."""
     if run is None:
         return _named_run(file, block)
@@ -155,13 +111,13 @@ def _sweeps(records: list[Record]) -> set[object]:
     return {record["sweep"] for record in records}
 
 
-def _named_run(file: Path, block: _Block) -> Path:
+def _named_run(file: Path, block: _Place) -> Path:
     if block.run is None:
         raise ReadmeError(f"{file}:{block.start + 1}: block {block.name} names no run yet: give RUN")
     return file.parent / block.run
 
 
-def _blocks(file: Path, lines: Sequence[str]) -> Iterator[_Block]:
+def _blocks(file: Path, lines: Sequence[str]) -> Iterator[_Place]:
     """The blocks of a file, from its first line to its last; raises ReadmeError at what is no block."""
     opened: tuple[int, re.Match[str]] | None = None
     for number, line in enumerate(lines):
@@ -169,8 +125,6 @@ def _blocks(file: Path, lines: Sequence[str]) -> Iterator[_Block]:
         if marker is None:
             continue
         where, name = f"{file}:{number + 1}", marker["name"]
-        if name not in BLOCKS:
-            raise ReadmeError(f"{where}: unknown block {name}: must be one of {', '.join(BLOCKS)}")
         if not marker["end"]:
             if opened:
                 break
@@ -178,13 +132,13 @@ def _blocks(file: Path, lines: Sequence[str]) -> Iterator[_Block]:
         elif opened is None or opened[1]["name"] != name:
             raise ReadmeError(f"{where}: block {name} ends but did not begin")
         else:
-            yield _Block(name, opened[1]["run"], opened[0], number)
+            yield _Place(name, opened[1]["run"], opened[0], number)
             opened = None
     if opened:
         raise ReadmeError(f"{file}:{opened[0] + 1}: block {opened[1]['name']} has no end marker")
 
 
-def _differences(file: Path, text: str, made: str) -> Iterator[str]:
+def differences(file: Path, text: str, made: str) -> Iterator[str]:
     """A line for each block whose text is not the one made."""
     old, new = text.splitlines(), made.splitlines()
     for before, after in zip(_blocks(file, old), _blocks(file, new), strict=True):

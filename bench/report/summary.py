@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench import human
-from bench.records import STATUSES
-from bench.views import Record, at_base, options
+from bench.records.schema import STATUSES
+from bench.report import formatting
+from bench.report.views import Record, at_base, options
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
@@ -65,9 +65,9 @@ def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[st
 
 
 _TASK_FIGURES = {
-    "epoch_s": ("{} an epoch", human.seconds),
-    "characters_per_s": ("{} characters/s", human.count),
-    "loss": ("loss {}", human.number),
+    "epoch_s": ("{} an epoch", formatting.seconds),
+    "characters_per_s": ("{} characters/s", formatting.count),
+    "loss": ("loss {}", formatting.number),
 }
 
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import human, markdown, views
-from bench.markdown import NOTHING
-from bench.records import Value
-from bench.stats import Interval
-from bench.views import Record
+from bench.records.schema import Value
+from bench.report import formatting, markdown, views
+from bench.report.markdown import NOTHING
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 _LINE_AT_ONE, _STRIP_WIDTH, _STRIP_FACTOR = 60, 120, 4  # a strip goes from a quarter to four times
 
@@ -109,7 +109,7 @@ _NAMES: dict[str, Callable[[Record], str]] = {
 
 def time(record: Record | None) -> Cell:
     """The median time of a call."""
-    return figure(record, views.time_of, human.seconds)
+    return figure(record, views.time_of, formatting.seconds)
 
 
 def figure(
@@ -149,7 +149,7 @@ def why_not(record: Record) -> Cell:
 
 
 def ratio_text(ratio: Interval) -> str:
-    return f"{human.ratio(ratio.value)} {human.interval(ratio.low, ratio.high)}"
+    return f"{formatting.ratio(ratio.value)} {formatting.interval(ratio.low, ratio.high)}"
 
 
 def strip(ratio: Interval) -> Strip:

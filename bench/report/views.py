@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.case import DTYPES, MODES
-from bench.records import SHAPE, Value
-from bench.stats import Interval
-from bench.subjects import SUBJECTS
+from bench.cases.case import DTYPES, MODES
+from bench.cases.subjects import SUBJECTS
+from bench.records.schema import SHAPE, Value
+from bench.timing.intervals import Interval
 
 Record = Mapping[str, Value]
 AXES = {"timesteps": "timesteps", "batch_size": "batch size", "units": "units"}

@@ -7,23 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from bench import environment, runtime
-from bench.apart import Apart, nursery
-from bench.case import Case
-from bench.estimates import TooLarge, check_size
-from bench.flops import Flops
-from bench.gpu import Gpu, installed_nvml
-from bench.guests import broken_contract
-from bench.measure import Budget, Leg, Timing, time_call, time_pair, time_queue
-from bench.problem import Problem, WrongAnswer, prepare
-from bench.records import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
-from bench.remote import Peers, warmed_up
-from bench.runtime import Answer, Program
-from bench.subjects import NotInstalled, Subject, UnsupportedOption, check_installed
-from bench.sweeps import SWEEPS, Comparison, Task, runs_apart
-from bench.tasks import Repeat, Settings, perform
-from bench.verify import Proof, prove, verify_again
-from bench.worker import DEFAULT_LIMITS, Limits, MemoryLimit, Nursery, TimeLimit, WorkerDied
+from bench.backend import runtime
+from bench.backend.flops import Flops
+from bench.backend.runtime import Answer, Program
+from bench.cases.case import Case
+from bench.cases.cost_estimate import TooLarge, check_size
+from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption, check_installed
+from bench.cases.sweeps import SWEEPS, Comparison, Task, runs_apart
+from bench.cases.user_cells import broken_contract
+from bench.processes.isolated import Apart, nursery
+from bench.processes.peer_client import Peers, warmed_up
+from bench.processes.worker import DEFAULT_LIMITS, Limits, MemoryLimit, Nursery, TimeLimit, WorkerDied
+from bench.proof.problem import Problem, WrongAnswer, prepare
+from bench.proof.verify import Proof, prove, verify_again
+from bench.records import environment
+from bench.records.schema import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
+from bench.runner.tasks import Repeat, Settings, perform
+from bench.timing.blocks import Budget, Leg, Timing, time_call, time_pair, time_queue
+from bench.timing.gpu_clocks import Gpu, installed_nvml
 
 Record = dict[str, Value]
 

@@ -15,12 +15,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from bench import sampling
-from bench.case import Case
-from bench.corpus import END, LENGTH, Corpus, CorpusError, load_corpus
-from bench.measure import time_call
-from bench.problem import WrongAnswer
-from bench.subjects import Subject, make_layer
+from bench.cases.case import Case
+from bench.cases.subjects import Subject, make_layer
+from bench.proof.problem import WrongAnswer
+from bench.runner import text_sampling
+from bench.runner.corpus import END, LENGTH, Corpus, CorpusError, load_corpus
+from bench.timing.blocks import time_call
 
 # repeat(run, rounds): runs it that often, or less; the seconds of each time
 Repeat = Callable[[Callable[[], object], int], list[float]]
@@ -185,15 +185,15 @@ def generate(case: Case, subject: Subject, settings: Settings, repeat: Repeat) -
     model, layer = build_char_model(case, subject, len(corpus.characters), timesteps=None)
     model.set_weights(weights)
     start, end = corpus.encode(_first_word(corpus)), corpus.encode(END)[0]
-    feed = sampling.compiled(model)
+    feed = text_sampling.compiled(model)
 
-    def way(feed: Callable, draw: sampling.Draw) -> Callable[[], list[int]]:
-        return lambda: sampling.sample(layer, feed, draw, start, end, _LIMIT)
+    def way(feed: Callable, draw: text_sampling.Draw) -> Callable[[], list[int]]:
+        return lambda: text_sampling.sample(layer, feed, draw, start, end, _LIMIT)
 
-    own = way(feed, sampling.draw_compiled(model, end, case.timesteps))
+    own = way(feed, text_sampling.draw_compiled(model, end, case.timesteps))
     eagerly, texts = _agreeing(
-        way(model, sampling.draw_eagerly(model)),
-        way(feed, sampling.draw_compiled(model, end, _LIMIT)),
+        way(model, text_sampling.draw_eagerly(model)),
+        way(feed, text_sampling.draw_compiled(model, end, _LIMIT)),
         own,
         settings.seed,
     )
@@ -336,10 +336,10 @@ def _agreeing(
         WrongAnswer: they draw different texts.
     """
     drawn: list[list[int]] = []
-    sampling.seed(seed)
+    text_sampling.seed(seed)
     times = repeat_plainly(lambda: drawn.append(eagerly()), _COMPARED)
     for name, way in (("one compiled loop", at_once), ("the program to be timed", own)):
-        sampling.seed(seed)
+        text_sampling.seed(seed)
         for number, text in enumerate(drawn):
             if (other := way()) != text:
                 raise WrongAnswer(f"text {number}: {name} draws {other}, the eager model {text}")

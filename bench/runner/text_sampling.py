@@ -1,6 +1,6 @@
 """Text sampled from a stateful character model with a batch of one: its last prediction is its next input.
 
-TensorFlow's alone, like `bench.runtime`: `tf.random.categorical` with a fixed seed is one stream of random
+TensorFlow's alone, like `bench.backend`: `tf.random.categorical` with a fixed seed is one stream of random
 numbers, which goes on from draw to draw and from sample to sample, the same eagerly and compiled.
 """
 

@@ -1,27 +1,25 @@
-"""`python -m bench selftest --gate`: how often the gate is wrong, and what it finds.
+"""Measure how often the gate is wrong, and what it finds.
 
 False-alarm rate and power over simulated pairs of sides, and over pairs that are made from real processes of
 one revision. Each figure says what it is: simulated, observed (pairs as they were measured) or resampled (the
 same processes dealt out anew, within the turns they took; a slowdown is then planted by multiplication).
 """
 
-import argparse
 import math
 import random
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import sweeps
-from bench.gate import ALLOWED_INCONCLUSIVE
-from bench.markdown import plain, table
-from bench.records import Value, make_record
-from bench.sides import CannotCompare, Key, Process, Side, read_side
-from bench.stats import share_interval
-from bench.verdicts import FASTER, SLOWER, Outcome, compare
+from bench.cases import sweeps
+from bench.gate.output import ALLOWED_INCONCLUSIVE
+from bench.gate.revisions import Key, Process, Side, read_side
+from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
+from bench.records.schema import Value, make_record
+from bench.report.markdown import plain, table
+from bench.timing.intervals import share_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,38 +30,6 @@ _PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
 _TIMES = ("median_s", "ratio")  # what a slower cell changes in its row
 _MOST_DEALS = 64  # of one series of real processes
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    parser.add_argument("--gate", action="store_true", help="test the gate, not the timing")
-    parser.add_argument(
-        "--runs",
-        nargs="+",
-        type=Path,
-        default=[],
-        metavar="PATH",
-        help="real processes of one revision: each PATH is a work folder of ci/gate.sh (base/ and head/) or "
-        "a folder of runs, measured one after the other",
-    )
-    parser.add_argument("--pairs", type=int, default=400, metavar="N", help="simulated pairs (default: 400)")
-    parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the figures between the file's markers"
-    )
-
-
-def main(args: argparse.Namespace) -> int:
-    """Prints the figures; returns 0, or 2 where a run or the file to write cannot be used."""
-    try:
-        rates = [*simulated_rates(args.pairs), *(rate for path in args.runs for rate in real_rates(path))]
-        text = as_table(rates)
-        print(text)
-        if args.write:
-            write_between(args.write, text, "gate")
-    except (CannotCompare, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""`python -m bench selftest`: how far the timing's intervals can be trusted, tried on this machine.
+"""Measure how far the timing's intervals can be trusted, on this machine.
 
 A subject is timed against a second instance of itself, in the shapes of the sweep `default`, and once more
 with a delay of 5% and of 10% in it. From each stretch of blocks that lie together intervals are drawn as a
@@ -7,23 +7,30 @@ run draws them: a pilot fixes the number of blocks, and these follow. What the i
 slowed by multiplication, of intervals that overlap, or of suites that are put together from stretches.
 """
 
-import argparse
 import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, product
 from pathlib import Path
 from statistics import median
 
-from bench import selftest
-from bench.case import MODES, Case
-from bench.environment import git_commit, machine_key, timestamp
-from bench.markdown import NOTHING, plain, table
-from bench.measure import PILOT_BLOCKS, PILOT_SHARE, Blocks, Budget, collector_off, rounds_for, time_call
-from bench.selftest import write_between
-from bench.stats import (
+from bench.cases.case import MODES, Case
+from bench.cases.sweeps import LOOPS, comparisons
+from bench.gate.verdicts import THRESHOLD
+from bench.records.environment import git_commit, machine_key, timestamp
+from bench.report.markdown import NOTHING, plain, table
+from bench.timing.blocks import (
+    PILOT_BLOCKS,
+    PILOT_SHARE,
+    Blocks,
+    Budget,
+    collector_off,
+    rounds_for,
+    time_call,
+)
+from bench.timing.intervals import (
     FEWEST_BLOCKS,
     Draws,
     Interval,
@@ -32,8 +39,6 @@ from bench.stats import (
     sign_p_value,
     suite_alarms,
 )
-from bench.sweeps import LOOPS, comparisons
-from bench.verdicts import THRESHOLD
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
 PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot 5 s
@@ -50,49 +55,6 @@ _STARTS = (10, 20, 40, 80, 160)  # of intervals in a stretch, until there are en
 _SUITE_STARTS = 20  # of those that suites are made of
 _LEAST_SHARE = 0.5  # of the cases must have intervals; those of the slowest alone say little
 _CLOCK_CALLS = 1001
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's arguments."""
-    selftest.add_arguments(parser)
-    group = parser.add_argument_group("the timing, without --gate")
-    group.add_argument(
-        "--minutes",
-        type=_minutes,
-        default=15.0,
-        metavar="M",
-        help=f"what it may take, at most {MOST_MINUTES:g}; under 12 the intervals overlap (default: 15)",
-    )
-    group.add_argument("--save", type=Path, metavar="FILE", help="keep the recorded blocks, as JSON")
-    group.add_argument(
-        "--load", type=Path, metavar="FILE", help="count in blocks that were kept, time nothing"
-    )
-
-
-def _minutes(text: str) -> float:
-    minutes = float(text)
-    if not 0 < minutes <= MOST_MINUTES:
-        raise argparse.ArgumentTypeError(f"{text}: must be above 0 and at most {MOST_MINUTES:g}")
-    return minutes
-
-
-def main(args: argparse.Namespace) -> int:
-    """Prints the figures of the timing, or with --gate those of the gate; returns 0, or 2 where a file cannot
-    be used."""
-    if args.gate:
-        return selftest.main(args)
-    try:
-        recording = _loaded(args.load) if args.load else record(cases(), 60 * args.minutes)
-        if args.save:
-            args.save.write_text(json.dumps(asdict(recording)) + "\n")
-        text = report(recording)
-        print(text)
-        if args.write:
-            write_between(args.write, text, "timing")
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
 
 
 # --- what is recorded ---
@@ -133,7 +95,7 @@ class Recording:
     stretches: list[Stretch]
 
 
-def _loaded(file: Path) -> Recording:
+def loaded(file: Path) -> Recording:
     """A recording that was kept; raises ValueError where the file holds none."""
     try:
         found = json.loads(file.read_text())
@@ -145,7 +107,7 @@ def _loaded(file: Path) -> Recording:
 
 def cases(device: str = "auto") -> list[Case]:
     """A case in each mode for each shape of the sweep `default`, its subjects in turn."""
-    from bench import runtime
+    from bench.backend import runtime
 
     device = runtime.device(device)
     shapes = dict.fromkeys(
@@ -193,7 +155,7 @@ def _say(text: str) -> None:
 
 
 def _facts() -> dict[str, str]:
-    from bench import runtime
+    from bench.backend import runtime
 
     return {
         "machine": machine_key(runtime.gpu_name()),
@@ -204,9 +166,9 @@ def _facts() -> dict[str, str]:
 
 
 def _program(case: Case) -> Program:
-    from bench import runtime
-    from bench.problem import prepare
-    from bench.subjects import SUBJECTS
+    from bench.backend import runtime
+    from bench.cases.subjects import SUBJECTS
+    from bench.proof.problem import prepare
 
     problem = prepare(SUBJECTS[case.subject], case)
     return runtime.compile_program(problem.layer, case, problem.data).run

@@ -1,7 +1,7 @@
 """Peers' processes in which one thing is translated wrongly; the proof must refuse each. Light to import."""
 
-from bench.peers import PeerData, layout
-from bench.peers.service import Programs
+from bench.processes.peers import PeerData, layout
+from bench.processes.peers.server import Programs
 
 
 class Broken(Programs):

@@ -4,9 +4,9 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from bench.case import Case
-from bench.records import Value, make_record
-from bench.sweeps import comparisons
+from bench.cases.case import Case
+from bench.cases.sweeps import comparisons
+from bench.records.schema import Value, make_record
 
 BASE: dict[str, Any] = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}
 RUN_ID = "20250102-030405-abcdef"

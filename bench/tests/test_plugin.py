@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.charts import draw
-from bench.records import read_environment, read_records
-from bench.report import write_report
-from bench.subjects import SUBJECTS, guest
-from bench.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.subjects import SUBJECTS, guest
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.records.schema import read_environment, read_records
+from bench.report.charts.run_charts import draw
+from bench.report.html import write_report
 from cells import LSTMCell
 from cells.reference import REFERENCES
 
 pytest_plugins = ["pytester"]
 
-BENCHMARK = Path(bench.__file__).parent / "test_cost.py"
+BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
 ROOT = BENCHMARK.parent.parent
 SHAPE = (2, 4, 3, 4)
 
@@ -32,8 +32,8 @@ def tiny(pytester, monkeypatch):
     """run(*options): pytest --benchmark-only on a sweep `tiny` of two subjects, in an empty folder."""
     grid = Grid(("lstm-builtin", "slstm-rnn"), (SHAPE,))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("Does it run?", (grid,)))
-    monkeypatch.setattr("bench.charts.draw", lambda folder, records: [])
-    monkeypatch.setattr("bench.report.write_report", lambda folders, target: target)
+    monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
+    monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
 
@@ -93,8 +93,8 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
 
 
 def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):
-    monkeypatch.setattr("bench.charts.draw", draw)
-    monkeypatch.setattr("bench.report.write_report", write_report)
+    monkeypatch.setattr("bench.report.charts.run_charts.draw", draw)
+    monkeypatch.setattr("bench.report.html.write_report", write_report)
     result = pytester.runpytest_inprocess(
         "--benchmark-only", "--sweep=smoke", "-k", "infer-lstm", "--results=r"
     )
@@ -247,11 +247,13 @@ def _collected(*options) -> str:
 
 def test_benchmark_only_leaves_the_tests_out():
     collected = _collected("--benchmark-only")
-    assert "bench/test_cost.py::test_cost[default-infer-slstm-rnn-b32-t50-f64-u128]" in collected
+    assert (
+        "bench/benchmarks/benchmark_cost.py::test_cost[default-infer-slstm-rnn-b32-t50-f64-u128]" in collected
+    )
     assert "tests/" not in collected
 
 
 def test_benchmark_skip_leaves_the_benchmarks_out():
     collected = _collected("--benchmark-skip")
     assert "bench/tests/test_plugin.py::" in collected and "cells/tests/" in collected
-    assert "bench/test_" not in collected
+    assert "bench/benchmarks/" not in collected

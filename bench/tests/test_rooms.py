@@ -1,11 +1,10 @@
-"""Who imports whom: the arrows run one way, and what reads records needs neither TensorFlow nor pandas."""
+"""A room of bench imports only rooms to its left; what reads records imports no TensorFlow."""
 
 import ast
 import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
-from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -14,28 +13,24 @@ import bench
 
 ROOT = Path(bench.__file__).parent.parent
 HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "cells"}
+MOST_MODULES = 12  # of a folder, beside its __init__
 
-# The way of a case: a file imports from the rows above its own alone, at its top or in a function. Every
-# other file of bench reads records, and may import others that do, and the files of READABLE.
-TIERS = (
-    {"case", "records", "stats", "environment", "gpu", "chatter", "target", "corpus", "sampling"}
-    | {"worker", "memory", "dropout_masks", "flops", "block", "unrolled", "projected", "stack"},
-    {"measure", "specimen", "composition"},
-    {"runtime"},
-    {"peers"},
-    {"subjects"},
-    {"problem", "questions"},
-    {"dropout"},
-    {"verify", "tasks", "contract", "remote"},
-    {"guests", "check"},
-    {"sweeps", "apart"},
-    {"estimates"},
-    {"session", "timing_selftest"},
-    {"plugin"},
-    {"__main__", "test_cost", "test_tasks"},
-)
-READABLE = {"case", "records", "stats", "environment", "subjects", "sweeps"}
-LEAD_TO_REPORTS = {"plugin", "timing_selftest", "__main__"}
+FIRST = {"timing", "records", "contract"}
+# a room: the rooms it may import
+ROOMS: dict[str, set[str]] = {
+    **{room: set() for room in FIRST},
+    "cases": FIRST,
+    "backend": FIRST | {"cases"},
+    "proof": FIRST | {"cases", "backend"},
+    "processes": FIRST | {"cases", "backend", "proof"},
+    "runner": FIRST | {"cases", "backend", "proof", "processes"},
+    "report": {"timing", "records", "cases"},
+    "history": {"timing", "records", "cases", "report"},
+    "gate": {"timing", "records", "cases", "report"},
+    "benchmarks": set(),
+}
+ON_TOP = {"selftest", "commands", "plugin", "__main__"}
+READING = ("records", "report", "history", "gate")
 
 
 def imported(file: Path) -> Iterator[str]:
@@ -55,34 +50,64 @@ def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
             yield from _nodes(node)
 
 
-def of_bench(file: Path) -> set[str]:
-    """The other files of bench that a file, or those of a folder, import."""
-    files = file.rglob("*.py") if file.is_dir() else [file]
-    parts = (name.split(".") for each in files for name in imported(each))
-    return {part[1] for part in parts if part[0] == "bench" and len(part) > 1} - {file.stem}
+def module_name(file: Path) -> str:
+    parts = file.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-FILES = {file.stem: file for file in sorted((ROOT / "bench").glob("*.py")) if file.stem != "__init__"}
-FILES["peers"] = ROOT / "bench" / "peers"
-READERS = sorted(set(FILES).difference(*TIERS))
+FILES = {
+    module_name(file): file
+    for file in sorted((ROOT / "bench").rglob("*.py"))
+    if "tests" not in file.relative_to(ROOT).parts
+}
 
 
-def test_no_file_imports_itself_by_way_of_others():
-    order = TopologicalSorter({name: of_bench(file) for name, file in FILES.items()})
-    assert set(order.static_order()) == set(FILES)
+def of_bench(name: str) -> set[str]:
+    """The other modules of bench that a module imports."""
+    found = set()
+    for dotted in imported(FILES[name]):
+        module = dotted if dotted in FILES else dotted.rpartition(".")[0]
+        if module in FILES:
+            found.add(module)
+    return found - {name}
 
 
-@pytest.mark.parametrize("name", [name for tier in TIERS for name in sorted(tier)])
-def test_arrows_run_one_way(name):
-    above = takewhile(lambda tier: name not in tier, TIERS)
-    allowed = set().union(*above, READERS if name in LEAD_TO_REPORTS else [])
-    assert of_bench(FILES[name]) <= allowed
+def room_of(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
 
 
-@pytest.mark.parametrize("name", READERS)
-def test_reports_read_records_alone(name):
-    assert of_bench(FILES[name]) <= READABLE.union(READERS)
+def test_every_room_is_in_the_rule():
+    assert {room_of(name) for name in FILES} - {""} == {*ROOMS, *ON_TOP}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert set(TopologicalSorter({name: of_bench(name) for name in FILES}).static_order()) >= set(FILES)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if room_of(name) in ROOMS])
+def test_a_room_imports_only_rooms_to_its_left(name):
+    room = room_of(name)
+    assert {room_of(other) for other in of_bench(name)} - {room} <= ROOMS[room]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if room_of(name) in READING])
+def test_what_reads_records_never_imports_tensorflow(name):
     assert not {root.partition(".")[0] for root in imported(FILES[name])} & {"tensorflow", "keras", "cells"}
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({file.parent for file in FILES.values()}), ids=lambda path: path.name
+)
+def test_a_folder_holds_at_most_a_dozen_modules(folder):
+    modules = [file.name for file in folder.glob("*.py") if file.name != "__init__.py"]
+    assert len(modules) <= MOST_MODULES
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({file.parent for file in FILES.values()}), ids=lambda path: path.name
+)
+def test_each_folder_says_what_lives_there(folder):
+    assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +118,7 @@ def test_cells_never_import_bench(file):
 
 
 def test_importing_the_plugin_and_what_reads_records_is_light():
-    modules = ["bench.plugin", *(f"bench.{name}" for name in (*READABLE, *READERS))]
+    modules = ["bench.plugin", *(name for name in FILES if room_of(name) in READING)]
     program = f"import {', '.join(modules)}, sys; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median, quantiles
 
-from bench.stats import FEWEST_BLOCKS, Interval, blocks_for, ratio_interval
+from bench.timing.intervals import FEWEST_BLOCKS, Interval, blocks_for, ratio_interval
 
 Leg = Callable[[], float]  # runs a program once; the seconds it took
 

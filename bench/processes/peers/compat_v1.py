@@ -4,8 +4,8 @@ Keras 2 that they take; `static_rnn` and `dynamic_rnn` beside this file are the 
 from collections.abc import Callable
 from functools import partial
 
-from bench.peers import Loaded, PeerData
-from bench.peers.keras2 import compiled_program, environment
+from bench.processes.peers import Loaded, PeerData
+from bench.processes.peers.keras2 import compiled_program, environment
 
 # isort: split
 import tensorflow as tf
@@ -30,7 +30,7 @@ def dynamic_rnn(cell, inputs, states, time_major: bool):
 
 
 def load(run_cell: Callable, cell: str, mode: str, data: PeerData, time_major: bool = False) -> Loaded:
-    """The cell with the weights given, run by one of the functions above; see `bench.peers`."""
+    """The cell with the weights given, run by one of the functions above; see `bench.processes.peers`."""
     made = {"lstm": tf_keras.layers.LSTMCell}[cell](data.weights[1].shape[0])
     made.build(data.inputs[:, 0].shape)
     made.set_weights(data.weights)

@@ -10,7 +10,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "1"  # read by TensorFlow when it is importe
 import tensorflow as tf
 import tf_keras
 
-from bench.peers import Arrays, Loaded, PeerData
+from bench.processes.peers import Arrays, Loaded, PeerData
 
 _LAYERS = {"lstm": tf_keras.layers.LSTM, "gru": tf_keras.layers.GRU, "simple_rnn": tf_keras.layers.SimpleRNN}
 
@@ -28,7 +28,7 @@ def environment() -> dict[str, Any]:
 
 
 def load(cell: str, mode: str, data: PeerData) -> Loaded:
-    """The layer with the weights given, in a `tf.function`; see `bench.peers`."""
+    """The layer with the weights given, in a `tf.function`; see `bench.processes.peers`."""
     layer = _LAYERS[cell](data.weights[1].shape[0], return_sequences=True, return_state=True)
     layer.build(data.inputs.shape)
     layer.set_weights(data.weights)

@@ -8,8 +8,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from bench.peers import Arrays, Loaded, PeerData
-from bench.peers.layout import to_onnx
+from bench.processes.peers import Arrays, Loaded, PeerData
+from bench.processes.peers.layout import to_onnx
 
 # linear_before_reset is Keras' `reset_after`
 _OPERATORS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
 
 
 def load(cell: str, mode: str, data: PeerData) -> Loaded:
-    """A session with the weights given, its inputs and states bound; see `bench.peers`.
+    """A session with the weights given, its inputs and states bound; see `bench.processes.peers`.
 
     Raises:
         ValueError: another mode than `infer`.

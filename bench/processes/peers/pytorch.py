@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from bench.peers import Arrays, Loaded, PeerData
-from bench.peers.layout import from_torch, to_torch
+from bench.processes.peers import Arrays, Loaded, PeerData
+from bench.processes.peers.layout import from_torch, to_torch
 
 _MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "simple_rnn": torch.nn.RNN}
 
@@ -21,7 +21,7 @@ def environment() -> dict[str, Any]:
 
 
 def load(cell: str, mode: str, data: PeerData) -> Loaded:
-    """The module with the weights given, its inputs and states on the CPU; see `bench.peers`."""
+    """The module with the weights given, its inputs and states on the CPU; see `bench.processes.peers`."""
     module = _module(cell, data)
     inputs = torch.tensor(data.inputs)
     states = [torch.tensor(state)[None] for state in data.initial_states]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from bench.measure import time_call
-from bench.memory import memory_mark
-from bench.peers import Arrays, Loaded, PeerData
+from bench.processes.peers import Arrays, Loaded, PeerData
+from bench.timing.blocks import time_call
+from bench.timing.memory import memory_mark
 
 # A peer's threads go on spinning after a call, in wait for the next: PyTorch's for 8 ms, ONNX Runtime's for
 # 40. Whoever is timed next, in another process, would have one core less.
@@ -21,11 +21,11 @@ class Programs:
     """The programs of one peer, numbered from 0 in the order in which they were loaded.
 
     Args:
-        peer: a module of `bench.peers`.
+        peer: a module of `bench.processes.peers`.
     """
 
     def __init__(self, peer: str):
-        self._peer = import_module(f"bench.peers.{peer}")
+        self._peer = import_module(f"bench.processes.peers.{peer}")
         self._loaded: list[Loaded] = []
 
     def environment(self) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from bench.peers import compat_v1
-from bench.peers.compat_v1 import environment
+from bench.processes.peers import compat_v1
+from bench.processes.peers.compat_v1 import environment
 
 __all__ = ["environment", "load"]
 

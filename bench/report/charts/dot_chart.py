@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import drawing, human
-from bench.drawing import Style
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import formatting
+from bench.report.charts import drawing
+from bench.report.charts.drawing import Style
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 Row = tuple[str, str]  # its group, and its name within it
 
@@ -49,7 +50,7 @@ class Look:
     row_height: float
     lane_height: float = 0.2
     headings: bool = False
-    text: Callable[[float], str] = human.ratio
+    text: Callable[[float], str] = formatting.ratio
     tick: Callable[[float], str] = lambda value: f"{value:g}×"
     centre: float | None = 1.0
     labelled: bool = True

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench import human, views
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import formatting, views
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 # Okabe and Ito's palette, told apart by all kinds of colour vision; then what is left of it and Tol's for
 # the other cells, the last for those that the project does not know
@@ -210,7 +210,7 @@ def value_axis(axis, text: Callable[[float], str]) -> None:
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: human.tick(text(value))))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: formatting.tick(text(value))))
     axis.grid(True)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import drawing, human
-from bench.drawing import Style
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import formatting
+from bench.report.charts import drawing
+from bench.report.charts.drawing import Style
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 _MARGIN = 1.25  # beyond the outermost figures of a row of panels, as a factor
 
@@ -120,6 +121,6 @@ def _share(row: str, panels: Sequence[Any], points: Sequence[Point], look: Look)
         axes.set_ylim(low / _MARGIN, high * _MARGIN)
         drawing.ticks_at(axes.xaxis, sorted({point.x for point in points}), lambda x: f"{x:g}")
         axes.tick_params(axis="x", labelsize=8)
-        drawing.log_ticks(axes.yaxis, 5, lambda value: human.tick(look.texts[row](value)))
+        drawing.log_ticks(axes.yaxis, 5, lambda value: formatting.tick(look.texts[row](value)))
         axes.label_outer()
     panels[0].set_ylabel(row)

@@ -1,6 +1,7 @@
 """Charts of a run, as PNG and SVG, from its records alone. `CHARTS` is the one table.
 
-How they look is said in `bench.drawing`. What failed or was skipped is not drawn but counted under the chart.
+How they look is said in `bench.report.charts.drawing`. What failed or was skipped is not drawn but counted
+under the chart.
 """
 
 from collections.abc import Callable, Sequence
@@ -8,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import dots, drawing, human, sweep_charts, views
-from bench.drawing import SETTINGS, Style, round_values, style
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import formatting, views
+from bench.report.charts import dot_chart, drawing, sweep_charts
+from bench.report.charts.drawing import SETTINGS, Style, round_values, style
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 __all__ = ["CHARTS", "CHARTS_FOLDER", "SETTINGS", "Style", "draw", "round_values", "style"]
 
@@ -59,8 +61,10 @@ class Quantity:
     text: Callable[[float], str]
 
 
-TIME = Quantity("Wall time of a call", "time of a call (shorter is faster)", views.time_of, human.seconds)
-THROUGHPUT = Quantity("Throughput", "sequences / s (longer is faster)", views.throughput_of, human.count)
+TIME = Quantity(
+    "Wall time of a call", "time of a call (shorter is faster)", views.time_of, formatting.seconds
+)
+THROUGHPUT = Quantity("Throughput", "sequences / s (longer is faster)", views.throughput_of, formatting.count)
 
 
 def _bars(quantity: Quantity, records: Sequence[Record]):
@@ -120,7 +124,7 @@ def _options(records: Sequence[Record]):
     """What each option costs each subject, against the same subject without it."""
     costs = views.option_costs(views.of_any_sweep(records))
     known = [
-        dots.Dot(
+        dot_chart.Dot(
             f"{views.label(cost.record)}: {views.option_name(cost.option)}",
             views.label(cost.record),
             cost.record,
@@ -129,13 +133,13 @@ def _options(records: Sequence[Record]):
         for cost in costs
         if cost.cost is not None
     ]
-    return dots.draw(
+    return dot_chart.draw(
         "What an option costs: time with it, relative to without",
         f"{drawing.where(costs[0].record)} · line: 95% interval" if costs else "",
         "time with / time without: left of 1 is faster",
         known,
         [cost.record for cost in costs],
-        dots.Look(row_height=0.32),
+        dot_chart.Look(row_height=0.32),
     )
 
 
@@ -166,7 +170,7 @@ def _lines(axis: str, records: Sequence[Record]):
         axes.set_xlabel(name)
         drawing.ticks_at(axes.xaxis, sorted({int(str(record[axis])) for record in drawn}))
     for axes in panels.values():
-        drawing.log_ticks(axes.yaxis, 8, lambda value: human.tick(human.seconds(value)))
+        drawing.log_ticks(axes.yaxis, 8, lambda value: formatting.tick(formatting.seconds(value)))
         axes.label_outer()
     next(iter(panels.values())).set_ylabel("time of a call")
     return figure

@@ -1,4 +1,4 @@
-"""The charts that the sweeps end in. `CHARTS` is their part of the table in `bench.charts`.
+"""The charts that the sweeps end in. `CHARTS` is their part of the table in `bench.report.charts.run_charts`.
 
 A chart is a function of a run's records, and None where they have nothing for it.
 """
@@ -9,13 +9,15 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
-from bench import dots, drawing, fits, human, multiples, views
-from bench.dots import Dot, Row
-from bench.drawing import GREY, Style
-from bench.multiples import Point
-from bench.prices import Price, PriceList, price_list
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import formatting, views
+from bench.report.charts import dot_chart, drawing, grid_chart
+from bench.report.charts.dot_chart import Dot, Row
+from bench.report.charts.drawing import GREY, Style
+from bench.report.charts.grid_chart import Point
+from bench.report.studies import fits
+from bench.report.studies.prices import Price, PriceList, price_list
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 _OLD_LIMIT = 200  # timesteps beyond which the old tutorials say not to unroll
 _ALIKE = 1.25  # a queue's time has no interval: what makes less of a difference is not shown
@@ -35,13 +37,13 @@ def beside_baseline(title: str, records: Sequence[Record], group: Callable[[Reco
         Dot(_against(record, shapes), group(record), record, ratio, int(both and drawing.is_xla(record)))
         for record, ratio in compared
     ]
-    return dots.draw(
+    return dot_chart.draw(
         title,
         f"{'' if shapes else drawing.where(drawn[0]) + ' · '}line: 95% interval",
         "time / baseline's time: left of 1 is faster",
         known,
         records,
-        dots.Look(row_height=0.5),
+        dot_chart.Look(row_height=0.5),
     )
 
 
@@ -73,14 +75,14 @@ def _price_list(records: Sequence[Record]):
             into = known if ratio else crosses
             into.append(Dot(_short(row), group, record, ratio or _NOWHERE, lane))
     noise = _noise(prices)
-    return dots.draw(
+    return dot_chart.draw(
         "What leaving the default costs",
         f"{drawing.where(prices.subjects[0])} · time with the option / time with all options at their "
         "default, timed in turns · line: 95% interval · on the right: from the least to the most",
         "× the default's time: left of 1 is faster",
         known,
         [record for price in prices.prices for record in price.records.values()],
-        dots.Look(
+        dot_chart.Look(
             row_height=0.2,
             lane_height=0.052,
             headings=True,
@@ -146,7 +148,7 @@ def _texts(prices: PriceList, text: Callable[[Sequence[Record]], str]) -> dict[t
 def _range(records: Sequence[Record]) -> str:
     """The least and the most that an option costs."""
     known = sorted(ratio.value for record in records if (ratio := views.compared(record)))
-    ends = drawing.distinct(human.ratio(value) for value in (known[0], known[-1])) if known else []
+    ends = drawing.distinct(formatting.ratio(value) for value in (known[0], known[-1])) if known else []
     return "–".join((*(end.removesuffix("×") for end in ends[:-1]), *ends[-1:]))
 
 
@@ -167,10 +169,10 @@ def _static_dynamic(records: Sequence[Record]):
     """What each way to run the loop takes, against timesteps: small multiples, a row a quantity."""
     swept = views.of_sweep(records, "static_dynamic")
     quantities: dict[str, tuple[Callable[[Record], Interval | None], Callable[[float], str]]] = {
-        "time of a call": (views.time_of, human.seconds),
-        _START: (views.start_of, human.seconds),
-        "operations in the graph": (lambda record: views.exactly(record, "graph_nodes"), human.count),
-        "peak memory": (lambda record: views.exactly(record, "peak_bytes"), human.memory),
+        "time of a call": (views.time_of, formatting.seconds),
+        _START: (views.start_of, formatting.seconds),
+        "operations in the graph": (lambda record: views.exactly(record, "graph_nodes"), formatting.count),
+        "peak memory": (lambda record: views.exactly(record, "peak_bytes"), formatting.memory),
     }
     cells = len(drawing.distinct(map(views.family, swept))) > 1
     points = [
@@ -184,13 +186,13 @@ def _static_dynamic(records: Sequence[Record]):
     if not points:
         return None
     stopped = [record for record in swept if record["status"] != "ok"]
-    figure, panels = multiples.draw(
+    figure, panels = grid_chart.draw(
         "Loop or unroll: what each way takes as the sequence grows",
         f"{drawing.where(swept[0], without=('timesteps',))} · median and interquartile range · "
         f"dotted: the {_OLD_LIMIT} steps beyond which the old tutorials say not to unroll",
         points,
         swept,
-        multiples.Look(
+        grid_chart.Look(
             "timesteps",
             {row: text for row, (_, text) in quantities.items()},
             style=drawing.way_style,
@@ -260,13 +262,13 @@ def _scaling(records: Sequence[Record]):
         return None
     known = fits.fits(swept)
     poor = [fit for fit in known if fit.is_poor]
-    figure, panels = multiples.draw(
+    figure, panels = grid_chart.draw(
         "How time grows with batch, timesteps and units",
         f"{_at_features(swept[0])} · points: median time of a call · lines: the fit a + b · timesteps · "
         "all axes logarithmic",
         points,
         swept,
-        multiples.Look("timesteps", _every_row(points, human.seconds), joined=False, height=1.55),
+        grid_chart.Look("timesteps", _every_row(points, formatting.seconds), joined=False, height=1.55),
         notes=_poor_words(poor, known),
     )
     for fit in known:
@@ -296,12 +298,12 @@ def _scaling_memory(records: Sequence[Record]):
     points = _surface(swept, lambda record: views.exactly(record, "peak_bytes"))
     if not points:
         return None
-    figure, _ = multiples.draw(
+    figure, _ = grid_chart.draw(
         "How memory grows with batch, timesteps and units",
         f"{_at_features(swept[0])} · peak memory of a case, in a process of its own · all axes logarithmic",
         points,
         swept,
-        multiples.Look("timesteps", _every_row(points, human.memory), height=1.55),
+        grid_chart.Look("timesteps", _every_row(points, formatting.memory), height=1.55),
     )
     return figure
 
@@ -318,15 +320,15 @@ def _scaling_fit(records: Sequence[Record]):
         return None
     poor = {id(fit.record) for fit in known if fit.is_poor}
     rows = [f"{mode}\n{part}" for mode in views.modes_of(fit.record for fit in known) for part in _PARTS]
-    figure, _ = multiples.draw(
+    figure, _ = grid_chart.draw(
         "Overhead of a call and work of a step",
         f"{_at_features(known[0].record)} · a call's time fitted as a + b · timesteps, 95% intervals · "
         "crossed out: poor, and its a not drawn",
         points,
         [],
-        multiples.Look(
+        grid_chart.Look(
             "batch size",
-            dict.fromkeys(rows, human.seconds),
+            dict.fromkeys(rows, formatting.seconds),
             is_faint=lambda point: id(point.record) in poor,
             height=1.75,
         ),
@@ -390,7 +392,7 @@ def _deepbench(records: Sequence[Record]):
     places: dict[tuple[str, Row], list[Record]] = {}
     for record in (record for record in swept if (views.label(record), _size(record)) in shown):
         places.setdefault((str(record["mode"]), (views.label(record), _size(record))), []).append(record)
-    return dots.draw(
+    return dot_chart.draw(
         "DeepBench's shapes",
         f"{swept[0]['dtype']} · {swept[0]['device']} · features = units · right: share of the matmul peak"
         if swept
@@ -398,11 +400,11 @@ def _deepbench(records: Sequence[Record]):
         "GFLOP/s: further right is faster",
         known,
         swept,
-        dots.Look(
+        dot_chart.Look(
             row_height=0.19,
             lane_height=0.12,
             headings=True,
-            text=human.number,
+            text=formatting.number,
             tick=lambda value: f"{value:g}",
             centre=None,
             size=4.5,
@@ -458,7 +460,7 @@ def _peers(records: Sequence[Record]):
         for record in swept
         if (ratio := views.compared(record))
     ]
-    return dots.draw(
+    return dot_chart.draw(
         "The same cells elsewhere: time relative to Keras' built-in layer",
         f"{swept[0]['dtype']} · {swept[0]['device']} · above: batch · timesteps · features · units · same "
         "weights, timed in turns · line: 95% interval"
@@ -467,7 +469,7 @@ def _peers(records: Sequence[Record]):
         "time / Keras' time: left of 1 is faster",
         known,
         swept,
-        dots.Look(row_height=0.19, lane_height=0.09, headings=True, size=5, label_size=8.5),
+        dot_chart.Look(row_height=0.19, lane_height=0.09, headings=True, size=5, label_size=8.5),
         rows=drawing.distinct((_shape_heading(record), drawing.series_name(record)) for record in swept),
         inside={
             (str(record["mode"]), (_shape_heading(record), drawing.series_name(record))): _why_none([record])
@@ -493,7 +495,7 @@ def _fused(records: Sequence[Record]):
         for record in _by_mode(swept)
         if (ratio := views.compared(record))
     ]
-    return dots.draw(
+    return dot_chart.draw(
         "What the fused layer gains",
         f"{swept[0]['dtype']} · {swept[0]['device']} · batch · timesteps · features · units above · "
         "line: 95% interval"
@@ -502,7 +504,7 @@ def _fused(records: Sequence[Record]):
         "times faster: right of 1 it gains",
         known,
         swept,
-        dots.Look(
+        dot_chart.Look(
             row_height=0.24,
             lane_height=0.16,
             headings=True,
@@ -570,7 +572,7 @@ def _roofline(records: Sequence[Record]):
     first.set_ylabel("GFLOP/s")
     _peak_lines(list(panels.values()), counted)
     for axes in panels.values():
-        drawing.log_ticks(axes.xaxis, 6, lambda value: human.tick(human.count(value)))
+        drawing.log_ticks(axes.xaxis, 6, lambda value: formatting.tick(formatting.count(value)))
         drawing.log_ticks(axes.yaxis, 8, lambda value: f"{value:g}")
         axes.label_outer()
     return figure
@@ -591,7 +593,7 @@ def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
     groups = _alike({dtype: median(values) for dtype, values in peaks.items()})
     for dtypes, peak in groups:
         of_dtypes = f", {dtypes}" if len(groups) > 1 else ""
-        shares = ((1, f"peak: {human.number(peak)} GFLOP/s{of_dtypes}"), (0.1, "10%"), (0.01, "1%"))
+        shares = ((1, f"peak: {formatting.number(peak)} GFLOP/s{of_dtypes}"), (0.1, "10%"), (0.01, "1%"))
         for share, text in shares:
             if peak * share >= low and (share == 1 or "float32" in dtypes.split(", ")):
                 _level(panels, peak * share, text, 1.2 if share == 1 else 0.6)
@@ -644,14 +646,14 @@ def _latency(records: Sequence[Record]):
     if not known:
         return None
     most_of = f"the {len(shown)} largest of " if len(differ) > len(shown) else ""
-    return dots.draw(
+    return dot_chart.draw(
         "What a queue of calls hides",
         f"{known[0].record['device']} · a call in a queue that is awaited once / a call that is awaited · "
         f"{most_of}{len(differ)} of {len(taken)} cases that differ by a quarter or more; no interval",
         "queued / awaited: left of 1 a queue is faster",
         known,
         [dot.record for dot in known],
-        dots.Look(row_height=0.24, lane_height=0.1),
+        dot_chart.Look(row_height=0.24, lane_height=0.1),
         handles=[],
     )
 
@@ -672,18 +674,18 @@ def _memory(records: Sequence[Record]):
     ]
     if not known:
         return None
-    return dots.draw(
+    return dot_chart.draw(
         "Peak memory",
         f"{known[0].record['device']} · each case in a process of its own · "
         "rows: batch · timesteps · features · units",
         "peak memory: further left is less",
         known,
         [dot.record for dot in known],
-        dots.Look(
+        dot_chart.Look(
             row_height=0.24,
             lane_height=0.16,
-            text=human.memory,
-            tick=lambda value: human.tick(human.memory(value)),
+            text=formatting.memory,
+            tick=lambda value: formatting.tick(formatting.memory(value)),
             centre=None,
             size=5,
         ),

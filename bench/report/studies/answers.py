@@ -6,14 +6,15 @@ An answer is a function of a run's records; it has no tables where the run has n
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bench import break_even, human, sheets, views
-from bench.fits import Fit, fits
-from bench.markdown import NOTHING
-from bench.prices import Price, PriceList, price_list
-from bench.records import Value
-from bench.sheets import SHAPE_HEADER, Cell, Table, listed
-from bench.stats import Interval
-from bench.views import Record
+from bench.records.schema import Value
+from bench.report import formatting, table, views
+from bench.report.markdown import NOTHING
+from bench.report.studies import break_even
+from bench.report.studies.fits import Fit, fits
+from bench.report.studies.prices import Price, PriceList, price_list
+from bench.report.table import SHAPE_HEADER, Cell, Table, listed
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 
 def prices(records: Sequence[Record]) -> list[Table]:
@@ -30,13 +31,13 @@ def _prices_of(known: PriceList, mode: str) -> Table:
         [
             Cell(price.name),
             _typical(price, mode),
-            *(sheets.ratio(price.records.get((subject, mode))) for subject in subjects),
+            *(table.ratio(price.records.get((subject, mode))) for subject in subjects),
         ]
         for price in known.prices
     ]
     noise = [known.noise.get((subject, mode)) for subject in subjects]
     rows.append(
-        [Cell("nothing (noise)"), Cell(NOTHING), *(sheets.interval(n) if n else Cell(NOTHING) for n in noise)]
+        [Cell("nothing (noise)"), Cell(NOTHING), *(table.interval(n) if n else Cell(NOTHING) for n in noise)]
     )
     caption = (
         f"{mode} at {views.in_words(known.subjects[0])}: time with the option / time with all options at "
@@ -48,7 +49,7 @@ def _prices_of(known: PriceList, mode: str) -> Table:
 def _typical(price: Price, mode: str) -> Cell:
     of_mode = {key: record for key, record in price.records.items() if key[1] == mode}
     typical = Price(price.option, of_mode).typical
-    return Cell(human.ratio(typical), typical) if typical else Cell(NOTHING)
+    return Cell(formatting.ratio(typical), typical) if typical else Cell(NOTHING)
 
 
 # --- static_dynamic ---
@@ -59,13 +60,13 @@ def static_dynamic(records: Sequence[Record]) -> list[Table]:
     swept = views.of_sweep(records, "static_dynamic")
     known = break_even.loops(swept)
     figures: dict[str, Callable[[Record], Cell]] = {
-        "Time of a call": sheets.time,
+        "Time of a call": table.time,
         "Time of a call / that of Keras' loop, ≈ where nothing paired them": lambda record: _beside(
             record, known
         ),
-        "Time to trace and compile": lambda record: sheets.figure(record, views.start_of, human.seconds),
-        "Operations in the graph": _exact("graph_nodes", human.count),
-        "Peak memory": _exact("peak_bytes", human.memory),
+        "Time to trace and compile": lambda record: table.figure(record, views.start_of, formatting.seconds),
+        "Operations in the graph": _exact("graph_nodes", formatting.count),
+        "Peak memory": _exact("peak_bytes", formatting.memory),
         "Calls after which the longer start is paid back": lambda record: _break_even(record, known),
     }
     return [
@@ -91,7 +92,7 @@ def _by_timesteps(caption: str, records: Sequence[Record], figure: Callable[[Rec
     rows = [
         [
             Cell(views.label(way)),
-            Cell(sheets.options_in_words(way)),
+            Cell(table.options_in_words(way)),
             Cell(str(way["mode"])),
             *(figure(point) if (point := found.get((way_key, n))) else Cell(NOTHING) for n in steps),
         ]
@@ -106,18 +107,18 @@ def _beside(record: Record, known: Mapping[tuple, Record]) -> Cell:
     loop = break_even.loop_of(record, known)
     ratio = break_even.ratio_to(record, loop) if loop else None
     if ratio is None:
-        return sheets.why_not(record)
+        return table.why_not(record)
     if loop is not None and record["case"] == loop["case"]:
         return Cell("the loop", 1.0)
     has_interval = ratio.low < ratio.high
-    return sheets.interval(ratio) if has_interval else Cell(f"≈ {human.ratio(ratio.value)}", ratio.value)
+    return table.interval(ratio) if has_interval else Cell(f"≈ {formatting.ratio(ratio.value)}", ratio.value)
 
 
 def _break_even(record: Record, known: Mapping[tuple, Record]) -> Cell:
     """After how many calls a way has paid for its start, against the loop."""
     loop = break_even.loop_of(record, known)
     if record["status"] != "ok" or loop is None:
-        return sheets.why_not(record)
+        return table.why_not(record)
     if record["case"] == loop["case"]:
         return Cell("the loop")
     ratio = break_even.ratio_to(record, loop)
@@ -173,7 +174,7 @@ def _row_of(fit: Fit) -> tuple[str, str, str]:
 def _fit_cell(fit: Fit | None) -> Cell:
     if fit is None:
         return Cell(NOTHING)
-    start, slope = (human.seconds(each.value) for each in (fit.line.start, fit.line.slope))
+    start, slope = (formatting.seconds(each.value) for each in (fit.line.start, fit.line.slope))
     return Cell(f"{'≠ ' * fit.is_poor}{start} + {slope} · t", fit.line.slope.value, fit.remark)
 
 
@@ -196,9 +197,9 @@ def _fits_in_full(known: Sequence[Fit]) -> Table:
 
 
 def _seconds(value: Interval) -> Cell:
-    low, high = human.seconds(value.low), human.seconds(value.high)
+    low, high = formatting.seconds(value.low), formatting.seconds(value.high)
     between = "" if value.low == value.high else f" [{low}, {high}]"
-    return Cell(f"{human.seconds(value.value)}{between}", value.value)
+    return Cell(f"{formatting.seconds(value.value)}{between}", value.value)
 
 
 # --- the others: a row a case ---
@@ -210,7 +211,7 @@ def deepbench(records: Sequence[Record]) -> list[Table]:
     return _one(
         "DeepBench's shapes: GFLOP/s, and that as a share of the matmul peak of the same process.",
         swept,
-        {"time": sheets.time, **_RATES, **({"remark": _message} if any(r["message"] for r in swept) else {})},
+        {"time": table.time, **_RATES, **({"remark": _message} if any(r["message"] for r in swept) else {})},
     )
 
 
@@ -234,16 +235,16 @@ def roofline(records: Sequence[Record]) -> list[Table]:
     caption = (
         "GFLOP/s, and that as a share of the matmul peak measured in the same process at the same dtype."
     )
-    return _one(caption, counted, {"time": sheets.time, **_RATES})
+    return _one(caption, counted, {"time": table.time, **_RATES})
 
 
 def latency(records: Sequence[Record]) -> list[Table]:
     """Every case whose calls were also queued: a call awaited, and a call in a queue awaited once."""
     queued = sorted((record for record in records if views.queued(record)), key=_by_mode)
     figures = {
-        "awaited": sheets.time,
-        "in a queue": _exact("queued_s", human.seconds),
-        "queued / awaited": lambda record: sheets.figure(record, views.queued, human.ratio),
+        "awaited": table.time,
+        "in a queue": _exact("queued_s", formatting.seconds),
+        "queued / awaited": lambda record: table.figure(record, views.queued, formatting.ratio),
     }
     return _one(
         "Time of a call that is awaited, and of one in a queue that is awaited once.", queued, figures
@@ -258,7 +259,9 @@ def memory(records: Sequence[Record]) -> list[Table]:
 def _memory(records: Iterable[Record]) -> list[Table]:
     taken = sorted((record for record in records if record["peak_bytes"] is not None), key=_by_mode)
     return _one(
-        "Peak memory of a case, in a process of its own.", taken, {"peak": _exact("peak_bytes", human.memory)}
+        "Peak memory of a case, in a process of its own.",
+        taken,
+        {"peak": _exact("peak_bytes", formatting.memory)},
     )
 
 
@@ -275,8 +278,8 @@ def speed_ups(records: Sequence[Record]) -> list[Table]:
         [
             Cell(views.label(case)),
             Cell(str(case["mode"])),
-            Cell(sheets.shape_in_numbers(case)),
-            sheets.time(case),
+            Cell(table.shape_in_numbers(case)),
+            table.time(case),
             *(_speed_up(found.get((name, column))) for column in columns),
             *([_RATES["of the peak"](case)] if counted else []),
         ]
@@ -302,9 +305,9 @@ def fused_costs(records: Sequence[Record]) -> list[Table]:
         rows.append(
             [
                 Cell(views.label(record)),
-                Cell(sheets.shape_in_numbers(record)),
-                *(sheets.figure(each, views.start_of, human.seconds) for each in three),
-                *(sheets.figure(each, _peak, human.memory) for each in three),
+                Cell(table.shape_in_numbers(record)),
+                *(table.figure(each, views.start_of, formatting.seconds) for each in three),
+                *(table.figure(each, _peak, formatting.memory) for each in three),
             ]
         )
     whose = ("", ", Keras' loop", ", Keras' loop under XLA")
@@ -320,8 +323,8 @@ def _peak(record: Record) -> Interval | None:
 def _speed_up(record: Record | None) -> Cell:
     ratio = views.compared(record) if record is not None else None
     if record is None or ratio is None:
-        return Cell(NOTHING) if record is None else sheets.why_not(record)
-    return sheets.faster(views.inverse(ratio))
+        return Cell(NOTHING) if record is None else table.why_not(record)
+    return table.faster(views.inverse(ratio))
 
 
 def _one(
@@ -333,7 +336,7 @@ def _one(
 
 def _exact(name: str, write: Callable[[float], str]) -> Callable[[Record], Cell]:
     """A column's figure as a cell."""
-    return lambda record: sheets.figure(record, lambda each: views.exactly(each, name), write)
+    return lambda record: table.figure(record, lambda each: views.exactly(each, name), write)
 
 
 def _message(record: Record) -> Cell:
@@ -345,14 +348,14 @@ def _share(value: float) -> str:
 
 
 _RATES: dict[str, Callable[[Record], Cell]] = {
-    "GFLOP/s": _exact("gflops_per_s", human.number),
+    "GFLOP/s": _exact("gflops_per_s", formatting.number),
     "of the peak": _exact("roofline_fraction", _share),
     "kernel": lambda record: Cell(str(record["kernel"] or NOTHING)),
 }
 _PAIR: dict[str, Callable[[Record], Cell]] = {
-    "time": sheets.time,
+    "time": table.time,
     "baseline": lambda record: Cell(views.against(record)),
-    "ratio": sheets.ratio,
+    "ratio": table.ratio,
 }
 
 

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Iterable, Mapping
 
-from bench import views
-from bench.stats import Interval
-from bench.views import Record
+from bench.report import views
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 
 def calls_to_pay(extra_s: float, beside_s: float, ratio: Interval) -> Interval | None:

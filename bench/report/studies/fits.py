@@ -6,9 +6,9 @@ a is what a call costs before its first step (launching, the loop's frame), b th
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench import views
-from bench.stats import Line, line
-from bench.views import Record
+from bench.report import views
+from bench.report.views import Record
+from bench.timing.intervals import Line, line
 
 SWEEP = "scaling"
 _POOR = 0.10  # of the time: beyond, a line is not how it grows

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from bench import views
-from bench.records import Value
-from bench.stats import Interval
-from bench.views import Record
+from bench.records.schema import Value
+from bench.report import views
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 SWEEP = "options"
 

@@ -6,17 +6,15 @@ A block is a function of a run's records; those that need no run (the columns' m
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from bench import answers, human, views
-from bench.case import MODES, TASK_MODES
-from bench.history_words import words
-from bench.markdown import NOTHING, plain, table
-from bench.records import COLUMNS, REASONS
-from bench.sheets import Table, in_markdown
-from bench.stats import Interval
-from bench.timeline import read_histories
-from bench.views import Record
+from bench.cases.case import MODES, TASK_MODES
+from bench.records.schema import COLUMNS, REASONS
+from bench.report import formatting, views
+from bench.report.markdown import NOTHING, plain, table
+from bench.report.studies import answers
+from bench.report.table import Table, in_markdown
+from bench.report.views import Record
+from bench.timing.intervals import Interval
 
 
 @dataclass(frozen=True)
@@ -130,9 +128,9 @@ def tasks(records: Sequence[Record]) -> str:
 
 
 _TASK_FIGURES: dict[str, Callable[[float], str]] = {
-    "epoch_s": human.seconds,
-    "characters_per_s": human.count,
-    "loss": human.number,
+    "epoch_s": formatting.seconds,
+    "characters_per_s": formatting.count,
+    "loss": formatting.number,
 }
 
 
@@ -177,11 +175,6 @@ def cases(records: Sequence[Record]) -> str:
     return " · ".join(parts)
 
 
-def history(folder: Path) -> str:
-    """What changed lately in the runs of a folder, and where their charts are."""
-    return words(*read_histories(folder))
-
-
 def columns(_: Sequence[Record]) -> str:
     """Every column of `records.csv`."""
     rows = [(f"`{column.name}`", column.kind.__name__, _cell(column.meaning)) for column in COLUMNS]
@@ -210,13 +203,13 @@ def _time(record: Record | None) -> str:
     if record is None:
         return NOTHING
     time = views.time_of(record)
-    return human.seconds(time.value) if time else _why_not(record)
+    return formatting.seconds(time.value) if time else _why_not(record)
 
 
 def _ratio(record: Record, ratio: Interval | None) -> str:
     if ratio is None:
         return _why_not(record)
-    return f"{human.ratio(ratio.value)} {human.interval(ratio.low, ratio.high)}"
+    return f"{formatting.ratio(ratio.value)} {formatting.interval(ratio.low, ratio.high)}"
 
 
 def _why_not(record: Record) -> str:
@@ -273,7 +266,6 @@ BLOCKS: dict[str, Block] = {
     "tasks": Block(tasks),
     "environment": Block(environment),
     "cases": Block(cases),
-    "history": Block(history, needs_run=False, needs_folder=True),
     "columns": Block(columns, needs_run=False),
     "reasons": Block(reasons, needs_run=False),
 }

@@ -4,12 +4,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from bench import runtime
-from bench.case import Case
-from bench.flops import Flops, Uncountable, count
-from bench.problem import prepare
-from bench.runtime import step_flops
-from bench.subjects import SUBJECTS, guest, make_layer
+from bench.backend import runtime
+from bench.backend.flops import Flops, Uncountable, count
+from bench.backend.runtime import step_flops
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, guest, make_layer
+from bench.proof.problem import prepare
 
 SHAPE = (3, 5, 7, 8)  # batch size, timesteps, features, units: all different
 GATES = {"minimal": 1, "simple_rnn": 1, "slstm": 2, "gru": 3, "lstm": 4}

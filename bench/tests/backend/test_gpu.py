@@ -10,17 +10,20 @@ import pytest
 import tensorflow as tf
 
 import bench
-from bench import charts, gpu, report, runtime
-from bench.case import Case
-from bench.gpu import ClockState, Gpu, installed_nvml, throttled
-from bench.measure import Budget
-from bench.problem import WrongAnswer, prepare
-from bench.records import read_environment
-from bench.session import Run
-from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS, Comparison, Grid, Sweep
+from bench.backend import runtime
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep
+from bench.proof.problem import WrongAnswer, prepare
+from bench.proof.verify import TF32_EPSILON, prove, verify
+from bench.records.schema import read_environment
+from bench.report import html
+from bench.report.charts import run_charts
+from bench.runner.session import Run
 from bench.tests.fake_nvml import FakeNvml
-from bench.verify import TF32_EPSILON, prove, verify
+from bench.timing import gpu_clocks
+from bench.timing.blocks import Budget
+from bench.timing.gpu_clocks import ClockState, Gpu, installed_nvml, throttled
 
 pytest_plugins = ["pytester"]
 
@@ -56,7 +59,7 @@ def test_the_bits_are_those_of_nvml():
             *("SwThermalSlowdown", "HwThermalSlowdown", "HwPowerBrakeSlowdown"),
         )
     }
-    assert set(gpu._HOLDING_DOWN) == bits
+    assert set(gpu_clocks._HOLDING_DOWN) == bits
     assert (pynvml.NVML_CLOCK_SM, pynvml.NVML_CLOCK_MEM) == (FakeNvml.NVML_CLOCK_SM, FakeNvml.NVML_CLOCK_MEM)
     assert all(hasattr(pynvml, name) for name in vars(FakeNvml) if name.startswith("nvml"))
 
@@ -233,14 +236,14 @@ def test_without_tf32_one_program_is_proven_and_timed(monkeypatch):
 
 # --- --require-gpu ---
 
-BENCHMARK = Path(bench.__file__).parent / "test_cost.py"
+BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
 
 
 @pytest.fixture
 def tiny(pytester, monkeypatch, smoke):
     """run(*options): pytest on the sweep `tiny` and a test marked `gpu`, where TensorFlow sees no GPU."""
-    monkeypatch.setattr(charts, "draw", lambda folder, records: [])
-    monkeypatch.setattr(report, "write_report", lambda folders, target: target)
+    monkeypatch.setattr(run_charts, "draw", lambda folder, records: [])
+    monkeypatch.setattr(html, "write_report", lambda folders, target: target)
     monkeypatch.setattr(runtime, "gpu_name", lambda: None)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
@@ -338,7 +341,7 @@ def test_the_clock_stops_when_the_device_has_finished():
 
 
 def _seconds(run):
-    from bench.measure import time_call
+    from bench.timing.blocks import time_call
 
     return min(time_call(run) for _ in range(3))
 

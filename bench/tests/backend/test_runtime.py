@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench import runtime
-from bench.case import Case
-from bench.problem import prepare
-from bench.subjects import SUBJECTS, UnsupportedOption, make_layer
+from bench.backend import runtime
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, UnsupportedOption, make_layer
+from bench.proof.problem import prepare
 
 SHAPE = (2, 4, 3, 5)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.case import DEVICES, DTYPES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError
+from bench.cases.case import DEVICES, DTYPES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError
 
 PLAIN = Case("slstm", "rnn", "train", 32, 50, 64, 128)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import estimates
-from bench.case import Case
-from bench.estimates import (
+from bench.cases import cost_estimate
+from bench.cases.case import Case
+from bench.cases.cost_estimate import (
     TooLarge,
     call_seconds,
     check_size,
@@ -17,8 +17,8 @@ from bench.estimates import (
     flops,
     memory_bytes,
 )
-from bench.records import SHAPE, read_records
-from bench.sweeps import SWEEPS, Comparison, Sweep, comparisons
+from bench.cases.sweeps import SWEEPS, Comparison, Sweep, comparisons
+from bench.records.schema import SHAPE, read_records
 
 LSTM = Case("lstm", "builtin", "infer", 32, 50, 64, 128)
 RUNS = Path(bench.__file__).parent.parent / "results"
@@ -71,8 +71,8 @@ def test_more_time_a_case_takes_longer_and_more_compiling_too():
 def test_a_peer_takes_the_seconds_that_it_is_waited_for():
     row = beside_itself(LSTM, "peers")
     elsewhere = replace(row, case=replace(LSTM, layer="torch"))
-    assert comparison_seconds(elsewhere) == comparison_seconds(row) + estimates._PEER_S
-    assert estimates._PEER_S > 1
+    assert comparison_seconds(elsewhere) == comparison_seconds(row) + cost_estimate._PEER_S
+    assert cost_estimate._PEER_S > 1
 
 
 def test_what_hit_the_limit_is_not_expected_to_be_tried_with_more_timesteps():
@@ -86,9 +86,9 @@ def test_what_hit_the_limit_is_not_expected_to_be_tried_with_more_timesteps():
 
 def test_too_much_memory_is_refused_with_the_bytes(monkeypatch):
     row = beside_itself(replace(LSTM, timesteps=1, units=4096, features=4096))
-    monkeypatch.setattr(estimates, "machine_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: 1 << 40)
     check_size(row)
-    monkeypatch.setattr(estimates, "machine_bytes", lambda: 1 << 30)
+    monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: 1 << 30)
     with pytest.raises(
         TooLarge, match=f"it takes {2 * memory_bytes(row.case):,} bytes and .* bytes are the most"
     ):
@@ -104,7 +104,7 @@ def test_too_long_for_its_sweep_is_refused_with_the_seconds(monkeypatch):
 
 
 def test_a_machine_that_does_not_tell_its_memory_refuses_nothing_for_it(monkeypatch):
-    monkeypatch.setattr(estimates, "machine_bytes", lambda: None)
+    monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: None)
     check_size(beside_itself(LSTM))
 
 

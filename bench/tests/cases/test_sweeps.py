@@ -5,10 +5,10 @@ from dataclasses import MISSING, fields, replace
 
 import pytest
 
-from bench.case import MODES, TASK_MODES, Case
-from bench.guests import Guests
-from bench.subjects import SUBJECTS, guest
-from bench.sweeps import BASELINES, SWEEPS, Comparison, Grid, Sweep, baselines_of, comparisons, tasks
+from bench.cases.case import MODES, TASK_MODES, Case
+from bench.cases.subjects import SUBJECTS, guest
+from bench.cases.sweeps import BASELINES, SWEEPS, Comparison, Grid, Sweep, baselines_of, comparisons, tasks
+from bench.cases.user_cells import Guests
 
 BASE = (32, 50, 64, 128)
 GUEST = guest("mine", lambda units: None, "gru-builtin")

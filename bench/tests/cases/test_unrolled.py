@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from bench import runtime
-from bench.case import Case
-from bench.problem import WrongAnswer, prepare
-from bench.subjects import SUBJECTS, UnsupportedOption, make_layer
-from bench.verify import prove
+from bench.backend import runtime
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, UnsupportedOption, make_layer
+from bench.proof.problem import WrongAnswer, prepare
+from bench.proof.verify import prove
 
 SHAPE = (3, 4, 2, 5)
 

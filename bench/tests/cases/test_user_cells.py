@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-import bench.contract
-import bench.session
-from bench.guests import GuestError, broken_contract, guests, loaded
-from bench.records import read_records
-from bench.sweeps import SWEEPS, Grid, Sweep, comparisons
+import bench.contract.check_cell
+import bench.runner.session
+from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
+from bench.cases.user_cells import GuestError, broken_contract, guests, loaded
+from bench.records.schema import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
 
@@ -87,12 +87,14 @@ def run(pytester, monkeypatch):
     """run(*options): the sweep `tiny`, a built-in and the guests, in a folder that holds my_cells.py."""
     grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), guests=True)
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
-    monkeypatch.setattr("bench.charts.draw", lambda folder, records: [])
-    monkeypatch.setattr("bench.report.write_report", lambda folders, target: target)
+    monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
+    monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     for known in (loaded, broken_contract):
         known.cache_clear()
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
-    shutil.copy(Path(bench.__file__).parent / "test_cost.py", pytester.path)
+    shutil.copy(
+        Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py", pytester.path / "test_cost.py"
+    )
     (pytester.path / "my_cells.py").write_text(CELLS)
 
     def run(*options):

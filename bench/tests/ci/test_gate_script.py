@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "ci" / "gate.sh"
+SCRIPT = Path(__file__).parents[3] / "ci" / "gate.sh"
 TURNS = ["base", "head", "head", "base"] * 2 + ["base", "head"]
 PROJECT = '[project]\nname = "x"\ndependencies = ["one>=1"]\n'
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.records import read_records
+from bench.records.schema import read_records
 
-SCRIPT = Path(__file__).parents[2] / "ci" / "gpu.sh"
+SCRIPT = Path(__file__).parents[3] / "ci" / "gpu.sh"
 
 # plays Python: the environment's report is a line; pytest writes down its arguments, and ends as told
 PLAYER = r"""#!/usr/bin/env bash

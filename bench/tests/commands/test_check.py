@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import check
-from bench.contract import CHECKS, CheckResult, ContractReport
+from bench.commands import check
+from bench.contract.check_cell import CHECKS, CheckResult, ContractReport
 
-RIGHT = f"{Path(__file__).parent / 'odd_cells.py'}:NoWeights"
-WRONG = f"{Path(__file__).parent / 'broken_cells.py'}:BuildIsTrue"
+RIGHT = f"{Path(__file__).parents[1] / 'odd_cells.py'}:NoWeights"
+WRONG = f"{Path(__file__).parents[1] / 'broken_cells.py'}:BuildIsTrue"
 
 
 def run(*arguments):
@@ -149,12 +149,8 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch):
 
 
 def test_a_fresh_process_prints_json_alone_and_no_chatter():
-    program = (
-        "import argparse, sys; from bench import check; parser = argparse.ArgumentParser(); "
-        "check.add_arguments(parser); sys.exit(check.main(parser.parse_args()))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", program, WRONG, "--json"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "bench", "check", WRONG, "--json"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from bench.contract import CHECKS, CheckResult, check_cell
-from bench.specimen import Cells, arrays, difference, gradients, variables_made, vary_weights
-from bench.target import Target, TargetError
+from bench.contract.cell_under_test import Cells, arrays, difference, gradients, variables_made, vary_weights
+from bench.contract.check_cell import CHECKS, CheckResult, check_cell
+from bench.contract.load_cell import Target, TargetError
 from bench.tests.broken_cells import BROKEN, Plain
 from bench.tests.odd_cells import ODD, MatrixState, NoWeights, OneIntegerState, SubLayers
 

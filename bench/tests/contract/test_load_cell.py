@@ -6,8 +6,8 @@ import textwrap
 
 import pytest
 
-from bench import target as module_under_test
-from bench.target import Target, TargetError, load_target
+from bench.contract import load_cell as module_under_test
+from bench.contract.load_cell import Target, TargetError, load_target
 
 CELL = """
 class Cell:
@@ -290,6 +290,6 @@ def test_what_is_gone_since_the_tutorials_is_explained(tmp_path, line, advice):
 
 
 def test_tensorflow_is_not_imported():
-    program = "import bench.target, sys; print({'tensorflow', 'keras'} & set(sys.modules))"
+    program = "import bench.contract.load_cell, sys; print({'tensorflow', 'keras'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -14,15 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
-from bench import selftest
 from bench.__main__ import main as bench_main
-from bench.records import RECORDS_FILE, RecordWriter, make_record
-from bench.sides import CAUSES, SESSION_FILE, CannotCompare, alternated, read_side
-from bench.stats import changes, corrected
+from bench.gate.revisions import CAUSES, SESSION_FILE, CannotCompare, alternated, read_side
+from bench.gate.verdicts import FASTER, INCONCLUSIVE, RATIO, SAME, SLOWER, TIME, compare
+from bench.records.schema import RECORDS_FILE, RecordWriter, make_record
+from bench.selftest import gate as gate_selftest
 from bench.tests.sample_records import record
-from bench.verdicts import FASTER, INCONCLUSIVE, RATIO, SAME, SLOWER, TIME, compare
+from bench.timing.intervals import changes, corrected
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SUBJECTS = ("lstm-builtin", "lstm-rnn", "slstm-rnn", "gru-rnn")
 ROWS = [
     record(subject, mode, figures={"sweep": "gate"}) for subject in SUBJECTS for mode in ("infer", "train")
@@ -596,17 +596,17 @@ def test_the_selftest_writes_its_figures_between_the_markers(tmp_path, capsys):
 def test_simulated_alarms_are_rare_and_slowdowns_found():
     """At ±2%: 0 of 400 equal pairs alarmed, a 15% slowdown was found in 400 of 400."""
     generator = np.random.default_rng(1)
-    noise = selftest.NOISES["simulated, ratios ±2%"]
-    pairs = [selftest.simulated_pair(noise, generator) for _ in range(30)]
+    noise = gate_selftest.NOISES["simulated, ratios ±2%"]
+    pairs = [gate_selftest.simulated_pair(noise, generator) for _ in range(30)]
     assert not any(compare(*pair, in_session=True).of_word(SLOWER) for pair in pairs)
-    slowed = [compare(*selftest.slow_down(pair, 1.15), in_session=True) for pair in pairs]
+    slowed = [compare(*gate_selftest.slow_down(pair, 1.15), in_session=True) for pair in pairs]
     assert all(any("gru-rnn" in v.key[1] for v in found.of_word(SLOWER)) for found in slowed)
     assert not any(v.word != SLOWER for found in slowed for v in found.verdicts[:1])
 
 
 def test_an_interval_of_dependent_pairs_is_that_of_the_independent_ones():
-    assert selftest.Rate("resampled", "alarm", 0, 64, 1).in_words == ("0.0%", "[0.0%, 97.5%]")
-    assert selftest.Rate("simulated", "alarm", 0, 400, 400).in_words == ("0.0%", "[0.0%, 0.9%]")
+    assert gate_selftest.Rate("resampled", "alarm", 0, 64, 1).in_words == ("0.0%", "[0.0%, 97.5%]")
+    assert gate_selftest.Rate("simulated", "alarm", 0, 400, 400).in_words == ("0.0%", "[0.0%, 0.9%]")
 
 
 def test_a_cause_is_one_of_the_table():

@@ -1,6 +1,5 @@
 """The history: level shifts on simulated series, the join and what it leaves out, the words, the charts."""
 
-import argparse
 import math
 import re
 import subprocess
@@ -14,12 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import history, history_charts, readme, shifts
-from bench.history_words import words
-from bench.records import RECORDS_FILE, RecordWriter, read_records
-from bench.shifts import FEWEST_RUNS, deviation_of, find_shifts
+from bench.__main__ import main
+from bench.history import charts, step_detection
+from bench.history.step_detection import FEWEST_RUNS, deviation_of, find_shifts
+from bench.history.timeline import Machine, read_histories
+from bench.history.words import words
+from bench.records.schema import RECORDS_FILE, RecordWriter, read_records
 from bench.tests.sample_records import record
-from bench.timeline import Machine, read_histories
 
 START = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 RATIO, TIME = 0.7, 0.006
@@ -65,9 +65,7 @@ def write_runs(results: Path, count: int, **changed: Any) -> None:
 
 def run_command(*arguments: object) -> int:
     """The exit code of `python -m bench history ARGUMENTS`."""
-    parser = argparse.ArgumentParser()
-    history.add_arguments(parser)
-    return history.main(parser.parse_args([str(argument) for argument in arguments]))
+    return main(["history", *map(str, arguments)])
 
 
 def told(results: Path) -> str:
@@ -149,7 +147,7 @@ def test_a_shift_is_where_it_is_and_as_large_as_it_is():
     [
         [1.0] * 3 + [2.0] * (FEWEST_RUNS - 4),  # too few
         [1.0] * 20,
-        [1.0] * 10 + [1.0 + shifts.SMALLEST_SHIFT * 0.9] * 10,  # too small to matter
+        [1.0] * 10 + [1.0 + step_detection.SMALLEST_SHIFT * 0.9] * 10,  # too small to matter
         [1.0, 1.01] * 6 + [3.0, 1.0, 1.01, 3.0, 1.0] + [1.01, 1.0] * 4,  # slow runs
         [1.0, 1.01] * 6 + [3.0, 3.0, 3.0] + [1.01, 1.0] * 4,  # three of them in a row
         [1.0, 1.01] * 6 + [3.0, 3.0],  # nor may the last be a level yet
@@ -359,7 +357,7 @@ def test_mutated_files_never_raise_and_never_spoil_the_rest(mutable, data):
         for point in (point for timeline in each.timelines for point in timeline.points):
             assert 0 < point.ratio.low <= point.ratio.value <= point.ratio.high < math.inf
             assert 0 < point.time.low <= point.time.value <= point.time.high < math.inf
-        for chart in history_charts.charts_of(each):
+        for chart in charts.charts_of(each):
             assert re.fullmatch(r"charts/[a-z0-9_-]+/[a-z0-9_-]+", chart.stem.as_posix())
 
 
@@ -433,8 +431,8 @@ def test_names_are_escaped_and_stay_on_their_line(tmp_path):
 def drawn(results: Path):
     """The texts and the lines of the one chart of a history."""
     ((only,), _) = read_histories(results)
-    (chart,) = history_charts.charts_of(only)
-    figure = history_charts._drawn(chart)
+    (chart,) = charts.charts_of(only)
+    figure = charts._drawn(chart)
     (canvas,) = figure.axes
     return [text.get_text() for text in canvas.texts], list(canvas.lines)
 
@@ -452,9 +450,9 @@ def test_a_card_marks_versions_shifts_and_the_level(tmp_path):
     assert {"slstm in RNN", "vs keras LSTM", "01-02", "01-15", "0.84×", "7.20 ms"} <= set(texts)
     dots = [line for line in lines if line.get_marker() == "o"]
     assert [len(line.get_xdata()) // 2 for line in dots] == [14, 14], "a dot and a gap each"
-    levels = [line for line in lines if line.get_linewidth() == history_charts._LEVEL["linewidth"]]
+    levels = [line for line in lines if line.get_linewidth() == charts._LEVEL["linewidth"]]
     assert [len(line.get_xdata()) // 3 for line in levels] == [3, 3], "versions are not mixed in a level"
-    dashed = [line for line in lines if line.get_color() == history_charts._VERSION]
+    dashed = [line for line in lines if line.get_color() == charts._VERSION]
     assert len(dashed) == 2
 
 
@@ -474,7 +472,7 @@ def test_a_case_measured_once_is_counted_and_not_drawn_beside_those_with_a_histo
     write_runs(tmp_path, 3)
     write_run(tmp_path, "run-040", sample(40), sample(40, unroll=True))
     ((joined,), _) = read_histories(tmp_path)
-    (chart,) = history_charts.charts_of(joined)
+    (chart,) = charts.charts_of(joined)
     assert [len(card.points) for card in chart.cards] == [4]
     assert "Not drawn: 1 measured once." in chart.footnotes
 
@@ -491,7 +489,7 @@ def test_a_case_measured_once_is_counted_and_not_drawn_beside_those_with_a_histo
 def test_a_card_says_what_is_compared_where_in_few_words(shape, baseline, note):
     usual, one = sample(1), sample(1, **shape)
     names = {**one, "baseline": f"{one['baseline']}{baseline}"}
-    assert history_charts.card_note(names, usual) == note
+    assert charts.card_note(names, usual) == note
 
 
 def test_the_same_runs_give_the_same_bytes(tmp_path):
@@ -573,7 +571,7 @@ def test_names_cannot_lead_elsewhere(tmp_path, name):
 
 def test_names_that_look_alike_do_not_share_a_file():
     names = ["a b", "a-b", "A b", "a_b", "a/b", "x" * 70, "x" * 71, "é", "è", ""]
-    slugs = {history_charts.slug(name) for name in names}
+    slugs = {charts.slug(name) for name in names}
     assert len(slugs) == len(names)
     assert all(slug and set(slug) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-") for slug in slugs)
 
@@ -590,12 +588,10 @@ def test_the_block_is_written_where_it_stands_and_readme_finds_it_current(tmp_pa
     assert "old" not in text
     assert text.startswith("# Results\n\n<!-- bench:history -->\n### Xeon")
     assert text.endswith("<!-- /bench:history -->\n\nafter\n")
-    parser = argparse.ArgumentParser()
-    readme.add_arguments(parser)
-    check = parser.parse_args(["--check", "--file", str(file)])
-    assert readme.main(check) == 0
+    check = ["readme", "--check", "--file", str(file)]
+    assert main(check) == 0
     write_run(tmp_path, "b", sample(1))
-    assert readme.main(check) == 1
+    assert main(check) == 1
 
 
 def test_links_lead_to_files(tmp_path):

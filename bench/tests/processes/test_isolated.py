@@ -10,19 +10,21 @@ import numpy as np
 import pytest
 
 import bench
-from bench import apart, estimates, session
-from bench.apart import Apart
-from bench.case import Case
-from bench.problem import prepare
-from bench.records import read_records
-from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS, Comparison, Grid, Sweep, runs_apart
-from bench.verify import prove
-from bench.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
+from bench.cases import cost_estimate
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep, runs_apart
+from bench.processes import isolated
+from bench.processes.isolated import Apart
+from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
+from bench.proof.problem import prepare
+from bench.proof.verify import prove
+from bench.records.schema import read_records
+from bench.runner import session
 
 pytest_plugins = ["pytester"]
 
-BENCHMARK = Path(bench.__file__).parent / "test_cost.py"
+BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
 SHAPE = (2, 4, 3, 5)
 EXPLODING = {"unroll": True, "jit_compile": True}
 CPU = ("cpu", (), None)
@@ -31,7 +33,7 @@ CPU = ("cpu", (), None)
 @pytest.fixture(scope="module")
 def nursery():
     """One for all tests of this file: it takes seconds to import TensorFlow."""
-    made = apart.nursery("cpu")
+    made = isolated.nursery("cpu")
     yield made
     if made is not None:
         made.close()
@@ -179,8 +181,8 @@ def run_apart(pytester, monkeypatch, nursery):
             pass
 
     monkeypatch.setattr(session, "nursery", lambda device: Kept())
-    monkeypatch.setattr("bench.charts.draw", lambda folder, records: [])
-    monkeypatch.setattr("bench.report.write_report", lambda folders, target: target)
+    monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
+    monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
 
@@ -259,7 +261,7 @@ def test_a_killed_worker_is_a_record_and_the_next_case_goes_on(run_apart, monkey
 
 
 def test_what_is_too_large_is_not_begun(run_apart, monkeypatch):
-    monkeypatch.setattr(estimates, "machine_bytes", lambda: 1000)
+    monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: 1000)
     (record,) = run_apart(Sweep("?", (Grid(("slstm-rnn",), (SHAPE,), modes=("infer",)),), apart=True))
     assert (record["status"], record["reason"]) == ("skipped", "too_large")
     assert "bytes and" in record["message"] and "750 bytes are the most" in record["message"]

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 import bench
-from bench.case import Case
-from bench.measure import Budget
-from bench.peers import layout
-from bench.problem import WrongAnswer, prepare
-from bench.records import read_environment
-from bench.remote import Peers, warmed_up
-from bench.runtime import compile_program
-from bench.session import Run
-from bench.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
-from bench.sweeps import Comparison, comparisons
-from bench.verify import verify
+from bench.backend.runtime import compile_program
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
+from bench.cases.sweeps import Comparison, comparisons
+from bench.processes.peer_client import Peers, warmed_up
+from bench.processes.peers import layout
+from bench.proof.problem import WrongAnswer, prepare
+from bench.proof.verify import verify
+from bench.records.schema import read_environment
+from bench.runner.session import Run
+from bench.timing.blocks import Budget
 from cells import reference
 
 SHAPE = (3, 6, 4, 5)
@@ -262,7 +262,7 @@ def row_of(sweep: str, case: Case, baseline: str) -> Comparison:
 
 
 def test_a_row_whose_subject_or_baseline_is_not_installed_is_skipped_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr("bench.session.prepare", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr("bench.runner.session.prepare", lambda *_: pytest.fail("something was built"))
     run = Run(None, "cpu", {**SUBJECTS, "lstm-torch": replace(SUBJECTS["lstm-torch"], requires=("no_such",))})
     for row in (
         row_of("peers", case_of("lstm-torch", "infer"), "lstm-builtin"),
@@ -287,7 +287,7 @@ def test_a_row_is_timed_in_both_processes_and_the_peer_stands_in_the_environment
     assert read_environment(run.folder)["peers"]["pytorch"]["intra_op_threads"] >= 1
 
 
-@pytest.mark.parametrize("file", sorted(BENCH.glob("*.py")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(BENCH.rglob("*.py")), ids=lambda file: file.stem)
 def test_a_peers_package_is_imported_in_the_peers_process_alone(file):
     packages = {name for subject in REMOTE.values() for name in subject.requires}
     imported = {
@@ -302,7 +302,7 @@ def test_a_peers_package_is_imported_in_the_peers_process_alone(file):
         )
     }
     assert not packages & {name.partition(".")[0] for name in imported}
-    assert not {f"bench.peers.{subject.peer}" for subject in REMOTE.values()} & imported
+    assert not {f"bench.processes.peers.{subject.peer}" for subject in REMOTE.values()} & imported
 
 
 # --- the sweeps -----------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import worker
-from bench.memory import memory_mark
-from bench.worker import MemoryLimit, Nursery, TimeLimit, Worker, WorkerDied, WorkerError
+from bench.processes import worker
+from bench.processes.worker import MemoryLimit, Nursery, TimeLimit, Worker, WorkerDied, WorkerError
+from bench.timing.memory import memory_mark
 
 ROOT = Path(bench.__file__).parent.parent
 MEGABYTE = 1 << 20
@@ -264,10 +264,10 @@ def test_ctrl_c_is_the_parents_and_ends_the_worker(start):
 
 PARENT = """
 import sys
-from bench.memory import memory_mark
-from bench.worker import Nursery, Worker
-nursery = Nursery("bench.tests.test_worker") if {forked} else None
-made = Worker("bench.tests.test_worker:Service", nursery=nursery)
+from bench.timing.memory import memory_mark
+from bench.processes.worker import Nursery, Worker
+nursery = Nursery("bench.tests.processes.test_worker") if {forked} else None
+made = Worker("bench.tests.processes.test_worker:Service", nursery=nursery)
 made.ready()
 print(made.pid, nursery._process.pid if nursery else made.pid, flush=True)
 made.call("{method}", *{arguments})

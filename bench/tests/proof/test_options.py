@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench import runtime, session
-from bench.case import Case
-from bench.composition import Cell, compose, run_composition
-from bench.dropout_masks import DropoutMasks
-from bench.problem import WrongAnswer, _check_masks, prepare
-from bench.records import COLUMNS, make_record
-from bench.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, guest, make_layer
-from bench.sweeps import SWEEPS, comparisons
-from bench.verify import verify, verify_again
+from bench.backend import runtime
+from bench.backend.dropout_masks import DropoutMasks
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, guest, make_layer
+from bench.cases.sweeps import SWEEPS, comparisons
+from bench.proof.layer_reference import Cell, compose, run_composition
+from bench.proof.problem import WrongAnswer, _check_masks, prepare
+from bench.proof.verify import verify, verify_again
+from bench.records.schema import COLUMNS, make_record
+from bench.runner import session
 from cells import LSTMCell
 from cells.reference import lstm, simple_rnn
 

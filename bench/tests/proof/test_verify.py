@@ -6,12 +6,12 @@ import pytest
 import tensorflow as tf
 
 import cells.reference
-from bench import runtime
-from bench.case import Case
-from bench.problem import WrongAnswer, prepare
-from bench.runtime import Answer
-from bench.subjects import PEER_LAYERS, SUBJECTS, guest
-from bench.verify import Proof, verify, verify_again
+from bench.backend import runtime
+from bench.backend.runtime import Answer
+from bench.cases.case import Case
+from bench.cases.subjects import PEER_LAYERS, SUBJECTS, guest
+from bench.proof.problem import WrongAnswer, prepare
+from bench.proof.verify import Proof, verify, verify_again
 from cells import GRUCell, LSTMCell
 from cells.reference import REFERENCES
 
@@ -63,7 +63,7 @@ def test_reset_before_is_right():
 
 
 def test_a_dear_case_repeats_its_first_rows_and_all_are_compared(monkeypatch):
-    monkeypatch.setattr("bench.problem._REFERENCE_WORK", 2 * 6 * 9 * 5 * 4)
+    monkeypatch.setattr("bench.proof.problem._REFERENCE_WORK", 2 * 6 * 9 * 5 * 4)
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
     assert problem.rows == 2
@@ -183,7 +183,7 @@ def test_planted_faults_are_refused(monkeypatch, fault, mode, message, shape):
 
 
 def test_a_gradient_that_is_wrong_in_a_repeated_row_alone_is_refused(monkeypatch):
-    monkeypatch.setattr("bench.problem._REFERENCE_WORK", 1)
+    monkeypatch.setattr("bench.proof.problem._REFERENCE_WORK", 1)
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
     assert problem.rows == 1

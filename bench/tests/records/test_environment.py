@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import environment
-from bench.environment import describe, git_commit, machine_key, memory_bytes, new_run_id, timestamp
+from bench.records import environment
+from bench.records.environment import describe, git_commit, machine_key, memory_bytes, new_run_id, timestamp
 
 CODE = Path(environment.__file__).name
 

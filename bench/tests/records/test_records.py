@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import records
-from bench.records import (
+from bench.records import schema
+from bench.records.schema import (
     BY_NAME,
     COLUMNS,
     KEY,
@@ -27,7 +27,7 @@ from bench.records import (
 )
 from bench.tests.sample_records import record
 
-ROOT = Path(records.__file__).parent.parent
+ROOT = Path(schema.__file__).parents[2]
 OK = record("slstm-rnn", "train", figures={"message": '±2%, said "quoted", it\'s ok'})
 OTHER = record("lstm-rnn", "infer")
 SKIPPED = record("gru-rnn", status="skipped", reason="unsupported", figures={"message": "no such option"})
@@ -149,7 +149,7 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypa
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(records.os, broken, fail)
+    monkeypatch.setattr(schema.os, broken, fail)
     with pytest.raises(OSError, match="No space left"):
         writer.finish(OK)
     assert read_records(writer.path) == before
@@ -158,7 +158,7 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypa
 CHILD = """
 import sys
 from pathlib import Path
-from bench.records import RecordWriter, make_record
+from bench.records.schema import RecordWriter, make_record
 
 names = dict(run_id="r", sweep="s", baseline="b", machine="x" * 500)
 writer = RecordWriter(Path(sys.argv[1]))
@@ -352,7 +352,7 @@ CONTENT = st.builds(
 def _changed(rows, changes) -> bytes:
     """The CSV of the rows with bytes put over, put in or cut out."""
     content = b"".join(
-        records._line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows))
+        schema._line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows))
     )
     for change, place, some in changes:
         at = int(place * len(content))

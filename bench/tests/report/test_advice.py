@@ -1,16 +1,16 @@
 """The advice: which ways it takes from where, what it says of them, and when it refuses."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from bench import advise
-from bench.environment import machine_key
-from bench.records import RECORDS_FILE
-from bench.sweeps import SWEEPS
+from bench.__main__ import main
+from bench.cases.sweeps import SWEEPS
+from bench.records.environment import machine_key
+from bench.records.schema import RECORDS_FILE
+from bench.report import advice
+from bench.tests.report.test_report import write_run
 from bench.tests.sample_records import record
-from bench.tests.test_report import write_run
 
 SHAPE = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}
 
@@ -36,10 +36,7 @@ def shape_arguments(**sizes) -> list[str]:
 
 def run_command(*arguments: object, mode="infer", **sizes) -> int:
     """The exit code of `python -m bench advise ARGUMENTS` at a shape."""
-    parser = argparse.ArgumentParser()
-    advise.add_arguments(parser)
-    words = [f"--mode={mode}", *shape_arguments(**sizes), *map(str, arguments)]
-    return advise.main(parser.parse_args(words))
+    return main(["advise", f"--mode={mode}", *shape_arguments(**sizes), *map(str, arguments)])
 
 
 @pytest.fixture
@@ -137,8 +134,8 @@ def test_break_even_counts_the_calls_that_earn_the_compilation(results, capsys):
 
 def test_one_call_is_a_call():
     quick = case("slstm-rnn", median_s=0.005, ratio=0.5, figures={"compile_s": 0.201})
-    (way,) = advise.ways([case(), quick], SHAPE, "infer", "slstm")
-    assert advise.break_even(way).endswith("pays after 1 call")
+    (way,) = advice.ways([case(), quick], SHAPE, "infer", "slstm")
+    assert advice.break_even(way).endswith("pays after 1 call")
 
 
 def test_a_built_in_that_is_a_baseline_alone_is_enough(capsys):
@@ -147,10 +144,10 @@ def test_a_built_in_that_is_a_baseline_alone_is_enough(capsys):
         "lstm-fused", median_s=0.005, ratio=0.5, figures={"baseline_median_s": 0.010, "compile_s": 1.9}
     )
     under_xla = {"baseline": f"{alone['baseline']}-xla", "ratio": 0.9, "ratio_low": 0.9, "ratio_high": 0.9}
-    (way,) = advise.ways([{**alone, **under_xla}, alone], SHAPE, "infer", "lstm")
+    (way,) = advice.ways([{**alone, **under_xla}, alone], SHAPE, "infer", "lstm")
     assert way.ratio.value == 0.5
     assert way.builtin == "keras LSTM"
-    assert advise.break_even(way) == "traces and compiles in 2.00 s: pays after at most 400 calls"
+    assert advice.break_even(way) == "traces and compiles in 2.00 s: pays after at most 400 calls"
 
 
 def test_of_the_rows_of_a_case_the_one_against_the_plain_built_in_counts():
@@ -158,7 +155,7 @@ def test_of_the_rows_of_a_case_the_one_against_the_plain_built_in_counts():
     paired = case("lstm-fused", median_s=0.009, ratio=0.5)
     other = {**paired, "baseline": f"{paired['baseline']}-xla"}
     for rows in ([paired, other], [other, paired]):
-        (way,) = advise.ways([case("lstm-builtin", units=64), case(), *rows], SHAPE, "infer", "lstm")[:1]
+        (way,) = advice.ways([case("lstm-builtin", units=64), case(), *rows], SHAPE, "infer", "lstm")[:1]
         assert way.paired
         assert way.ratio.value == 0.5
 
@@ -166,13 +163,13 @@ def test_of_the_rows_of_a_case_the_one_against_the_plain_built_in_counts():
 @pytest.mark.parametrize("layer", ["torch", "onnx", "keras2", "block"])
 def test_a_peer_is_no_way_to_run_a_cell_of_keras(layer):
     rows = [case("lstm-fused", ratio=0.5), case(f"lstm-{layer}", ratio=0.1)]
-    assert [way.record["layer"] for way in advise.ways(rows, SHAPE, "infer", "lstm")] == ["fused"]
+    assert [way.record["layer"] for way in advice.ways(rows, SHAPE, "infer", "lstm")] == ["fused"]
 
 
 def test_what_is_slower_and_compiles_longer_never_pays():
     slow = case("slstm-rnn", median_s=0.02, ratio=2.0, figures={"compile_s": 3.0})
-    (way,) = advise.ways([case(), slow], SHAPE, "infer", "slstm")
-    assert advise.break_even(way).endswith("never pays")
+    (way,) = advice.ways([case(), slow], SHAPE, "infer", "slstm")
+    assert advice.break_even(way).endswith("never pays")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +197,7 @@ def test_what_is_slower_and_compiles_longer_never_pays():
     ],
 )
 def test_the_line_of_code(subject, options, line):
-    assert advise.code(case(subject, **options), units=256) == line
+    assert advice.code(case(subject, **options), units=256) == line
 
 
 @pytest.mark.parametrize("subject", ["simple_rnn-builtin", "keras_gru-rnn", "slstm-rnn", "lstm-rnn"])
@@ -210,7 +207,7 @@ def test_the_line_of_code_is_one_that_keras_takes(subject, options):
 
     import cells
 
-    line = advise.code(case(subject, **options), units=3)
+    line = advice.code(case(subject, **options), units=3)
     layer = eval(line, {"keras": keras, "cells": cells})
     assert layer(keras.ops.zeros((2, 4, 5))).shape == (2, 4, 3)
     assert layer.unroll == bool(options)
@@ -240,7 +237,7 @@ def test_this_machine_comes_first_and_another_is_told(results, capsys, monkeypat
     told = advised(capsys, results)
     assert machine_key() in told
     assert "Cray-1" not in told
-    monkeypatch.setattr(advise, "machine_key", lambda: "a laptop")
+    monkeypatch.setattr(advice, "machine_key", lambda: "a laptop")
     told = advised(capsys, results)
     assert "measured on Cray-1, 1 core" in told
     assert "NOT this machine, which is a laptop" in told
@@ -304,7 +301,7 @@ def measured(monkeypatch, tmp_path):
         asked.append((arguments, grid))
         write_run(tmp_path / "results" / "now", [case(), case("slstm-rnn", median_s=0.002, ratio=0.2)])
 
-    monkeypatch.setattr("bench.launch.run", run)
+    monkeypatch.setattr("bench.commands.advise.run", run)
     return asked
 
 
@@ -327,6 +324,6 @@ def test_measure_unrolls_what_is_short(measured, results, capsys):
 
 
 def test_measure_that_comes_to_nothing_says_so(monkeypatch, results, capsys):
-    monkeypatch.setattr("bench.launch.run", lambda arguments: 4)
+    monkeypatch.setattr("bench.commands.advise.run", lambda arguments: 4)
     assert run_command("--results", results, "--measure", "--cell", "slstm") == 2
     assert "nothing was measured" in capsys.readouterr().err

@@ -11,15 +11,16 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.container import ErrorbarContainer
 
-from bench import charts, drawing, human, sweep_charts, views
-from bench.stats import Interval
+from bench.report import formatting, views
+from bench.report.charts import drawing, run_charts, sweep_charts
 from bench.tests.sample_records import SUBJECTS, WITH_LINES, default_run, record
+from bench.timing.intervals import Interval
 
 
 def figure_of(name: str, records):
     """The chart `name`, laid out as `charts.draw` does it."""
-    with matplotlib.rc_context(charts.SETTINGS):
-        figure = charts.CHARTS[name](records)
+    with matplotlib.rc_context(run_charts.SETTINGS):
+        figure = run_charts.CHARTS[name](records)
         FigureCanvasAgg(figure)
         figure.draw_without_rendering()
     return figure
@@ -30,7 +31,7 @@ def figures():
     """Every chart of a whole run, of which one case failed."""
     records = default_run()
     records[0] = record("simple_rnn-builtin", "infer", status="failed", reason="wrong_answer")
-    return {name: figure_of(name, records) for name in charts.CHARTS if name not in sweep_charts.CHARTS}
+    return {name: figure_of(name, records) for name in run_charts.CHARTS if name not in sweep_charts.CHARTS}
 
 
 def rows_of(axes) -> list[str]:
@@ -182,7 +183,7 @@ def test_no_texts_overlap(figures):
 
 
 def test_a_subject_has_the_same_colour_everywhere(figures):
-    colour = charts.style(record("slstm-rnn")).colour
+    colour = run_charts.style(record("slstm-rnn")).colour
     bar = bars(figures["time"].axes[0])["infer-slstm-rnn-b32-t50-f64-u128"]
     (line,) = [line for line in error_bars(figures["units"].axes[0]) if line.get_label() == "slstm in RNN"]
     dots = {dot.get_gid(): dot for dot in figures["ratio"].axes[1].lines if dot.get_marker() == "s"}
@@ -194,37 +195,37 @@ def test_a_subject_has_the_same_colour_everywhere(figures):
 
 
 def test_cells_differ_in_colour_and_layers_in_line_and_marker():
-    subjects = [charts.style(record(subject)) for subject in SUBJECTS]
+    subjects = [run_charts.style(record(subject)) for subject in SUBJECTS]
     assert len(set(subjects)) == len(SUBJECTS)
     assert len({look.colour for look in subjects}) == 5
-    built_in, ours = charts.style(record("lstm-builtin")), charts.style(record("lstm-rnn"))
+    built_in, ours = run_charts.style(record("lstm-builtin")), run_charts.style(record("lstm-rnn"))
     assert built_in.colour == ours.colour and built_in.line != ours.line and built_in.marker != ours.marker
 
 
 def test_a_cell_from_a_paper_differs_by_layer_too():
-    in_loop, fused = charts.style(record("mgu-rnn")), charts.style(record("mgu-fused"))
+    in_loop, fused = run_charts.style(record("mgu-rnn")), run_charts.style(record("mgu-fused"))
     assert in_loop.colour == fused.colour and in_loop.marker != fused.marker
     assert len(set(drawing.COLOURS.values())) == len(drawing.COLOURS)
 
 
 def test_an_unknown_cell_has_a_colour_of_its_own_from_its_name():
     """The values are written down: they must not change from version to version, nor with the hash seed."""
-    look = charts.style(record("my_cell-rnn"))
-    assert look == charts.Style("#6699cc", "--", "h")
+    look = run_charts.style(record("my_cell-rnn"))
+    assert look == run_charts.Style("#6699cc", "--", "h")
     assert look.colour not in drawing.COLOURS.values()
-    assert look != charts.style(record("your_cell-rnn"))
+    assert look != run_charts.style(record("your_cell-rnn"))
 
 
 def test_what_failed_is_counted_and_not_drawn(figures):
     assert "Not drawn: 1 failed (wrong_answer), of 44 cases." in notes(figures["time"])
     assert "infer-simple_rnn-builtin-b32-t50-f64-u128" not in bars(figures["time"].axes[0])
     assert "Not drawn" not in notes(figures["units"])
-    for name in charts.CHARTS:
+    for name in run_charts.CHARTS:
         failed = [
             record(status="failed", reason="error"),
             record("lstm-rnn", status="skipped", reason="unsupported"),
         ]
-        assert charts.CHARTS[name](failed) is None
+        assert run_charts.CHARTS[name](failed) is None
 
 
 def test_names_are_no_formulas_and_a_leading_underscore_is_no_secret():
@@ -246,7 +247,7 @@ def test_names_are_no_formulas_and_a_leading_underscore_is_no_secret():
 
 
 def test_one_subject_at_one_shape_has_no_lines(tmp_path):
-    files = charts.draw(tmp_path, [record()])
+    files = run_charts.draw(tmp_path, [record()])
     assert {file.name for file in files} == {
         f"{n}.{s}" for n in ("time", "throughput", "ratio") for s in ("png", "svg")
     }
@@ -254,7 +255,7 @@ def test_one_subject_at_one_shape_has_no_lines(tmp_path):
 
 
 def test_nothing_to_draw_writes_nothing(tmp_path):
-    assert charts.draw(tmp_path, []) == []
+    assert run_charts.draw(tmp_path, []) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -266,12 +267,12 @@ def test_thirty_subjects_have_a_row_each():
 
 
 def test_the_files_are_reproducible_and_global_state_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "CHARTS", {"time": charts.CHARTS["time"]})
+    monkeypatch.setattr(run_charts, "CHARTS", {"time": run_charts.CHARTS["time"]})
     before = dict(matplotlib.rcParams)
     pairs = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        pairs.append([file.read_bytes() for file in charts.draw(tmp_path / name, [record()])])
+        pairs.append([file.read_bytes() for file in run_charts.draw(tmp_path / name, [record()])])
     assert pairs[0] == pairs[1]
     assert b"<dc:date>" not in pairs[0][1]
     assert dict(matplotlib.rcParams) == before
@@ -287,7 +288,7 @@ def test_the_files_are_reproducible_and_global_state_is_kept(tmp_path, monkeypat
     ],
 )
 def test_ticks_are_round_and_few(low, high, values):
-    assert charts.round_values(low, high, most=6) == pytest.approx(values)
+    assert run_charts.round_values(low, high, most=6) == pytest.approx(values)
 
 
 def test_sweeps_that_share_a_case_draw_it_once():
@@ -297,8 +298,10 @@ def test_sweeps_that_share_a_case_draw_it_once():
 
 def test_importing_is_light():
     heavy = "{'matplotlib', 'keras', 'tensorflow', 'cells'}"
-    code = f"import sys, bench.charts, bench.readme; print({heavy} & set(sys.modules))"
-    root = Path(charts.__file__).parents[1]
+    code = (
+        f"import sys, bench.report.charts.run_charts, bench.report.readme; print({heavy} & set(sys.modules))"
+    )
+    root = Path(run_charts.__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "set()"
 
@@ -306,21 +309,21 @@ def test_importing_is_light():
 @pytest.mark.parametrize(
     ("written", "text"),
     [
-        (human.seconds(0.00123), "1.23 ms"),
-        (human.seconds(0.0009996), "1.00 ms"),
-        (human.seconds(45.6e-6), "45.6 µs"),
-        (human.seconds(124), "124 s"),
-        (human.seconds(0), "0"),
-        (human.count(12345), "12.3k"),
-        (human.count(999.9), "1.00k"),
-        (human.ratio(0.708), "0.71×"),
-        (human.ratio(25.04), "25.0×"),
-        (human.ratio(0.0123), "0.012×"),
-        (human.interval(0.694, 0.742), "[0.69, 0.74]"),
-        (human.tick("5.00 ms"), "5 ms"),
-        (human.tick("2.50 ms"), "2.5 ms"),
-        (human.tick("10.0k"), "10k"),
-        (human.tick("100 s"), "100 s"),
+        (formatting.seconds(0.00123), "1.23 ms"),
+        (formatting.seconds(0.0009996), "1.00 ms"),
+        (formatting.seconds(45.6e-6), "45.6 µs"),
+        (formatting.seconds(124), "124 s"),
+        (formatting.seconds(0), "0"),
+        (formatting.count(12345), "12.3k"),
+        (formatting.count(999.9), "1.00k"),
+        (formatting.ratio(0.708), "0.71×"),
+        (formatting.ratio(25.04), "25.0×"),
+        (formatting.ratio(0.0123), "0.012×"),
+        (formatting.interval(0.694, 0.742), "[0.69, 0.74]"),
+        (formatting.tick("5.00 ms"), "5 ms"),
+        (formatting.tick("2.50 ms"), "2.5 ms"),
+        (formatting.tick("10.0k"), "10k"),
+        (formatting.tick("100 s"), "100 s"),
     ],
 )
 def test_numbers_are_written_for_people(written, text):

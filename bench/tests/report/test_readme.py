@@ -1,20 +1,18 @@
 """The READMEs' blocks: what they say, and when the command refuses."""
 
-import argparse
 from pathlib import Path
 
 import pytest
 
-from bench import readme, tables
-from bench.records import COLUMNS, REASONS, RecordWriter
+from bench.__main__ import main
+from bench.records.schema import COLUMNS, REASONS, RecordWriter
+from bench.report.studies import tables
 from bench.tests.sample_records import default_run, record
 
 
 def run_command(*arguments: object) -> int:
     """The exit code of `python -m bench readme ARGUMENTS`."""
-    parser = argparse.ArgumentParser()
-    readme.add_arguments(parser)
-    return readme.main(parser.parse_args([str(argument) for argument in arguments]))
+    return main(["readme", *map(str, arguments)])
 
 
 def write_run(folder: Path, records) -> Path:

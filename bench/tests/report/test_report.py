@@ -1,6 +1,5 @@
 """The report: what stands on the page, that nothing of a run gets out of hand there, and that it works."""
 
-import argparse
 import re
 import shutil
 import subprocess
@@ -15,9 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import charts, page, report, runs, sheets
-from bench.answers import ANSWERS
-from bench.records import RECORDS_FILE, RecordWriter, write_environment, write_tasks
+from bench.__main__ import main
+from bench.records import run_folder
+from bench.records.schema import RECORDS_FILE, RecordWriter, write_environment, write_tasks
+from bench.report import html, page, table
+from bench.report.charts import run_charts
+from bench.report.studies.answers import ANSWERS
 from bench.tests.sample_records import default_run, record
 
 NASTY = '<script>alert("x")</script>'
@@ -96,7 +98,7 @@ def parsed(file: Path) -> Page:
 def drawn(tmp_path: Path, records, **beside) -> Page:
     """The page of a run with these records."""
     folder = write_run(tmp_path / "run", records, **beside)
-    return parsed(report.write_report([folder], folder / report.REPORT_FILE))
+    return parsed(html.write_report([folder], folder / html.REPORT_FILE))
 
 
 @pytest.fixture
@@ -139,8 +141,10 @@ def whole(tmp_path_factory) -> Iterator[Path]:
         tasks=[{"sweep": "generate", "case": "some-case", "start": "O", "texts": [f"O {NASTY}", "O no"]}],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(charts, "CHARTS", {name: charts.CHARTS[name] for name in ("timesteps", "ratio")})
-        yield report.write_report([folder], folder / report.REPORT_FILE)
+        patch.setattr(
+            run_charts, "CHARTS", {name: run_charts.CHARTS[name] for name in ("timesteps", "ratio")}
+        )
+        yield html.write_report([folder], folder / html.REPORT_FILE)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +173,7 @@ def test_the_policy_allows_our_style_and_script_alone(whole_page):
     assert "unsafe" not in policy
     for kind in ("style", "script"):
         (element,) = whole_page.all(kind)
-        assert f"{kind}-src {report._hash(element.text)}" in policy
+        assert f"{kind}-src {html._hash(element.text)}" in policy
 
 
 def test_what_a_run_says_is_text_and_never_markup(whole_page):
@@ -219,7 +223,7 @@ def test_the_command_of_a_task_at_the_full_size_says_so():
 
 def test_the_command_selects_the_case():
     """What the page prints is what the plugin takes."""
-    from bench.sweeps import comparisons
+    from bench.cases.sweeps import comparisons
 
     wanted = record("slstm-rnn", "train", jit_compile=True)
     sweep, case = (word.partition("=")[2] for word in page.command(wanted).split()[-2:])
@@ -326,9 +330,9 @@ def test_the_price_list_has_options_paired_and_xla_not():
     [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "alike"), ((900.0, 800.0, 1e3), "slower")],
 )
 def test_a_strip_stays_within_its_drawing(ratio, verdict):
-    from bench.stats import Interval
+    from bench.timing.intervals import Interval
 
-    strip = sheets.strip(Interval(*ratio))
+    strip = table.strip(Interval(*ratio))
     assert strip.verdict == verdict
     assert 0 < strip.low <= strip.value <= strip.high < 120
     assert (strip.value > 60) == (ratio[0] > 1)
@@ -336,7 +340,7 @@ def test_a_strip_stays_within_its_drawing(ratio, verdict):
 
 def test_several_runs_have_a_section_each(no_charts, tmp_path):
     folders = [write_run(tmp_path / name, [record(), SKIPPED]) for name in ("first", "second")]
-    made = parsed(report.write_report(folders, tmp_path / "both.html"))
+    made = parsed(html.write_report(folders, tmp_path / "both.html"))
     assert [e.text for e in made.all("h2")] == ["Run first", "Run second"]
     ids = [e.attributes["id"] for e in made.elements if "id" in e.attributes]
     assert len(ids) == len(set(ids))
@@ -351,9 +355,7 @@ def test_a_run_without_cases_has_a_page(no_charts, tmp_path):
 
 def run_command(*arguments: object) -> int:
     """The exit code of `python -m bench report ARGUMENTS`."""
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    return report.main(parser.parse_args([str(argument) for argument in arguments]))
+    return main(["report", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -424,7 +426,7 @@ def test_a_cut_line_is_a_notice(no_charts, tmp_path):
     folder = write_run(tmp_path / "run", [record(), record(mode="train")])
     file = folder / RECORDS_FILE
     file.write_bytes(file.read_bytes()[:-9])
-    (notice,) = runs.read_run(folder).notices
+    (notice,) = run_folder.read_run(folder).notices
     assert "the last line was cut" in notice
 
 
@@ -433,15 +435,15 @@ def test_a_cut_line_is_a_notice(no_charts, tmp_path):
 def test_what_stands_beside_the_records_may_be_broken(no_charts, tmp_path, name, content):
     folder = write_run(tmp_path / "run", [record()])
     (folder / name).write_text(content)
-    assert parsed(report.write_report([folder], folder / "report.html")).all("article")
+    assert parsed(html.write_report([folder], folder / "report.html")).all("article")
 
 
 def test_a_run_alone_in_its_folder_has_a_page(no_charts, tmp_path):
     folder = write_run(tmp_path / "run", [record()])
     (folder / "environment.json").unlink()
-    (notice,) = runs.read_run(folder).notices
+    (notice,) = run_folder.read_run(folder).notices
     assert "environment.json: cannot be read" in notice
-    assert "Nothing is known of it." in parsed(report.write_report([folder], folder / "report.html")).text
+    assert "Nothing is known of it." in parsed(html.write_report([folder], folder / "report.html")).text
 
 
 CELLS = st.sampled_from(
@@ -505,7 +507,7 @@ assert main(["advise", "--results", {str(folder.parent)!r}, *{shape!r}]) == 0
 
 def test_what_the_readers_need_is_listed_as_the_project_lists_it():
     """`ci/report-requirements.txt` is a part of the base dependencies, without TensorFlow and Keras."""
-    house = Path(report.__file__).parent.parent
+    house = Path(html.__file__).parents[2]
     lines = (house / "ci" / "report-requirements.txt").read_text().splitlines()
     listed = {line for line in lines if not line.startswith("#")}
     dependencies = set(tomllib.loads((house / "pyproject.toml").read_text())["project"]["dependencies"])

@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from bench import answers, break_even, fits, tables
-from bench.case import Case
-from bench.prices import price_list
-from bench.sheets import Cell, Table, in_markdown
-from bench.stats import Interval, line
+from bench.cases.case import Case
+from bench.report.studies import answers, break_even, fits, tables
+from bench.report.studies.prices import price_list
+from bench.report.table import Cell, Table, in_markdown
 from bench.tests import sample_records
+from bench.tests.report.test_sweep_charts import option
 from bench.tests.sample_records import default_run, of, record
-from bench.tests.test_sweep_charts import option
+from bench.timing.intervals import Interval, line
 
 
 def row_of(table: Table, *names: str) -> list[str]:

@@ -1,7 +1,7 @@
 """The summary of a run, in words."""
 
-from bench.records import make_record
-from bench.summary import summary_lines
+from bench.records.schema import make_record
+from bench.report.summary import summary_lines
 from bench.tests.sample_records import default_run, record
 
 LABELS = {"slstm-rnn": "slstm in RNN", "lstm-builtin": "keras LSTM"}

@@ -4,14 +4,15 @@ import math
 
 import pytest
 
-from bench import charts, dots, page, sweep_charts, views
-from bench.answers import ANSWERS
-from bench.case import Case
-from bench.stats import Interval
-from bench.sweeps import FUSED_SHAPES
+from bench.cases.case import Case
+from bench.cases.sweeps import FUSED_SHAPES
+from bench.report import page, views
+from bench.report.charts import dot_chart, run_charts, sweep_charts
+from bench.report.studies.answers import ANSWERS
 from bench.tests import sample_records
+from bench.tests.report.test_charts import error_bars, figure_of, notes
 from bench.tests.sample_records import default_run, of, record
-from bench.tests.test_charts import error_bars, figure_of, notes
+from bench.timing.intervals import Interval
 
 RUNS = {
     "options": ("price_list", "roofline"),
@@ -49,7 +50,7 @@ def markers(axes) -> dict[str, object]:
 
 
 def test_every_chart_has_a_question_and_every_sweeps_chart_its_figures(runs):
-    assert set(page._QUESTIONS) == set(charts.CHARTS)
+    assert set(page._QUESTIONS) == set(run_charts.CHARTS)
     assert set(ANSWERS) == set(sweep_charts.CHARTS)
     for name, of_run in RUNS.items():
         assert all(page._chart_figures(chart, runs[name]) for chart in of_run)
@@ -57,7 +58,7 @@ def test_every_chart_has_a_question_and_every_sweeps_chart_its_figures(runs):
 
 def test_a_run_has_the_charts_of_its_sweeps_alone(runs):
     for name in ("char_shape", "peers"):
-        assert {chart for chart, make in charts.CHARTS.items() if make(runs[name])} == {name, "roofline"}
+        assert {chart for chart, make in run_charts.CHARTS.items() if make(runs[name])} == {name, "roofline"}
     assert not any(make(default_run()) for make in sweep_charts.CHARTS.values())
 
 
@@ -154,7 +155,7 @@ def test_what_was_not_timed_has_a_cross_in_its_lane_and_its_reason_where_nothing
 
 def test_an_option_of_the_default_run_is_no_price():
     assert figure_of("options", default_run())
-    assert charts.CHARTS["options"]([option(), option(unroll=True)]) is None
+    assert run_charts.CHARTS["options"]([option(), option(unroll=True)]) is None
 
 
 def test_every_word_of_the_declared_sweep_has_a_group_and_a_name(runs):
@@ -302,7 +303,7 @@ def test_the_roofline_has_a_point_a_case_below_the_peak_of_its_dtype():
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([4e6 / 50], [20.0])
     assert texts(axes)[0] == "peak: 80.0 GFLOP/s, float32"
     assert "peak: 40.0 GFLOP/s, float64" in texts(axes)
-    assert charts.CHARTS["roofline"]([record()]) is None
+    assert run_charts.CHARTS["roofline"]([record()]) is None
 
 
 def test_a_queue_is_shown_where_it_differs():
@@ -311,8 +312,8 @@ def test_a_queue_is_shown_where_it_differs():
         return record(subject, figures=figures)
 
     alike = queued("lstm-builtin", 0.0101)
-    assert charts.CHARTS["latency"]([alike]) is None
-    assert charts.CHARTS["latency"]([queued("slstm-rnn", 0.004, device="cpu")]) is None
+    assert run_charts.CHARTS["latency"]([alike]) is None
+    assert run_charts.CHARTS["latency"]([queued("slstm-rnn", 0.004, device="cpu")]) is None
     figure = figure_of("latency", [alike, queued("slstm-rnn", 0.004)])
     assert texts(figure.axes[0]) == ["0.40×"]
     assert "1 of 2 cases" in notes(figure)
@@ -333,11 +334,13 @@ def test_memorys_legend_tells_xla_from_the_plain_loop(figures):
 
 def test_lanes_of_a_row_stand_apart_and_within_it():
     known = [
-        dots.Dot(row, "", record(f"cell_{lane}-rnn"), Interval(1.0, 0.9, 1.1), lane)
+        dot_chart.Dot(row, "", record(f"cell_{lane}-rnn"), Interval(1.0, 0.9, 1.1), lane)
         for row, lanes in (("one", 1), ("many", 8))
         for lane in range(lanes)
     ]
-    places = dots._places([("", "one"), ("", "many")], known, dots.Look(row_height=0.2, lane_height=0.05))
+    places = dot_chart._places(
+        [("", "one"), ("", "many")], known, dot_chart.Look(row_height=0.2, lane_height=0.05)
+    )
     heights = [places.of(dot, 0.05) for dot in known]
     assert heights == sorted(heights)
     assert heights[0] == pytest.approx(places.middle(("", "one")))

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from bench.corpus import (
+from bench.runner.corpus import (
     END,
     GENERATED,
     PADDING,

@@ -11,18 +11,19 @@ import numpy as np
 import pytest
 
 import bench
-from bench import sampling, session, tasks
-from bench.case import Case
-from bench.corpus import END, CorpusError, cut, generate_play, load_corpus
-from bench.problem import WrongAnswer
-from bench.records import read_records, read_tasks
-from bench.subjects import SUBJECTS
-from bench.sweeps import SWEEPS, Grid, Sweep
-from bench.tasks import FULL, SHORT, TASKS, Settings, build_char_model, next_character_loss, perform
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.proof.problem import WrongAnswer
+from bench.records.schema import read_records, read_tasks
+from bench.runner import session, tasks, text_sampling
+from bench.runner.corpus import END, CorpusError, cut, generate_play, load_corpus
+from bench.runner.tasks import FULL, SHORT, TASKS, Settings, build_char_model, next_character_loss, perform
 
 pytest_plugins = ["pytester"]
 
-SHAKESPEARE = Path(__file__).parents[3] / "shared" / "data" / "shakespeare.txt"
+BENCHMARKS = Path(bench.__file__).parent / "benchmarks"
+SHAKESPEARE = Path(__file__).parents[4] / "shared" / "data" / "shakespeare.txt"
 STATEFUL_CELLS = ("simple_rnn-builtin", "gru-builtin", "slstm-rnn")
 
 
@@ -188,14 +189,14 @@ def test_the_text_does_not_depend_on_its_chunks(settings, subject):
     model, layer = char_model_of(subject, settings)
     corpus = load_corpus(settings.corpus)
     start, end = corpus.encode("the lord"), corpus.encode(END)[0]
-    feeds = {"eager": model, "compiled": sampling.compiled(model), "one by one": one_by_one(model)}
-    draws = {"eager": sampling.draw_eagerly(model)}
-    draws |= {str(steps): sampling.draw_compiled(model, end, steps) for steps in (1, 7, 100)}
+    feeds = {"eager": model, "compiled": text_sampling.compiled(model), "one by one": one_by_one(model)}
+    draws = {"eager": text_sampling.draw_eagerly(model)}
+    draws |= {str(steps): text_sampling.draw_compiled(model, end, steps) for steps in (1, 7, 100)}
     texts = {}
     for feed, draw in [("eager", "eager"), ("compiled", "1"), ("one by one", "7"), ("compiled", "100")]:
-        sampling.seed(3)
+        text_sampling.seed(3)
         texts[draw] = [
-            sampling.sample(layer, feeds[feed], draws[draw], start, end, limit) for limit in (15, 40, 20)
+            text_sampling.sample(layer, feeds[feed], draws[draw], start, end, limit) for limit in (15, 40, 20)
         ]
     assert texts["1"] == texts["7"] == texts["100"] == texts["eager"]
     assert any(len(text) > 7 for text in texts["1"])
@@ -209,12 +210,14 @@ def one_by_one(model):
 @pytest.mark.parametrize("steps", [1, 5, 100])
 def test_a_text_ends_at_the_end_or_the_limit(settings, steps):
     model, layer = char_model_of("gru-builtin", settings)
-    feed, start = sampling.compiled(model), [3]
+    feed, start = text_sampling.compiled(model), [3]
     kernel, bias = model.layers[-1].get_weights()
     for end, bias_of_end, length in ((5, 50.0, 1), (5, -50.0, 12)):
         bias[end] = bias_of_end
         model.layers[-1].set_weights([kernel, bias])
-        text = sampling.sample(layer, feed, sampling.draw_compiled(model, end, steps), start, end, 12)
+        text = text_sampling.sample(
+            layer, feed, text_sampling.draw_compiled(model, end, steps), start, end, 12
+        )
         assert len(text) == length
         assert (text[-1] == end) == (length == 1)
 
@@ -260,7 +263,7 @@ def test_generate_takes_the_weights_of_the_trained_model(settings, short_texts, 
 
 
 def test_generate_refuses_ways_that_disagree(settings, short_texts, monkeypatch):
-    monkeypatch.setattr(sampling, "draw_compiled", lambda model, end, steps: lambda *_: [end])
+    monkeypatch.setattr(text_sampling, "draw_compiled", lambda model, end, steps: lambda *_: [end])
     with pytest.raises(WrongAnswer, match="one compiled loop draws"):
         perform_case("generate", settings, "slstm-rnn", "generate", (1, 1, 8, 16), stateful=True)
 
@@ -278,8 +281,8 @@ def tiny(pytester, monkeypatch):
     monkeypatch.setattr(tasks, "SHORT", Settings(sequences=32, sum_epochs=2))
     monkeypatch.setattr(tasks, "FULL", Settings(sequences=32, sum_epochs=3))
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
-    for name in ("test_cost.py", "test_tasks.py"):
-        shutil.copy(Path(bench.__file__).parent / name, pytester.path / name)
+    for name in ("cost", "tasks"):
+        shutil.copy(BENCHMARKS / f"benchmark_{name}.py", pytester.path / f"test_{name}.py")
     options = ("--benchmark-only", "--results=results", "--sweep=tiny", "-p", "no:cacheprovider")
     return lambda *more: pytester.runpytest_inprocess(*options, *more)
 

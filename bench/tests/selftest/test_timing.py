@@ -6,19 +6,11 @@ from itertools import chain, pairwise
 import numpy as np
 import pytest
 
-from bench import timing_selftest
 from bench.__main__ import main
-from bench.case import Case
-from bench.measure import Blocks, Budget, time_call, time_pair
-from bench.stats import (
-    Draws,
-    Interval,
-    clustered_share,
-    sign_p_value,
-    suite_alarms,
-)
-from bench.sweeps import comparisons
-from bench.timing_selftest import (
+from bench.cases.case import Case
+from bench.cases.sweeps import comparisons
+from bench.selftest import timing
+from bench.selftest.timing import (
     PATIENT,
     USUAL,
     Goal,
@@ -31,6 +23,14 @@ from bench.timing_selftest import (
     overlapping,
     record,
     report,
+)
+from bench.timing.blocks import Blocks, Budget, time_call, time_pair
+from bench.timing.intervals import (
+    Draws,
+    Interval,
+    clustered_share,
+    sign_p_value,
+    suite_alarms,
 )
 
 FACTS = {
@@ -66,20 +66,18 @@ def recording(
 
 def coverage(made: Recording):
     """The share of intervals that hold 1, and of those that hold the long run's ratio."""
-    return list(timing_selftest._coverage(timing_selftest._by_case(made.stretches, 0.0)))
+    return list(timing._coverage(timing._by_case(made.stretches, 0.0)))
 
 
 def alarms(made: Recording):
     """The share of suites with a significant row, and of those in which it is beyond the threshold too."""
-    return list(timing_selftest._suites(timing_selftest._by_case(made.stretches, 0.0)))
+    return list(timing._suites(timing._by_case(made.stretches, 0.0)))
 
 
 def power(made: Recording, slowdown: float, budget: Budget):
     """The share of intervals that see the slowdown: of a delay, and of blocks that are multiplied."""
-    of = timing_selftest._by_case
-    return list(
-        timing_selftest._power(slowdown, budget, of(made.stretches, 0.0), of(made.stretches, slowdown))
-    )
+    of = timing._by_case
+    return list(timing._power(slowdown, budget, of(made.stretches, 0.0), of(made.stretches, slowdown)))
 
 
 # --- the statistics ---
@@ -219,7 +217,7 @@ def test_blocks_that_go_together_are_not_covered():
 @pytest.mark.parametrize(("spread", "seen"), [(0.01, True), (0.6, False)])
 @pytest.mark.parametrize("budget", [USUAL, PATIENT])
 def test_a_slowdown_is_seen_if_the_noise_lets_it(monkeypatch, spread, seen, budget):
-    monkeypatch.setattr(timing_selftest, "LEAST_INTERVALS", 40)
+    monkeypatch.setattr(timing, "LEAST_INTERVALS", 40)
     planted, multiplied = power(recording(spread, names=3, stretches=2), 0.10, budget)
     assert planted.how == "observed: a delay in the subject"
     assert multiplied.how.startswith("resampled: A/A blocks multiplied")
@@ -276,7 +274,7 @@ def test_a_delay_is_as_long_as_it_should_be():
 
 def test_the_subject_is_the_one_that_is_slowed():
     program = delayed(lambda: None, 0.001)
-    slowed = timing_selftest._stretch("case", 0.5, (program, program), 0.2, 0.0005)
+    slowed = timing._stretch("case", 0.5, (program, program), 0.2, 0.0005)
     assert 0.0015 <= min(slowed.subject) < 0.0017 and 0.001 <= min(slowed.baseline) < 0.0012
     assert (slowed.case, slowed.planted) == ("case", 0.5) and len(slowed.subject) >= 24
 
@@ -284,11 +282,11 @@ def test_the_subject_is_the_one_that_is_slowed():
 def test_a_real_recording_of_one_tiny_case(tmp_path, monkeypatch, capsys):
     """Recorded, kept, loaded and written; the clock's own time is small on any machine."""
     tiny = [Case("slstm", "rnn", "infer", 2, timesteps, 3, 4) for timesteps in (3, 4)]
-    monkeypatch.setattr(timing_selftest, "cases", lambda: tiny)
-    monkeypatch.setattr(timing_selftest, "USUAL", Budget(0.05, 5))
-    monkeypatch.setattr(timing_selftest, "PATIENT", Budget(0.1, 5))
-    monkeypatch.setattr(timing_selftest, "LEAST_INTERVALS", 20)
-    monkeypatch.setattr(timing_selftest, "SUITES", 500)
+    monkeypatch.setattr(timing, "cases", lambda: tiny)
+    monkeypatch.setattr(timing, "USUAL", Budget(0.05, 5))
+    monkeypatch.setattr(timing, "PATIENT", Budget(0.1, 5))
+    monkeypatch.setattr(timing, "LEAST_INTERVALS", 20)
+    monkeypatch.setattr(timing, "SUITES", 500)
     kept, written = tmp_path / "blocks.json", tmp_path / "README.md"
     written.write_text("<!-- selftest:timing -->\n<!-- /selftest:timing -->\n")
     assert main(["selftest", "--minutes", "0.1", "--save", str(kept)]) == 0
@@ -320,10 +318,10 @@ def test_a_file_without_blocks_is_named(tmp_path, capsys):
 
 
 def test_the_report_says_what_it_was_recorded_on(monkeypatch):
-    monkeypatch.setattr(timing_selftest, "LEAST_INTERVALS", 20)
-    monkeypatch.setattr(timing_selftest, "SUITES", 500)
+    monkeypatch.setattr(timing, "LEAST_INTERVALS", 20)
+    monkeypatch.setattr(timing, "SUITES", 500)
     text = report(recording(names=3))
     assert text.startswith("Xeon · TensorFlow 2 · Keras 3 · commit unknown · 2026-01-01 · 3 cases, ")
     assert text.count("\n| ") >= 12 and "0.20 µs" in text
-    assert timing_selftest.longest_s(PATIENT) == timing_selftest.CASE_S
+    assert timing.longest_s(PATIENT) == timing.CASE_S
     assert "too short for intervals of 5 s" in report(recording(names=3, seconds=3.0)) and "short" not in text

@@ -6,9 +6,9 @@ from functools import partial
 
 import pytest
 
-from bench import measure
-from bench.measure import Blocks, Budget, rounds_for, summarise, time_call, time_pair, time_queue
-from bench.stats import FEWEST_BLOCKS, Interval, blocks_for
+from bench.timing import blocks
+from bench.timing.blocks import Blocks, Budget, rounds_for, summarise, time_call, time_pair, time_queue
+from bench.timing.intervals import FEWEST_BLOCKS, Interval, blocks_for
 
 pytest_plugins = ["pytester"]
 
@@ -69,7 +69,7 @@ def constant(seconds: float):
     return lambda number, now: seconds
 
 
-def blocks(*ratios: float, seconds: float = 1.0) -> Blocks:
+def blocks_of(*ratios: float, seconds: float = 1.0) -> Blocks:
     """Blocks of these ratios, whose baseline takes `seconds` a call."""
     made = Blocks()
     for ratio in ratios:
@@ -103,7 +103,7 @@ def test_what_a_leg_says_is_what_counts():
 
 def test_planted_times_are_recovered_exactly():
     timing, pedantic = timed(Replay(constant(0.75), constant(0.25)))
-    assert timing == measure.Timing(0.75, 0.75, 0.0, 0.25, Interval(3.0, 3.0, 3.0), FEWEST_BLOCKS)
+    assert timing == blocks.Timing(0.75, 0.75, 0.0, 0.25, Interval(3.0, 3.0, 3.0), FEWEST_BLOCKS)
     assert timing.rounds == pedantic.rounds
 
 
@@ -128,7 +128,7 @@ def test_a_steady_drift_of_the_machine_cancels():
 
 def test_the_pilot_does_not_count():
     """The first calls are a hundred times as long; nothing of them is in the figures."""
-    before = 1 + 2 * measure.PILOT_BLOCKS[1]
+    before = 1 + 2 * blocks.PILOT_BLOCKS[1]
     replay = Replay(lambda number, now: 50.0 if number < before else 0.5, constant(0.25))
     timing, pedantic = timed(replay)
     assert replay.calls[: pedantic.calls_before].count("S") == before
@@ -138,10 +138,10 @@ def test_the_pilot_does_not_count():
 def test_the_pilot_ends_with_its_share_of_the_time():
     short = Replay(constant(1.0), constant(1.0))
     _, pedantic = timed(short, Budget(max_time_s=10.0, min_rounds=5))
-    assert pedantic.calls_before == 2 + 4 * measure.PILOT_BLOCKS[0]
+    assert pedantic.calls_before == 2 + 4 * blocks.PILOT_BLOCKS[0]
     long = Replay(constant(1.0), constant(1.0))
     _, pedantic = timed(long)
-    assert pedantic.calls_before == 2 + 4 * measure.PILOT_BLOCKS[1]
+    assert pedantic.calls_before == 2 + 4 * blocks.PILOT_BLOCKS[1]
 
 
 @pytest.mark.parametrize(
@@ -164,13 +164,13 @@ NOISY = (0.9, 1.1, 1.0, 0.95, 1.05)
 
 @pytest.mark.parametrize("max_time_s", [30.0, 40.0, 100.0])
 def test_rounds_stay_within_the_time(max_time_s):
-    pilot = blocks(*NOISY)
+    pilot = blocks_of(*NOISY)
     rounds = rounds_for(pilot, Budget(max_time_s, min_rounds=1))
     assert rounds == max_time_s // 4 < blocks_for(pilot.ratios())
 
 
 def test_rounds_are_no_more_than_the_wished_interval_takes():
-    pilot = blocks(*NOISY)
+    pilot = blocks_of(*NOISY)
     assert rounds_for(pilot, PLENTY) == blocks_for(pilot.ratios())
 
 
@@ -178,8 +178,8 @@ def test_rounds_are_no_more_than_the_wished_interval_takes():
     ("min_rounds", "rounds"), [(1, FEWEST_BLOCKS), (FEWEST_BLOCKS, FEWEST_BLOCKS), (17, 17)]
 )
 def test_rounds_are_min_rounds_at_least_and_enough_for_an_interval(min_rounds, rounds):
-    assert rounds_for(blocks(*NOISY), Budget(0.001, min_rounds)) == rounds
-    assert rounds_for(blocks(1.0, 1.0), Budget(4000.0, min_rounds)) == rounds
+    assert rounds_for(blocks_of(*NOISY), Budget(0.001, min_rounds)) == rounds
+    assert rounds_for(blocks_of(1.0, 1.0), Budget(4000.0, min_rounds)) == rounds
 
 
 @pytest.mark.parametrize("was_on", [True, False])
@@ -209,7 +209,7 @@ def test_the_garbage_collector_is_on_again_after_an_exception():
 BENCHMARK = """
     from functools import partial
 
-    from bench.measure import Budget, time_call, time_pair
+    from bench.timing.blocks import Budget, time_call, time_pair
 
     def test_pair(benchmark):
         calls, now = [], [0.0]

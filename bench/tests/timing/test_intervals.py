@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.stats import (
+from bench.timing.intervals import (
     CONFIDENCE,
     FEWEST_BLOCKS,
     WISHED_HALF_WIDTH,

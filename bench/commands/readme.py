@@ -1,0 +1,68 @@
+"""`python -m bench readme`: writes the tables of the READMEs from a run, or checks that they are its."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.history.timeline import read_histories
+from bench.history.words import words
+from bench.records.schema import RecordError
+from bench.report.readme import ReadmeError, differences, read, remade
+from bench.report.studies import tables
+
+BLOCKS = {
+    **tables.BLOCKS,
+    "history": tables.Block(
+        lambda folder: words(*read_histories(folder)), needs_run=False, needs_folder=True
+    ),
+}
+FILES = (Path("README.md"), Path("results/README.md"))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument(
+        "run",
+        nargs="?",
+        type=Path,
+        metavar="RUN",
+        help="a run's folder, for the blocks that show a run of its sweeps; left out: each block's own",
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a block differs")
+    parser.add_argument(
+        "--file",
+        action="append",
+        type=Path,
+        dest="files",
+        metavar="FILE",
+        help=f"a file with blocks; may repeat (default: {' and '.join(map(str, FILES))})",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Writes or checks the blocks.
+
+    Returns:
+        0; 1 where `--check` found a difference; 2 where a file, a marker or a run is wrong, nothing
+        being written then.
+    """
+    try:
+        texts = {file: read(file) for file in args.files or FILES}
+        made = {file: remade(file, text, args.run, BLOCKS) for file, text in texts.items()}
+        if args.check:
+            return _report([line for file in texts for line in differences(file, texts[file], made[file])])
+        for file, text in made.items():
+            if text != texts[file]:
+                file.write_text(text, encoding="utf-8")
+                print(f"{file}: written")
+    except (ReadmeError, RecordError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _report(differences: Sequence[str]) -> int:
+    for line in differences:
+        print(line, file=sys.stderr)
+    return 1 if differences else 0

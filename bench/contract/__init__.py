@@ -1,0 +1,1 @@
+"""Check a cell against the cell contract: load it, ask it, report. Imports no other room."""

@@ -1,0 +1,1 @@
+"""Compare two revisions: read both sides, give verdicts, write them out. May import report."""

@@ -1,0 +1,44 @@
+"""Keep the baseline that a machine's runs are compared with: its folder, and replacing it in one step."""
+
+import re
+import shutil
+from pathlib import Path
+
+from bench.gate.revisions import CannotCompare, Side
+from bench.records.schema import ENVIRONMENT_FILE, RECORDS_FILE
+
+PINNED = Path("results/baselines")
+
+
+def pinned_baseline(root: Path, current: Side) -> Path:
+    folder = pinned_folder(root, current)
+    if not folder.is_dir():
+        raise CannotCompare("no pinned baseline", f"{folder}: is not there; --accept makes it")
+    return folder
+
+
+def pinned_folder(root: Path, side: Side) -> Path:
+    """Where the baseline of the side's machine is; the machine's name comes from records: made harmless."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", f"{side.fact('machine')} {side.fact('device')}").strip("-").lower()
+    return root / (name[:100] or "unnamed")
+
+
+def pin(folder: Path, side: Side) -> None:
+    """Puts the side's runs in the folder's place, in one step."""
+    new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
+    for left_over in (new, old):
+        shutil.rmtree(left_over, ignore_errors=True)
+    for number, process in enumerate(side.processes, start=1):
+        _copy(process.file, new / f"{number:02d}")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _copy(file: Path | None, folder: Path) -> None:
+    assert file is not None, "a simulated process is not pinned"
+    folder.mkdir(parents=True)
+    shutil.copyfile(file, folder / RECORDS_FILE)
+    if file.with_name(ENVIRONMENT_FILE).is_file():
+        shutil.copyfile(file.with_name(ENVIRONMENT_FILE), folder / ENVIRONMENT_FILE)

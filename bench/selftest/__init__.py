@@ -1,0 +1,1 @@
+"""Measure how often the timing itself is wrong, or the gate. May import every room."""

@@ -1,0 +1,1 @@
+"""Time a call: ABBA blocks, confidence intervals, GPU clocks, memory. Imports no other room."""
