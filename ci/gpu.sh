@@ -105,8 +105,9 @@ say "the machine"
     command -v nvidia-smi >/dev/null && nvidia-smi
     "$environment/bin/python" -c '
 import json
-from bench import environment, runtime
-from bench.gpu import Gpu, installed_nvml
+from bench.backend import runtime
+from bench.records import environment
+from bench.timing.gpu_clocks import Gpu, installed_nvml
 gpu = {**runtime.gpu_facts(), **Gpu(runtime.gpu_name(), installed_nvml()).facts()}
 print(json.dumps(environment.describe(runtime=runtime.build_information(), gpu=gpu), indent=2, sort_keys=True))'
 } 2>&1 | tee "$results/environment.txt"

@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_minutes,
         default=15.0,
         metavar="M",
-        help=f"what it may take, at most {timing.MOST_MINUTES:g}; under 12 the intervals overlap (default: 15)",
+        help=f"what it may take, at most {timing.MOST_MINUTES:g}; "
+        "under 12 the intervals overlap (default: 15)",
     )
     group.add_argument("--save", type=Path, metavar="FILE", help="keep the recorded blocks, as JSON")
     group.add_argument(

@@ -23,7 +23,7 @@ from cells.reference import REFERENCES
 pytest_plugins = ["pytester"]
 
 BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
-ROOT = BENCHMARK.parent.parent
+ROOT = BENCHMARK.parents[2]
 SHAPE = (2, 4, 3, 4)
 
 

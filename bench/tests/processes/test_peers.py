@@ -287,7 +287,10 @@ def test_a_row_is_timed_in_both_processes_and_the_peer_stands_in_the_environment
     assert read_environment(run.folder)["peers"]["pytorch"]["intra_op_threads"] >= 1
 
 
-@pytest.mark.parametrize("file", sorted(BENCH.rglob("*.py")), ids=lambda file: file.stem)
+OTHERS = [file for file in sorted(BENCH.rglob("*.py")) if not {"peers", "tests"} & set(file.parts)]
+
+
+@pytest.mark.parametrize("file", OTHERS, ids=lambda file: str(file.relative_to(BENCH)))
 def test_a_peers_package_is_imported_in_the_peers_process_alone(file):
     packages = {name for subject in REMOTE.values() for name in subject.requires}
     imported = {

@@ -289,7 +289,7 @@ def test_a_real_recording_of_one_tiny_case(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(timing, "SUITES", 500)
     kept, written = tmp_path / "blocks.json", tmp_path / "README.md"
     written.write_text("<!-- selftest:timing -->\n<!-- /selftest:timing -->\n")
-    assert main(["selftest", "--minutes", "0.1", "--save", str(kept)]) == 0
+    assert main(["selftest", "--minutes", "0.2", "--save", str(kept)]) == 0
     table = capsys.readouterr().out
     assert {stretch["planted"] for stretch in json.loads(kept.read_text())["stretches"]} == {0.0, 0.05, 0.1}
     assert "2 cases, " in table and "at most 5 µs" in table
