@@ -15,7 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.history.step_detection import FEWEST_RUNS, Shift, find_shifts
-from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
+from bench.records.csv_file import RECORDS_FILE, read_records
+from bench.records.plausible import impossible
+from bench.records.schema import RecordError
 from bench.report import views
 from bench.report.views import Record
 from bench.timing.intervals import Interval

@@ -17,7 +17,8 @@ from scipy.stats import ttest_ind
 from bench.__main__ import main as bench_main
 from bench.gate.revisions import CAUSES, SESSION_FILE, CannotCompare, alternated, read_side
 from bench.gate.verdicts import FASTER, INCONCLUSIVE, RATIO, SAME, SLOWER, TIME, compare
-from bench.records.schema import RECORDS_FILE, RecordWriter, make_record
+from bench.records.csv_file import RECORDS_FILE, RecordWriter
+from bench.records.schema import make_record
 from bench.selftest import gate as gate_selftest
 from bench.tests.sample_records import record
 from bench.timing.intervals import changes, corrected
