@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
-from bench.history.step_detection import FEWEST_RUNS, Shift, find_shifts
+from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_shifts
 from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
 from bench.report import views
 from bench.report.views import Record
@@ -75,6 +75,18 @@ class Timeline:
         """Whether there are enough runs to look for level shifts."""
         return len(self.points) >= FEWEST_RUNS
 
+    @property
+    def first_level(self) -> float:
+        """The median ratio up to the first shift; the first ratio where the runs are too few for levels."""
+        everything = len(self.points) if self.is_long_enough else 1
+        first = self.ratio_shifts[0].at if self.ratio_shifts else everything
+        return median(point.ratio.value for point in self.points[:first])
+
+    @property
+    def scatter(self) -> float:
+        """The ratio's deviation from run to run, relative."""
+        return deviation_of([math.log(point.ratio.value) for point in self.points])
+
     @cached_property
     def ratio_shifts(self) -> tuple[Shift, ...]:
         errors = sorted(math.log(point.ratio.high / point.ratio.low) / _INTERVAL for point in self.points)
@@ -129,15 +141,6 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
         skipped += [Skipped(folder.name, why) for why in _join(folder, joined)]
     histories = [_history(machine, found) for machine, found in joined.items() if found.runs]
     return sorted(histories, key=lambda history: (history.machine.name, history.machine.device)), skipped
-
-
-def version_changes(points: Sequence[Point]) -> list[int]:
-    """The indices of the points whose run had other library versions than the one before."""
-    return [
-        index
-        for index, (before, after) in enumerate(pairwise(points), 1)
-        if before.run.versions != after.run.versions
-    ]
 
 
 def _join(folder: Path, joined: dict[Machine, _Joined]) -> Iterator[str]:
