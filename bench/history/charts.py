@@ -1,11 +1,9 @@
 """The pictures of a machine's history: an overview of all cases, and those that changed in detail.
 
-A picture is drawn again only where its data changed: the digest of what is in it stands in its file. They are
-PNGs: a README shows them anywhere, and an overview is a picture of pixels.
+A picture is drawn again only where its data changed: the digest of what is in it stands in its file.
 """
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,10 +17,10 @@ from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
 from bench.report import views
 from bench.report.charts import run_charts
+from bench.report.charts.files import SUFFIX, save_figure
 from bench.report.charts.run_charts import CHARTS_FOLDER
 from bench.report.views import Record
 
-SUFFIX = ".png"
 Chart = Overview | Details
 _OLD_SUFFIXES = (".png", ".svg")
 _MARK = "bench history "  # before the digest in a file's metadata
@@ -225,8 +223,6 @@ def _mark_in(file: Path) -> str | None:
 
 
 def _save(figure, file: Path, mark: str) -> None:
-    """Writes the figure in one step, with the mark in it."""
+    """Writes the figure, with the mark in its file."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    new = file.with_name(f"{file.name}.new")
-    figure.savefig(new, dpi=_DPI, metadata={"Software": None, "Description": mark}, format="png")
-    os.replace(new, file)
+    save_figure(figure, file, dpi=_DPI, Description=mark)

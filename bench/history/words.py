@@ -7,11 +7,12 @@ from itertools import pairwise
 from statistics import median
 from urllib.parse import quote
 
-from bench.history.charts import SUFFIX, charts_of
+from bench.history.charts import charts_of
 from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
 from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
 from bench.report import views
+from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
 
 LATELY = 10  # runs
@@ -59,7 +60,9 @@ def _machine(history: History) -> Iterator[str]:
         yield f"And {counted(len(lines) - _MOST_LINES, 'line')} more, which the pictures show."
     for chart in charts_of(history):
         yield f"![{plain(chart.title)}]({_address(f'{chart.stem.as_posix()}{SUFFIX}')})"
-    yield _folded("The cases by subject and mode", _subjects(history))
+    if repeated := [timeline for timeline in history.timelines if len(timeline.points) > 1]:
+        title = f"{counted(len(repeated), 'case')} in several runs, by subject and mode"
+        yield _folded(title, _subjects(repeated))
 
 
 def _overview(history: History) -> str:
@@ -216,13 +219,13 @@ def _folded(title: str, text: str) -> str:
     return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
-def _subjects(history: History) -> str:
-    """A table of all cases, a row a subject and mode."""
+def _subjects(timelines: Iterable[Timeline]) -> str:
+    """A table of the cases, a row a subject and mode."""
     groups: dict[tuple[str, str], list[Timeline]] = {}
-    for timeline in sorted(history.timelines, key=lambda each: views.order(each.names)):
+    for timeline in sorted(timelines, key=lambda each: views.order(each.names)):
         groups.setdefault((views.label(timeline.names), str(timeline.names["mode"])), []).append(timeline)
     header = ("subject", "mode", "cases", "runs of a case", "scatter from run to run", "changes of level")
-    rows = [[_text(label), _text(mode), *_group(timelines)] for (label, mode), timelines in groups.items()]
+    rows = [[_text(label), _text(mode), *_group(members)] for (label, mode), members in groups.items()]
     return table(header, rows, right=2)
 
 

@@ -1,4 +1,4 @@
-"""Charts of a run, as PNG and SVG, from its records alone. `CHARTS` is the one table.
+"""Charts of a run, as PNG, from its records alone. `CHARTS` is the one table.
 
 How they look is said in `bench.report.charts.drawing`. What failed or was skipped is not drawn but counted
 under the chart.
@@ -12,6 +12,7 @@ from typing import Any
 from bench.report import formatting, views
 from bench.report.charts import dot_chart, drawing, sweep_charts
 from bench.report.charts.drawing import SETTINGS, Style, round_values, style
+from bench.report.charts.files import SUFFIX, save_figure
 from bench.report.views import Record
 from bench.timing.intervals import Interval
 
@@ -25,7 +26,7 @@ def draw(run_folder: Path, records: Sequence[Record]) -> list[Path]:
     """Draws every chart that the records have something for into `<run_folder>/charts/`.
 
     Returns:
-        the files written, a PNG and an SVG a chart.
+        the files written, a PNG a chart.
     """
     import matplotlib
 
@@ -36,16 +37,9 @@ def draw(run_folder: Path, records: Sequence[Record]) -> list[Path]:
             figure = make(records)
             if figure is not None:
                 folder.mkdir(exist_ok=True)
-                written += _save(figure, folder / name)
+                written.append(folder / f"{name}{SUFFIX}")
+                save_figure(figure, written[-1], dpi=_DPI)
     return written
-
-
-def _save(figure, stem: Path) -> list[Path]:
-    """Writes a figure as PNG and SVG, the same bytes for the same figure."""
-    png, svg = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
-    figure.savefig(png, dpi=_DPI, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return [png, svg]
 
 
 # --- bars: a figure per subject, plain and XLA ---

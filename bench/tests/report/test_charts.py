@@ -248,9 +248,7 @@ def test_names_are_no_formulas_and_a_leading_underscore_is_no_secret():
 
 def test_one_subject_at_one_shape_has_no_lines(tmp_path):
     files = run_charts.draw(tmp_path, [record()])
-    assert {file.name for file in files} == {
-        f"{n}.{s}" for n in ("time", "throughput", "ratio") for s in ("png", "svg")
-    }
+    assert {file.name for file in files} == {"time.png", "throughput.png", "ratio.png"}
     assert all(file.parent == tmp_path / "charts" and file.stat().st_size for file in files)
 
 
@@ -274,7 +272,6 @@ def test_the_files_are_reproducible_and_global_state_is_kept(tmp_path, monkeypat
         (tmp_path / name).mkdir()
         pairs.append([file.read_bytes() for file in run_charts.draw(tmp_path / name, [record()])])
     assert pairs[0] == pairs[1]
-    assert b"<dc:date>" not in pairs[0][1]
     assert dict(matplotlib.rcParams) == before
 
 
