@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.cases.cost_estimate import expected_seconds
+from bench.cases.devices import may_have_gpu
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
 from bench.cases.user_cells import BASELINES, GuestError, Guests, guests, loaded
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Row = Comparison | Task
 _DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
+_device = pytest.StashKey[str]()
 _guests = pytest.StashKey[Guests]()
 _wanted = pytest.StashKey[list[Row]]()
 _settings = pytest.StashKey["Settings"]()
@@ -119,10 +121,28 @@ def pytest_configure(config):
         config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
     except GuestError as error:
         raise pytest.UsageError(str(error)) from error
-    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
-    rows = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
+
+
+def pytest_sessionstart(session):
+    """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
+    config = session.config
+    config.stash[_device] = _device_of(config)
+    rows = _choose(config)
     _check_meaning(config, rows)
     config.stash[_wanted] = rows
+
+
+def _device_of(config) -> str:
+    """`cpu` or `gpu`; for `auto` TensorFlow is asked, and so imported, only where there may be a GPU."""
+    if config.getoption("require_gpu"):
+        return "gpu"
+    if config.getoption("device") != "auto":
+        return config.getoption("device")
+    if not may_have_gpu():
+        return "cpu"
+    from bench.backend import runtime
+
+    return "gpu" if runtime.gpu_name() else "cpu"
 
 
 def _check_meaning(config, rows: list[Row]) -> None:
@@ -140,11 +160,12 @@ def _check_meaning(config, rows: list[Row]) -> None:
             raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
 
 
-def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full: bool) -> list[Row]:
+def _choose(config) -> list[Row]:
     """The rows that the options ask for; raises pytest.UsageError for a case that is not there."""
+    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
     if case_id is None:
-        return _rows(sweeps or [_DEFAULT_SWEEP], guests, full)
-    known = _rows(sweeps or list(SWEEPS), guests, full)
+        return _rows(config, sweeps or [_DEFAULT_SWEEP])
+    known = _rows(config, sweeps or list(SWEEPS))
     found = [row for row in known if row.case.id == case_id]
     if not found:
         near = difflib.get_close_matches(case_id, [row.case.id for row in known], n=3, cutoff=0.3)
@@ -154,8 +175,12 @@ def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full:
     return [row for row in found if sweeps or row.sweep == found[0].sweep]
 
 
-def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
-    return [*comparisons(sweeps, guests), *tasks(sweeps, guests, full)]
+def _rows(config, sweeps: list[str]) -> list[Row]:
+    guests, device = config.stash[_guests], config.stash[_device]
+    return [
+        *comparisons(sweeps, guests, device),
+        *tasks(sweeps, guests, config.getoption("full"), device),
+    ]
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -269,7 +294,8 @@ def _print_expectation(session) -> None:
         return
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
-    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on two cores")
+    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_device]]
+    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on {machine}")
 
 
 def _task_settings(config) -> "Settings":
@@ -294,7 +320,7 @@ def _start_run(config) -> "Run":
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
         runtime.check_backend()
-        device = runtime.device(config.getoption("device"))
+        device = runtime.device(config.stash[_device])
         for subject in config.stash[_guests].subjects.values():
             loaded(subject.target or "")
     except TargetError as error:
@@ -328,12 +354,6 @@ def measure(request, benchmark):
     budget = Budget(float(config.getoption("benchmark_max_time")), config.getoption("benchmark_min_rounds"))
 
     def measure(comparison: Comparison) -> None:
-        on_device = {"device": run.device}
-        comparison = replace(
-            comparison,
-            case=replace(comparison.case, **on_device),
-            baseline=replace(comparison.baseline, **on_device),
-        )
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
         _report(_recorded(lambda: run.measure(comparison, benchmark, budget)))
 
@@ -347,8 +367,7 @@ def perform(request, benchmark):
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        case = replace(task.case, device=run.device)
-        _report(_recorded(lambda: run.perform(replace(task, case=case), settings, benchmark)))
+        _report(_recorded(lambda: run.perform(task, settings, benchmark)))
 
     return perform
 

@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.cases.case import DTYPES, MODES
+from bench.cases import options as options_of_cases
+from bench.cases.case import MODES
 from bench.cases.subjects import SUBJECTS
 from bench.records.schema import SHAPE, Value
 from bench.timing.intervals import Interval
@@ -23,42 +24,7 @@ _IN_WORDS = {
     "units": "{} units",
 }
 # the groups of options; one of several options belongs to the first that any of them is in
-OPTION_GROUPS = (
-    *("Bidirectional", "Stacked layers", "Dropout", "Masks"),
-    *("Number format", "The equation", "Shapes", "How the loop runs"),
-)
-# how the word of an option in an id begins: its group, and the option as one writes it in Python
-_OPTIONS: dict[str, tuple[str, str]] = {
-    "bidirectional": ("Bidirectional", "Bidirectional"),
-    "merge_": ("Bidirectional", "merge_mode={}"),
-    "backward_layer": ("Bidirectional", "own backward_layer"),
-    "depth": ("Stacked layers", "{} layers stacked"),
-    "dropout": ("Dropout", "dropout={}"),
-    "recurrent_dropout": ("Dropout", "recurrent_dropout={}"),
-    "mask_right": ("Masks", "mask, padded right"),
-    "mask_left": ("Masks", "mask, padded left"),
-    "mask_full": ("Masks", "mask, a sequence fully masked"),
-    "zero_masked": ("Masks", "zero_output_for_mask"),
-    **{dtype: ("Number format", dtype) for dtype in DTYPES},
-    "act_": ("The equation", "activation={}"),
-    "bias": ("The equation", "use_bias=True"),
-    "no_bias": ("The equation", "use_bias=False"),
-    "reset_after": ("The equation", "reset_after=True"),
-    "reset_before": ("The equation", "reset_after=False"),
-    "any_timesteps": ("Shapes", "timesteps=None"),
-    "any_batch": ("Shapes", "batch=None"),
-    "time_major": ("Shapes", "time_major"),
-    "no_input_product": ("Shapes", "input product given"),
-    "last_output": ("Shapes", "return_sequences=False"),
-    "backwards": ("How the loop runs", "go_backwards"),
-    "stateful": ("How the loop runs", "stateful"),
-    "unroll": ("How the loop runs", "unroll"),
-    "impl": ("How the loop runs", "implementation={}"),
-    "xla": ("How the loop runs", "XLA"),
-    "cudnn_auto": ("How the loop runs", "use_cudnn=auto"),
-    "cudnn": ("How the loop runs", "use_cudnn=True"),
-    "no_cudnn": ("How the loop runs", "use_cudnn=False"),
-}
+OPTION_GROUPS = options_of_cases.GROUPS
 # the sweeps that end in charts of their own; the others' have those of any run
 OWN_CHARTS = ("options", "static_dynamic", "scaling", "deepbench", "char_shape", "peers", "fused")
 _ELSEWHERE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "keras2": "Keras 2", "block": "TensorFlow's kernel"}
@@ -139,12 +105,10 @@ def option_group(option: str) -> str:
 
 def _option(word: str) -> tuple[str, str]:
     """The group and the name of one word of an id."""
-    if word in _OPTIONS:
-        return _OPTIONS[word]
-    for beginning, (group, name) in _OPTIONS.items():
-        if "{}" in name and word.startswith(beginning):
-            return group, name.format(word.removeprefix(beginning))
-    return "Other", word
+    try:
+        return options_of_cases.describe(word)
+    except options_of_cases.UnknownOption:
+        return "Other", word
 
 
 def is_plain(record: Record) -> bool:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bench
 from bench.cases.subjects import SUBJECTS, guest
-from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
 from bench.records.files import write_whole
 from bench.records.schema import read_environment, read_records
 from bench.report.charts.run_charts import draw
@@ -283,3 +284,49 @@ def test_benchmark_skip_leaves_the_benchmarks_out():
     collected = _collected("--benchmark-skip")
     assert "bench/tests/test_plugin.py::" in collected and "cells/tests/" in collected
     assert "bench/benchmarks/" not in collected
+
+
+def _ids(*options) -> set[str]:
+    """What `--collect-only` lists, between the brackets."""
+    return {line.partition("[")[2].rstrip("]") for line in _collected(*options).splitlines() if "[" in line}
+
+
+@pytest.mark.parametrize("option", ["--device=gpu", "--require-gpu"])
+def test_a_gpus_cases_are_listed_where_there_is_none(option):
+    of_gpu, of_cpu = (_ids("--benchmark-only", "--sweep=options", way) for way in (option, "--device=cpu"))
+    assert {row.id for row in comparisons(["options"], device="gpu")} == {
+        name.removeprefix("options-") for name in of_gpu
+    }
+    assert {name for name in of_gpu if name.endswith("-cudnn_auto")} and len(of_gpu - of_cpu) == 22
+    assert len(of_cpu - of_gpu) == 12
+
+
+def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pytester, monkeypatch):
+    """In a process of its own, whose last hook looks at what has been imported."""
+    pytester.makeconftest(
+        """
+        import sys
+        pytest_plugins = ["bench.plugin"]
+        def pytest_unconfigure():
+            print("imported:", sorted({"tensorflow", "keras", "pandas"} & set(sys.modules)))
+        """
+    )
+    shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    options = ("--benchmark-only", "--collect-only", "-q", "--sweep=options")
+    result = pytester.runpytest_subprocess(*options)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*options-infer-lstm-builtin-b32-t40-f64-u64-impl1?", "imported: ?]"])
+
+
+@pytest.mark.parametrize("name", ["gpu_name", "none"])
+def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
+    from bench.backend import runtime
+
+    monkeypatch.setattr("bench.plugin.may_have_gpu", lambda: True)
+    monkeypatch.setattr(runtime, "gpu_name", lambda: name if name == "gpu_name" else None)
+    grid = Grid(("lstm-builtin",), (SHAPE,), ({"use_cudnn": "auto"},), devices=("gpu",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
+    result = tiny("--collect-only", "-q")
+    assert ("cudnn_auto" in result.stdout.str()) is (name == "gpu_name")
