@@ -1,7 +1,7 @@
 """A cell under test: made fresh, run in every way, and compared.
 
-`Cells` makes new cells and their inputs; `run` and `walk` run one; `agree` compares two answers. A check (in
-`bench/questions.py`) returns what it saw, or raises `Refused` or `Skipped`. Shapes are tiny.
+`Cells` makes new cells and their inputs; `run` and `walk` run one; `agree` compares two answers. Shapes are
+tiny.
 """
 
 import contextlib
@@ -24,6 +24,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
+from bench.contract.check import Refused, Skipped
 from bench.contract.load_cell import Target
 
 BATCH, STEPS, SEED = 3, 4, 7
@@ -103,27 +104,6 @@ def surroundings() -> Iterator[None]:
             keras.config.enable_traceback_filtering()
 
 
-# --- what a check can say -----------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Seen:
-    """What a check that passes saw, and what is good to know."""
-
-    message: str
-    hint: str = ""
-
-
-class Refused(Exception):
-    """The cell breaks the contract: what was expected, what was seen, and maybe what to change, and where."""
-
-    def __init__(self, expected: str, seen: str, change: str = "", at: str = "") -> None:
-        super().__init__(f"expected {expected}; seen {seen}")
-        self.change, self.at = change, at
-
-
-class Skipped(Exception):
-    """The check does not apply to this cell."""
-
-
 def one_line(error: BaseException) -> str:
     """Type and first sentence of an exception, without what TensorFlow and Keras wrap around it."""
     text = str(error).rpartition("Exception encountered: ")[2]
@@ -158,6 +138,13 @@ class Cells:
         cell = self.new(seed, **extra)
         cell.build((None, features or self.features))
         vary_weights(cell, seed)
+        return cell
+
+    def under(self, dtype: str) -> Any:
+        """A cell that computes in this dtype under the policy of now; skips one that sets its own."""
+        cell = self.built()
+        if cell.compute_dtype != dtype:
+            raise Skipped(f"the cell sets its own dtype, {cell.dtype_policy.name}")
         return cell
 
     def inputs(self, timesteps: int = STEPS, seed: int = 0) -> Any:
@@ -362,3 +349,33 @@ def agree(seen: Any, expected: Any, tolerance: float, what: str, at: str = "") -
 def shapes(values: Any) -> str:
     """The shapes of a structure, for people."""
     return str(tree.map_structure(lambda value: tuple(getattr(value, "shape", ())), values))
+
+
+def attribute_of(cell: Any, part: Any) -> str:
+    """The name of the attribute of the cell or of one of its sub-layers that holds `part`, or ""."""
+    attributes = [item for owner in cell._flatten_layers() for item in vars(owner).items()]
+    return next((name for name, value in attributes if value is part), "")
+
+
+def is_excused(cell: Any, variable: Any) -> bool:
+    """Whether the cell's `no_gradient` names the weight, by its name or the end of its path."""
+    return any(is_called(variable, key) for key in getattr(cell, "no_gradient", {}))
+
+
+def is_called(variable: Any, name: str) -> bool:
+    return f"/{variable.path}".endswith(f"/{name}")
+
+
+def samples(result: tuple[Any, Any], rows: slice) -> tuple[Any, Any]:
+    return tree.map_structure(lambda value: value[rows], result)
+
+
+def total_of(result: Any, seed: int = 3) -> Any:
+    """A random combination of all float tensors of a structure: one number with a gradient for all."""
+    rng = np.random.default_rng(seed)
+    total: Any = 0.0
+    for value in tree.flatten(result):
+        if keras.backend.is_float_dtype(value.dtype):
+            factors = ops.convert_to_tensor(rng.uniform(0.5, 1.5, tuple(value.shape)), dtype=value.dtype)
+            total = total + ops.sum(value * factors)
+    return total
