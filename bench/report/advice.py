@@ -22,6 +22,9 @@ Shape = Mapping[str, int]
 # the options, as ids write them, that leave the answer as it is: the argument, and whether it is the layer's
 _WAYS = {"unroll": ("unroll=True", True), "impl1": ("implementation=1", False), "xla": ("", True)}
 _BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+# what runs a cell, as code: a layer around it, or a function of it and of the sequences
+_LAYERS = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}
+_FUNCTIONS = {"static_unroll": "cells.static_unroll", "dynamic_unroll": "cells.dynamic_unroll"}
 _DTYPE = "float32"
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
@@ -128,7 +131,7 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
         record
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
-        if record["layer"] not in PEER_LAYERS
+        if _has_code(record)
         if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
     ]
     by_case = {(record["run_id"], record["case"]): record for record in alike}
@@ -139,6 +142,13 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
         if way and (key not in nearest or _place(way) < _place(nearest[key])):
             nearest[key] = way
     return sorted(nearest.values(), key=lambda way: way.ratio.value)
+
+
+def _has_code(record: Record) -> bool:
+    """Whether a line of code can say how to run the record's subject: a peer has none."""
+    if record["layer"] == "builtin":
+        return record["cell"] in _BUILTINS
+    return record["layer"] in {**_LAYERS, **_FUNCTIONS}
 
 
 def _place(way: Way) -> tuple[float, bool]:
@@ -248,29 +258,33 @@ def _start(record: Record) -> float | None:
 
 
 def code(record: Record, units: int) -> str:
-    """The line of Keras code that is this way."""
-    cell, layer = str(record["cell"]), record["layer"]
-    options = views.options(record)
-    of_layer = [argument for word in options if (argument := _WAYS[word][0]) and _WAYS[word][1]]
-    of_cell = [argument for word in options if (argument := _WAYS[word][0]) and not _WAYS[word][1]]
-    within = ["return_sequences=True", *of_layer]
-    arguments = ", ".join([str(units), *of_cell])
+    """The line of code that is this way; `inputs` in it is a batch of sequences."""
+    layer = str(record["layer"])
+    given = [_WAYS[word] for word in views.options(record)]
+    of_layer, of_cell = (
+        [argument for argument, is_layers in given if argument and is_layers == wanted]
+        for wanted in (True, False)
+    )
+    cell = f"{_cell_class(record)}({', '.join([str(units), *of_cell])})"
     if layer == "builtin":
-        made = f"keras.layers.{_BUILTINS.get(cell, cell)}({', '.join([arguments, *within])})"
+        made = f"{cell[:-1]}, {', '.join(['return_sequences=True', *of_layer])})"
+    elif layer in _FUNCTIONS:
+        made = f"outputs, states = {_FUNCTIONS[layer]}({cell}, inputs)"
     else:
-        maker = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}.get(
-            str(layer), f"cells.LAYERS[{layer!r}]"
-        )
-        made = f"{maker}({', '.join([f'{_cell_class(record)}({arguments})', *within])})"
-    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in options else made
+        made = f"{_LAYERS[layer]}({', '.join([cell, 'return_sequences=True', *of_layer])})"
+    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in views.options(record) else made
 
 
 def _cell_class(record: Record) -> str:
-    """The class of a cell, as code: Keras' own, ours, or somebody's, which is called by its name."""
+    """The class of a cell (of a built-in, the layer's), as code; a user's cell is called by its name."""
     cell = str(record["cell"])
+    if record["layer"] == "builtin":
+        return f"keras.layers.{_BUILTINS[cell]}"
+    if record["subject"] not in SUBJECTS:
+        return cell
     if cell.startswith("keras_"):
-        return f"keras.layers.{_BUILTINS.get(cell.removeprefix('keras_'), cell)}Cell"
-    return f'cells.CELLS["{cell}"]' if record["subject"] in SUBJECTS else cell
+        return f"keras.layers.{_BUILTINS[cell.removeprefix('keras_')]}Cell"
+    return f'cells.CELLS["{cell}"]'
 
 
 def subjects_to_measure(cell: str | None) -> tuple[str, ...]:
