@@ -1,6 +1,7 @@
 """Converters of models to other formats, which trace a model and take no operation of XLA or of our own."""
 
 import sys
+from types import FrameType
 
 import tensorflow as tf
 
@@ -16,7 +17,7 @@ def converting():
     """Whether a converter traces the model: none says so itself, but a function of theirs is running."""
     if tf.executing_eagerly():
         return False
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith(_MODULES):
             return True

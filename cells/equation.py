@@ -157,7 +157,8 @@ class Equation:
 
     def __init__(self, cell):
         self.cell = cell
-        self.recurrence = self.refusal = None
+        self.recurrence: Recurrence | None = None
+        self.refusal: str | None = None
         self.vectors = ()
         self.drops_all = type(cell) is keras.layers.SimpleRNNCell
         view = _View(cell, KERAS_CELLS.get(type(cell), type(cell)))
@@ -201,7 +202,7 @@ class _View:
         super().__setattr__("_noted", {})  # name -> (what has it, name, value)
         super().__setattr__("_shown", {})  # name -> what reading it gives
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self):  # so that methods may call `super()`
         return self._of[1]
 
@@ -210,7 +211,7 @@ class _View:
             return self._shown[name]
         cell, owner = self._of
         attribute = None if name in vars(cell) else inspect.getattr_static(owner, name, None)
-        if isinstance(attribute, property):
+        if isinstance(attribute, property) and attribute.fget:
             return attribute.fget(self)  # what it reads is noted in its place
         has_it = owner if attribute is not None and not isinstance(cell, owner) else cell
         shown = value = getattr(has_it, name)
@@ -326,7 +327,7 @@ def _recurrence_of(cell, view):
         return list(new) if output is new[0] else [*new, output]
 
     recurrence = Recurrence(
-        units=cell.units,
+        units=int(cell.units),
         sums=gates - separate - late,
         separate=separate,
         late=late,
@@ -376,28 +377,40 @@ def _try(recurrence, dtype):
     units, batch = recurrence.units, max(3, -(-64 // recurrence.units))
     count = recurrence.blocks + recurrence.states
     rng = np.random.default_rng(0)
-    rows, vectors, moves = (
-        rng.uniform(-1, 1, shape).astype(dtype)
-        for shape in (
-            (count, batch, units),
-            (recurrence.vectors, units),
-            (count + recurrence.vectors, batch * units),
-        )
-    )
+
+    def drawn(*shape):
+        return rng.uniform(-1, 1, shape).astype(dtype)
+
+    rows, vectors = drawn(count, batch, units), drawn(recurrence.vectors, units)
+    moves = drawn(count + recurrence.vectors, batch * units)
     flat = [each.T.ravel() for each in rows] + [np.repeat(vector, batch) for vector in vectors]
-    # at the point, and on either side of it
-    flat = [
-        np.concatenate([a, a + _STEP_SIZE * b, a - _STEP_SIZE * b]) for a, b in zip(flat, moves, strict=True)
-    ]
+    sides = [(a, a + _STEP_SIZE * b, a - _STEP_SIZE * b) for a, b in zip(flat, moves, strict=True)]
+    natural, inside, gradients, has_own = _run_trial(
+        recurrence, [*rows, *vectors], [np.concatenate(each) for each in sides]
+    )
+    points = [np.split(each, 3) if each.size == 3 * batch * units else [np.nan] * 3 for each in inside]
+    for array, parts in zip(natural, points, strict=True):
+        if array.shape != (batch, units) or not np.all(_close(array.T.ravel(), parts[0], 1e-5)):
+            raise _Refused(f"has an {_FUNCTIONS} that is not elementwise")
+    slopes = sum(np.split(a, 3)[0] * b for a, b in zip(gradients, moves, strict=True))
+    differences = sum(above - below for _, above, below in points) / (2 * _STEP_SIZE)
+    # but for some next to a kink or a jump
+    if not has_own and np.mean(_close(slopes, differences, 1e-4, rtol=0.05)) < 0.5:
+        raise _Refused(f"has an {_FUNCTIONS} whose gradient is not that of its values")
+    return len(natural) - (1 if recurrence.late else 0)
+
+
+def _run_trial(recurrence, natural, flat):
+    """The results of both forms, the gradients of `flat`, and whether a gradient is written by hand."""
+    results = partial(_results, recurrence)
 
     @tf.function(autograph=False)
     def trial(natural, flat):
-        results = partial(_results, recurrence)
         inside = results(flat)
         return results(natural), inside, pull_back(results, flat, [tf.ones_like(each) for each in inside])
 
     with tf.init_scope():
-        given = [tf.nest.map_structure(tf.constant, each) for each in ([*rows, *vectors], flat)]
+        given = [tf.nest.map_structure(tf.constant, each) for each in (natural, flat)]
         try:
             program = trial.get_concrete_function(*given)
         except Exception as error:
@@ -407,20 +420,10 @@ def _try(recurrence, dtype):
             raise _Refused(_READS_WEIGHT)
         if any(each.op_def.is_stateful and each.type != "Placeholder" for each in operations):
             raise _Refused(f"does more than to compute in {_FUNCTIONS}")
-        natural, inside, gradients = tf.nest.map_structure(lambda each: each.numpy(), program(*given))
-    points = [np.split(each, 3) if each.shape == flat[0].shape else None for each in inside]
-    for array, parts in zip(natural, points, strict=True):
-        if array.shape != (batch, units) or not parts or not _close(array.T.ravel(), parts[0], 1e-5).all():
-            raise _Refused(f"has an {_FUNCTIONS} that is not elementwise")
-    slopes = sum(np.split(a, 3)[0] * b for a, b in zip(gradients, moves, strict=True))
-    differences = sum(above - below for _, above, below in points) / (2 * _STEP_SIZE)
-    has_own_gradient = any(
-        each.type == "StopGradient" or "_gradient_op_type" in each.node_def.attr for each in operations
-    )
-    # but for some next to a kink or a jump
-    if not has_own_gradient and np.mean(_close(slopes, differences, 1e-4, rtol=0.05)) < 0.5:
-        raise _Refused(f"has an {_FUNCTIONS} whose gradient is not that of its values")
-    return len(natural) - (1 if recurrence.late else 0)
+        has_own = any(
+            each.type == "StopGradient" or "_gradient_op_type" in each.node_def.attr for each in operations
+        )
+        return *tf.nest.map_structure(lambda each: each.numpy(), program(*given)), has_own
 
 
 def _close(one, other, tolerance, rtol=1e-5):

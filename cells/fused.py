@@ -95,7 +95,8 @@ def padded(operands, constants, known):
     grain = 1
     for power in range(3, 31):
         grain = tf.where(steps > 2**power, 2 ** (power - 2), grain)
-    missing = [[0, 0], [0, -steps % grain]]
+    taken = tf.maximum(steps, 1)  # XLA slices no empty stack
+    missing = [[0, 0], [0, taken + -taken % grain - steps]]
     operands = {**operands, "inputs": tf.pad(operands["inputs"], [*missing, [0, 0]])}
     if "mask" in constants:
         constants = {**constants, "mask": tf.pad(constants["mask"], missing)}

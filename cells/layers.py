@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Any
 
 import keras
 from keras import ops, saving, tree
@@ -100,7 +101,7 @@ class FusedRNN(RNN):
             raise ValueError(
                 "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
             )
-        self._equation = None
+        self._equation: Any = None  # of the cell, once a call has read it
         self._built_timesteps = None
 
     def get_config(self):
@@ -182,10 +183,12 @@ class FusedRNN(RNN):
             return "keras", None, f"it is written for TensorFlow and not for {keras.backend.backend()}"
         if self.engine == "keras":
             return "keras", None, 'engine="keras" was asked for'
+        import tensorflow as tf
+
         from cells import converters, native
         from cells.equation import Equation
 
-        if converters.converting():
+        if converters.converting() or tf.config.functions_run_eagerly():
             return "keras", None, None
         if self._equation is None or not self._equation.is_of(self.cell):
             self._equation = Equation(self.cell)

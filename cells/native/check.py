@@ -41,17 +41,20 @@ def _drawn(shape, seed):
 def _drawn_operands(recurrence):
     """Operands as `cells.fused.run` takes them."""
     width = recurrence.gates * UNITS
-    shapes = {"inputs": (BATCH, STEPS, FEATURES), "kernel": (FEATURES, width), "bias": (width,)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "inputs": (BATCH, STEPS, FEATURES),
+        "kernel": (FEATURES, width),
+        "bias": (width,),
+    }
     if recurrence.recurrent:
         shapes["recurrent"] = (UNITS, width)
     if recurrence.separate:
         shapes["separate_bias"] = (recurrence.separate * UNITS,)
-    lists = {"vectors": [(UNITS,)] * recurrence.vectors, "states": [(BATCH, UNITS)] * recurrence.carried}
-    operands = {name: _drawn(shape, seed) for seed, (name, shape) in enumerate(shapes.items())}
-    operands |= {
-        name: [_drawn(shape, 20 + n) for n, shape in enumerate(each)] for name, each in lists.items()
+    return {
+        **{name: tf.constant(_drawn(shape, seed)) for seed, (name, shape) in enumerate(shapes.items())},
+        "vectors": [tf.constant(_drawn((UNITS,), 20 + n)) for n in range(recurrence.vectors)],
+        "states": [tf.constant(_drawn((BATCH, UNITS), 30 + n)) for n in range(recurrence.carried)],
     }
-    return tf.nest.map_structure(tf.constant, operands)
 
 
 def _plainly(recurrence, operands, upstream):

@@ -364,6 +364,7 @@ class OwnRNNCell(cells.MinimalRNNCell):
 
 
 def refusal(cell):
+    cell.build((None, 3))
     return Equation(cell).recurrence.native
 
 
