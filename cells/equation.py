@@ -178,16 +178,18 @@ class Equation:
         if cell is not self.cell:
             return False
         for thing, name, value in self._plain:
-            now = getattr(thing, name, None)
-            if (
-                now is not value
-                and getattr(now, "__func__", now) is not value
-                and _contents(now) != _contents(value)
-            ):
+            now = _unbound(cell, getattr(thing, name, None))
+            if now is not value and _contents(now) != _contents(value):
                 return False
         return all(
-            _contents(getattr(thing, name, None)) == contents for thing, name, contents in self._nested
+            _contents(_unbound(cell, getattr(thing, name, None))) == contents
+            for thing, name, contents in self._nested
         )
+
+
+def _unbound(cell, value):
+    """The function of a method of the cell, which is bound anew every time; other values as they are."""
+    return value.__func__ if isinstance(value, MethodType) and value.__self__ is cell else value
 
 
 class _View:
@@ -214,16 +216,12 @@ class _View:
         if isinstance(attribute, property) and attribute.fget:
             return attribute.fget(self)  # what it reads is noted in its place
         has_it = owner if attribute is not None and not isinstance(cell, owner) else cell
-        shown = value = getattr(has_it, name)
-        if isinstance(attribute, FunctionType):
-            value = attribute
-        elif isinstance(value, MethodType) and value.__self__ is cell:
-            value = value.__func__
-        if value is not shown or isinstance(attribute, FunctionType):
-            shown = MethodType(value, self)
+        read = getattr(has_it, name)
+        value = _unbound(cell, read)
+        is_method = isinstance(attribute, FunctionType) or value is not read
         self._noted[name] = has_it, name, value
-        self._shown[name] = shown
-        return shown
+        self._shown[name] = MethodType(value, self) if is_method else value
+        return self._shown[name]
 
     def __setattr__(self, name, value):
         setattr(self._of[0], name, value)

@@ -269,8 +269,10 @@ class FusedRNN(RNN):
         if not isinstance(masks, (list, tuple)):
             return {"inputs": _dropped(sequences, masks), "kernel": kernel, "bias": bias}
         parts = zip(masks, ops.split(kernel, len(masks), axis=1), strict=True)
-        products = [ops.matmul(_dropped(sequences, mask), part) for mask, part in parts]
-        return {"inputs": ops.concatenate(products, axis=-1) + bias}
+        # as matrices, for the gradient of a stack of products has no static shape
+        rows = [(ops.reshape(_dropped(sequences, mask), (-1, kernel.shape[0])), part) for mask, part in parts]
+        products = ops.concatenate([ops.matmul(*each) for each in rows], axis=-1) + bias
+        return {"inputs": ops.reshape(products, (*ops.shape(sequences)[:2], kernel.shape[1]))}
 
     def _constants(self, mask, training, dtype):
         """What the engine takes and gives no gradient for; see `fused.run`."""
