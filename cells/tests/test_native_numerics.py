@@ -6,12 +6,16 @@ adds up several terms in another order.
 
 import functools
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from cells import fused, native
+from cells import GatedCell, GRUCell, LSTMCell, fused, native
 from cells.native import library, translation
+from cells.tests.support import arrays
+from cells.tests.test_fused import EveryKindCell, outputs_and_gradients, some_mask
+from cells.tests.test_native import drawn_data, fused_natively, make
 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
 
@@ -125,6 +129,7 @@ ULPS = {"Erfc": 50, "Sigmoid": 8, "Tanh": 8}
 ABSOLUTE = {"Sigmoid": 2e-7, "Tanh": 1e-6}
 
 
+@functools.cache
 def special_operands():
     """Each special value with each, and what is drawn of them for the gradients of the results."""
     x, y = (each.ravel() for each in np.meshgrid(SPECIAL, SPECIAL))
@@ -241,8 +246,8 @@ def test_saturates_where_tensorflow_does():
     """And so do gradients, which are made of the results."""
     functions = [(OPERATIONS[name][0], 1) for name in ("Tanh", "Sigmoid", "Exp")]
     for numbers, limit in [
-        (floats(7.5, 9.5), 1),
-        (floats(16.5, 17.5), 1),
+        (floats(7.8, 8.1), 1),
+        (floats(16.6, 16.7), 1),
         (floats(88.7, 88.8), np.inf),
         (-floats(87.3, 87.4), 0),
         (np.float32([-100, -1e38, -np.inf]), -1),
@@ -251,3 +256,81 @@ def test_saturates_where_tensorflow_does():
         found, expected = (run(functions, *arguments)[0] for run in (natively, by_tensorflow))
         for one, other in zip(found, expected, strict=True):
             assert np.all(one[other == limit] == limit)
+
+
+# --- in whole layers
+
+SHAPES = [(1, 1), (3, 2), (17, 33)]  # units, batch: each leaves a part of a vector of units empty
+EVERY_KIND = [  # of product that weights or states enter
+    (LSTMCell, {}),
+    (GRUCell, {}),
+    (EveryKindCell, {}),
+    (EveryKindCell, {"implementation": 1, "dropout": 0.4, "recurrent_dropout": 0.3, "seed": 3}),
+]
+
+
+def assert_computes_the_same(cell, inputs, states):
+    """Outputs, states and gradients: no number and infinite at the same places, and else the same."""
+    found, expected = (
+        arrays(outputs_and_gradients(layer, cell, inputs, states))
+        for layer in (fused_natively, keras.layers.RNN)
+    )
+    for one, other in zip(found, expected, strict=True):
+        finite = np.isfinite(other)
+        scale = 1 + np.max(np.abs(other), initial=0, where=finite)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize(("units", "batch"), SHAPES)
+@pytest.mark.parametrize(("cell_class", "arguments"), EVERY_KIND)
+def test_what_is_not_finite_spreads_as_in_keras(cell_class, arguments, units, batch):
+    cell = make(cell_class, units, **arguments)
+    inputs, states = drawn_data(cell, batch, timesteps=3)
+    for row, value in enumerate([np.nan, np.inf, -np.inf][:batch]):
+        inputs[row, 1, 1] = value
+        states[-1][batch - 1 - row, units // 2] = value
+    assert_computes_the_same(cell, inputs, states)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e38])
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, EveryKindCell])
+def test_weights_that_are_not_finite_spread_as_in_keras(cell_class, value):
+    cell = make(cell_class, units=17)
+    inputs, states = drawn_data(cell, batch=2, timesteps=2)
+    weights = cell.get_weights()
+    for index in range(len(weights)):
+        changed = [weight.copy() for weight in weights]
+        changed[index].flat[changed[index].size // 2] = value
+        cell.set_weights(changed)
+        assert_computes_the_same(cell, inputs, states)
+
+
+class RatioCell(GatedCell):
+    """An equation that is no number where there is no unit: 0 / 0."""
+
+    gates = ("a",)
+
+    def update(self, gates, states):
+        h = 1 + keras.ops.sigmoid(gates[0] / states[0])
+        return h, [h]
+
+
+@pytest.mark.parametrize(("units", "batch"), SHAPES)
+def test_what_is_computed_where_there_is_no_unit_stays_there(units, batch):
+    cell = make(RatioCell, units)
+    inputs, states = drawn_data(cell, batch, timesteps=3)
+    assert_computes_the_same(cell, inputs, [1 + np.abs(state) for state in states])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("cell_class", [LSTMCell, GRUCell, EveryKindCell])
+def test_what_masked_steps_hold_changes_nothing(cell_class, value):
+    """Neither outputs nor states nor gradients, where `keras.layers.RNN` has gradients of NaN."""
+    cell = make(cell_class, units=17)
+    inputs, states = drawn_data(cell, batch=33, timesteps=4)
+    mask, results = some_mask(33, 4), []
+    for held in (0.0, value):
+        inputs[~mask] = held
+        results.append(arrays(outputs_and_gradients(fused_natively, cell, inputs, states, mask)))
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
