@@ -4,6 +4,7 @@ import math
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.colors import to_hex
 
 from bench.__main__ import main
 from bench.history import canvas, charts, detail_chart, labels, overview_chart, step_detection
-from bench.history.step_detection import FEWEST_RUNS, deviation_of, find_shifts
+from bench.history.step_detection import FEWEST_RUNS, deviation_of, find_all_shifts, find_shifts
 from bench.history.timeline import Machine, read_histories
 from bench.history.words import words
 from bench.records.schema import RECORDS_FILE, RecordWriter, read_records
@@ -167,6 +168,40 @@ def test_the_figures_own_error_is_not_taken_for_a_shift():
     figures = [1.0] * 6 + [1.1] * 6
     assert find_shifts(figures, error=0.001)
     assert not find_shifts(figures, error=0.2)
+
+
+def best_cuts(series: np.ndarray, penalty: float) -> list[int]:
+    """The best partition, by trying all."""
+    least, runs = step_detection.FEWEST_OF_A_LEVEL, len(series)
+
+    def cost(cuts):
+        return sum(((level - level.mean()) ** 2).sum() + penalty for level in np.split(series, cuts))
+
+    def partitions(start: int) -> Iterator[list[int]]:
+        yield []
+        for cut in range(start + least, runs - least + 1):
+            yield from ([cut, *more] for more in partitions(cut))
+
+    return min(partitions(0), key=cost)
+
+
+@pytest.mark.parametrize("runs", [8, 9, 13, 20])
+def test_the_levels_found_are_the_best_of_all(runs):
+    random = np.random.default_rng(runs)
+    steps = random.normal(0, 4, (40, 3)).repeat(-(-runs // 3), axis=1)[:, :runs]
+    series = random.normal(size=(40, runs)) + steps
+    found = step_detection._partitions(series, 12.0)
+    assert found == [best_cuts(each, 12.0) for each in series]
+    assert {len(cuts) for cuts in found} >= {0, 1}
+
+
+def test_many_series_have_the_shifts_of_each(monkeypatch):
+    monkeypatch.setattr(step_detection, "_SERIES_AT_ONCE", 7)
+    many = [simulated(seed, 20, True, 8, last=seed % 9) for seed in range(40)]
+    errors = [0.05 * (seed % 2) for seed in range(40)]
+    found = find_all_shifts(many, errors)
+    assert found == [find_shifts(one, error) for one, error in zip(many, errors, strict=True)]
+    assert 5 < sum(map(bool, found)) < 40
 
 
 def test_the_deviation_is_that_of_the_noise_whatever_shifts():
