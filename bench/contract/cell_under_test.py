@@ -8,7 +8,6 @@ import contextlib
 import inspect
 import linecache
 import math
-import os
 import random
 import re
 import textwrap
@@ -26,6 +25,7 @@ from keras import ops, tree
 
 from bench.contract.check import Refused, Skipped
 from bench.contract.load_cell import Target
+from bench.contract.report import short_path
 
 BATCH, STEPS, SEED = 3, 4, 7
 
@@ -86,6 +86,11 @@ def is_tensor_shape(value: Any) -> bool:
     return isinstance(value, tf.TensorShape)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out."""
+    return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
+
+
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
     """On the CPU, with whole tracebacks, without the warnings that a broken cell provokes; leaves Python's
@@ -117,11 +122,17 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Cells:
-    """Makes the cells and the inputs of a check, and knows where their source stands."""
+    """Makes the cells and the inputs of a check, and knows where their source stands.
+
+    Attributes:
+        target: what makes the cells.
+        units: what it is called with.
+        step_shape: the shape of one step of the inputs, without the batch: `(features,)` for a vector.
+    """
 
     target: Target
     units: int
-    features: int
+    step_shape: tuple[int, ...]
 
     def new(self, seed: int = 0, **extra: Any) -> Any:
         """A new cell, not built; what it draws at random, its weights above all, follows from `seed`.
@@ -133,10 +144,10 @@ class Cells:
         np.random.seed(SEED + seed)
         return self.target.make(self.units, **extra)
 
-    def built(self, seed: int = 0, features: int | None = None, **extra: Any) -> Any:
+    def built(self, seed: int = 0, step_shape: tuple[int, ...] | None = None, **extra: Any) -> Any:
         """A new cell, built, its weights moved a little so that no bias is zero."""
         cell = self.new(seed, **extra)
-        cell.build((None, features or self.features))
+        cell.build((None, *(step_shape or self.step_shape)))
         vary_weights(cell, seed)
         return cell
 
@@ -148,15 +159,15 @@ class Cells:
         return cell
 
     def inputs(self, timesteps: int = STEPS, seed: int = 0) -> Any:
-        """Random numbers [BATCH, timesteps, features]; those of fewer timesteps are the first of more."""
-        shape = (timesteps, BATCH, self.features)
-        numbers = np.random.default_rng(seed).standard_normal(shape).transpose(1, 0, 2)
+        """Random numbers [BATCH, timesteps, *step_shape]; those of fewer timesteps are the first of more."""
+        shape = (timesteps, BATCH, *self.step_shape)
+        numbers = np.random.default_rng(seed).standard_normal(shape).swapaxes(0, 1)
         return ops.convert_to_tensor(numbers, dtype=keras.config.floatx())
 
     def tolerance(self, dtype: str = "float32") -> float:
         """Allowed difference relative to the largest number: rounding errors of a dot product over features
         and units grow as the root of its length, and add up over the timesteps."""
-        return 4 * _epsilon(dtype) * STEPS * math.sqrt(self.features + self.units)
+        return 4 * _epsilon(dtype) * STEPS * math.sqrt(math.prod(self.step_shape) + self.units)
 
     def where(self, method: str) -> str:
         """`file:line` of the user's method, class or function; "" for a cell that is not the user's."""
@@ -178,7 +189,7 @@ class Cells:
                 lines, start = inspect.getsourcelines(thing)
                 for number, line in enumerate(lines, start):
                     if re.search(pattern, line):
-                        return f"{_short(inspect.getsourcefile(thing))}:{number}"
+                        return f"{short_path(inspect.getsourcefile(thing))}:{number}"
         return ""
 
     def user_frame(self, error: BaseException) -> str:
@@ -186,8 +197,13 @@ class Cells:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if frame.filename in self._files:
                 source = linecache.getline(frame.filename, frame.lineno or 0).strip()
-                return f"{_short(frame.filename)}:{frame.lineno}: {source}"
+                return f"{short_path(frame.filename)}:{frame.lineno}: {source}"
         return ""
+
+    @property
+    def build_shape(self) -> tuple[int | None, ...]:
+        """What `build` is given: [batch, *step_shape], the batch size left open."""
+        return None, *self.step_shape
 
     @cached_property
     def _classes(self) -> list[Any]:
@@ -232,12 +248,7 @@ def _definition(thing: Any) -> str:
     """`file:line` of the line with `def` or `class`, below any decorators."""
     lines, start = inspect.getsourcelines(thing)
     offset = next((i for i, line in enumerate(lines) if re.match(r"\s*(def|class)\b", line)), 0)
-    return f"{_short(inspect.getsourcefile(thing))}:{start + offset}"
-
-
-def _short(file: str | None) -> str:
-    relative = os.path.relpath(file or "")
-    return relative if not relative.startswith("..") else str(file)
+    return f"{short_path(inspect.getsourcefile(thing))}:{start + offset}"
 
 
 def _epsilon(dtype: str) -> float:
@@ -277,7 +288,7 @@ def initial_states(cell: Any, batch_size: int = BATCH) -> list[Any]:
 
 
 def step(cell: Any, inputs: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """One call of the cell, [batch, features] -> ([batch, output], new states in a list)."""
+    """One call of the cell, [batch, *step_shape] -> ([batch, output], new states in a list)."""
     output, new_states = cell(inputs, tuple(states))
     return output, list(new_states) if tree.is_nested(new_states) else [new_states]
 

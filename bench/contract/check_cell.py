@@ -1,4 +1,4 @@
-"""What a cell promises to Keras and to its user, as one table of named checks.
+"""Asks a cell what it promises to Keras and to its user, one named check after another.
 
 `check_cell(MyCell)` asks a fresh cell every question of `CHECKS` and returns a `ContractReport`. A check
 passes, fails with what was expected, what was seen and what to change, or is skipped: because it does not
@@ -9,99 +9,99 @@ Shapes are tiny and everything runs on the CPU: the contract is about what is ri
 A new check is a function with the decorator `@check` in `bench.contract.checks`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.contract.cell_under_test import Cells, dtype_policy, one_line, surroundings
+from bench.contract.advice import advice
+from bench.contract.cell_under_test import Cells, dtype_policy, is_out_of_memory, one_line, surroundings
 from bench.contract.check import Check, Refused, Seen, Skipped
 from bench.contract.checks import CHECKS
 from bench.contract.load_cell import Target
-
-# --- values -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found.
-
-    Attributes:
-        name: the check's name in `CHECKS`.
-        status: `ok`, `failed` or `skipped`.
-        message: what was expected and what was seen, or why it was skipped.
-        hint: of a failed check what to change and where, of another what is good to know; may be empty.
-    """
-
-    name: str
-    status: str
-    message: str
-    hint: str = ""
-
-    @property
-    def text(self) -> str:
-        """Message and hint in one sentence."""
-        lead = "change" if self.status == "failed" else "note"
-        return f"{self.message}; {lead}: {self.hint}" if self.hint else self.message
-
-
-@dataclass(frozen=True)
-class ContractReport:
-    """What all checks found, in the order of the table."""
-
-    target: str
-    checks: tuple[CheckResult, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no check failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[CheckResult, ...]:
-        return self.having("failed")
-
-    def having(self, status: str) -> tuple[CheckResult, ...]:
-        return tuple(result for result in self.checks if result.status == status)
-
-
-# --- the runner ---------------------------------------------------------------------------------------------
+from bench.contract.report import ENDED, OUT_OF_MEMORY, CheckResult, ContractReport
 
 
 def check_cell(
     target: Target | Callable[..., Any],
     units: int = 16,
-    features: int | None = None,
+    features: int | tuple[int, ...] | None = None,
     checks: Sequence[Check] | None = None,
 ) -> ContractReport:
-    """Asks every question of `CHECKS`, each with cells of its own.
+    """Asks every question of `CHECKS`, each with cells of its own, in this process.
 
     Args:
         target: a `Target`, or a class or function that takes `units` and returns a new cell.
         units: what the target is called with.
-        features: size of the last axis of the inputs; by default 4 (5 if that is `units`), so that a mix-up
-            of the two shows. A cell that needs as many features as units is checked with `features=units`.
+        features: the size of one step of the inputs, or its shape; by default 4 (5 if that is `units`), so
+            that a mix-up of the two shows. A cell that needs as many features as units is checked with
+            `features=units`, one whose steps are images with their shape.
         checks: those to ask, in the order of the table; by default all.
 
     Raises:
         TargetError: the constructor raises.
     """
-    target = Target.of(target)
-    cells = Cells(target, units, features or (5 if units == 4 else 4))
-    results: list[CheckResult] = []
-    with surroundings():
-        cells.new()
-        blocked: dict[str, str] = {}
-        for check in CHECKS if checks is None else checks:
-            root = next((blocked[need] for need in check.needs if need in blocked), None)
-            result = _ask(check, cells) if root is None else _not_asked(check, root)
-            if result.status == "failed" or root is not None:
-                blocked[check.name] = root or check.name
-            results.append(result)
-    return ContractReport(target.text, tuple(results))
+    contract = Contract(target, units, features, checks)
+    found: dict[str, CheckResult] = {}
+    for name in contract.checks:
+        found[name] = contract.ask(name, found)
+    return ContractReport(contract.target.text, tuple(found.values()))
 
 
-def _not_asked(check: Check, root: str) -> CheckResult:
-    return CheckResult(check.name, "skipped", f"not asked, since `{root}` failed")
+class Contract:
+    """A cell and the checks that it is asked; the arguments are those of `check_cell`.
+
+    Attributes:
+        target: what makes the cells.
+        checks: the checks to ask, by name, in their order.
+    """
+
+    def __init__(
+        self,
+        target: Target | Callable[..., Any],
+        units: int = 16,
+        features: int | tuple[int, ...] | None = None,
+        checks: Sequence[Check] | None = None,
+    ) -> None:
+        self.target = Target.of(target)
+        self.checks = {check.name: check for check in (CHECKS if checks is None else checks)}
+        self._cells = Cells(self.target, units, step_shape(units, features))
+
+    def ask(self, name: str, found: Mapping[str, CheckResult]) -> CheckResult:
+        """Asks one check.
+
+        Args:
+            found: what the checks before it have found.
+
+        Raises:
+            TargetError: nothing has been asked before, and the constructor raises.
+        """
+        root = self._failed_need(name, found)
+        if root is not None:
+            return CheckResult(name, "skipped", f"not asked, since `{root}` {_verb(found[root])}")
+        with surroundings():
+            if not found:
+                self._cells.new()
+            return _ask(self.checks[name], self._cells)
+
+    def _failed_need(self, name: str, found: Mapping[str, CheckResult]) -> str | None:
+        """The failed check without which this one would say nothing new, itself or by way of others."""
+        for need in self.checks[name].needs:
+            if need in found and found[need].broken:
+                return need
+            root = self._failed_need(need, found) if need in self.checks else None
+            if root is not None:
+                return root
+        return None
+
+
+def step_shape(units: int, features: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """The shape of one step of the inputs, where `check_cell` is given such `features`."""
+    if features is None:
+        return (5 if units == 4 else 4,)
+    return (features,) if isinstance(features, int) else features
+
+
+def _verb(result: CheckResult) -> str:
+    return result.status  # each status is a verb
 
 
 def _ask(check: Check, cells: Cells) -> CheckResult:
@@ -109,17 +109,22 @@ def _ask(check: Check, cells: Cells) -> CheckResult:
         with dtype_policy("float32"):
             seen = check.function(cells)
     except Skipped as skipped:
-        return CheckResult(check.name, "skipped", str(skipped))
-    except Refused as refused:
-        at = refused.at or cells.where(check.at)
-        return CheckResult(check.name, "failed", str(refused), _advice(refused.change or check.change, at))
-    except Exception as error:
-        message = f"expected no error; seen {one_line(error)}"
-        at = cells.user_frame(error) or cells.where(check.at)
-        return CheckResult(check.name, "failed", message, _advice(check.change, at))
+        return CheckResult(check.name, "skipped", str(skipped), question=check.question)
+    except (Refused, Exception, SystemExit) as error:
+        return _broken(check, cells, error)
     seen = seen if isinstance(seen, Seen) else Seen(seen)
-    return CheckResult(check.name, "ok", seen.message, seen.hint)
+    return CheckResult(check.name, "ok", seen.message, seen.hint, check.question)
 
 
-def _advice(change: str, at: str) -> str:
-    return f"{change} ({at})" if at else change
+def _broken(check: Check, cells: Cells, error: BaseException) -> CheckResult:
+    """The result of a check that raised."""
+    change, at = advice(error, check, cells)
+    hint = f"{change} ({at})" if at else change
+    if isinstance(error, Refused):
+        status, message = "failed", str(error)
+    elif isinstance(error, SystemExit):
+        status, message = ENDED, one_line(error)
+    else:
+        status = OUT_OF_MEMORY if is_out_of_memory(error) else "failed"
+        message = f"expected no error; seen {one_line(error)}"
+    return CheckResult(check.name, status, message, hint, check.question)

@@ -177,7 +177,7 @@ def any_batch_size(cells: Cells) -> str:
     whole = run(cell, inputs)
     first = samples(whole, slice(0, 1))
     agree(run(cell, inputs[:1]), first, cells.tolerance(), "a batch of 1 to be as the first sample of 3")
-    many = compiled(lambda x: run(cell, x), (None, STEPS, cells.features))
+    many = compiled(lambda x: run(cell, x), (None, STEPS, *cells.step_shape))
     agree(many(inputs), whole, cells.tolerance(), "a graph for any batch size to answer as for 3")
     return agree(many(inputs[:1]), first, cells.tolerance(), "one answer at batch sizes 1, 3 and None")
 
@@ -192,7 +192,7 @@ def any_timesteps(cells: Cells) -> str:
         shorter, _ = run(cell, inputs[:, :timesteps])
         what = f"{timesteps} timesteps to be as the first of {longest}"
         agree(shorter, outputs[:, :timesteps], cells.tolerance(), what)
-    many = compiled(lambda x: run(cell, x)[0], (BATCH, None, cells.features))
+    many = compiled(lambda x: run(cell, x)[0], (BATCH, None, *cells.step_shape))
     agree(many(inputs[:, :1]), outputs[:, :1], cells.tolerance(), "a graph for any timesteps to answer for 1")
     return agree(
         many(inputs), outputs, cells.tolerance(), f"one answer at 1, {STEPS}, {longest} and None timesteps"

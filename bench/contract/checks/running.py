@@ -91,12 +91,17 @@ def _mask() -> np.ndarray:
     return np.arange(STEPS) < np.array(_LENGTHS)[:, None]
 
 
+def _mask_like(sequences: Any) -> np.ndarray:
+    """The mask with as many axes as the sequences [BATCH, STEPS, ...]."""
+    return _mask().reshape(BATCH, STEPS, *[1] * (len(sequences.shape) - 2))
+
+
 @check(_SHAPE)
 def zero_output_for_mask(cells: Cells) -> str:
     """Does zero_output_for_mask only zero masked outputs?"""
     cell, inputs = cells.built(), cells.inputs()
     outputs, states = run(cell, inputs, mask=_mask())
-    zeroed = ops.where(_mask()[:, :, None], outputs, ops.zeros_like(outputs))
+    zeroed = ops.where(_mask_like(outputs), outputs, ops.zeros_like(outputs))
     seen = run(cell, inputs, mask=_mask(), zero_output_for_mask=True)
     return agree(
         seen, (zeroed, states), cells.tolerance(), "zeros for masked steps, and nothing else changed"
@@ -107,7 +112,8 @@ def zero_output_for_mask(cells: Cells) -> str:
 def mask_gradients(cells: Cells) -> str:
     """Does zero padding leave the gradients alone?"""
     cell = cells.built()
-    inputs = cells.inputs() * ops.cast(_mask()[:, :, None], "float32")  # padded with zeros, as people do
+    inputs = cells.inputs()
+    inputs = inputs * ops.cast(_mask_like(inputs), "float32")  # padded with zeros, as people do
     weights = [weight for weight in cell.trainable_variables if not is_excused(cell, weight)]
 
     def masked() -> Any:
@@ -140,7 +146,7 @@ def return_state(cells: Cells) -> Seen | str:
 def _symbolic_shapes(cells: Cells) -> str:
     """A hint where Keras gets the shapes of the states wrong, as it does for tensor-shaped ones."""
     layer = keras.layers.RNN(cells.built(), return_state=True)
-    said = layer(keras.Input(batch_shape=(BATCH, STEPS, cells.features)))
+    said = layer(keras.Input(batch_shape=(BATCH, STEPS, *cells.step_shape)))
     if shapes(tree.flatten(said)) == shapes(tree.flatten(layer(cells.inputs()))):
         return ""
     return "in a functional model with return_state=True keras.layers.RNN says other shapes for the states"
@@ -153,8 +159,8 @@ def _symbolic_shapes(cells: Cells) -> str:
 def stacked(cells: Cells) -> str:
     """Are stacked cells as stacked layers?"""
     lower, inputs = cells.built(), cells.inputs()
-    width = step(lower, inputs[:, 0], initial_states(lower))[0].shape[-1]
-    upper = cells.built(seed=1, features=width)
+    between = step(lower, inputs[:, 0], initial_states(lower))[0]
+    upper = cells.built(seed=1, step_shape=tuple(between.shape[1:]))
     for batch in (BATCH, 1):
         between, lower_states = run(lower, inputs[:batch])
         outputs, upper_states = run(upper, between)

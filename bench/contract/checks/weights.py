@@ -82,7 +82,7 @@ def get_config(cells: Cells) -> Seen:
     if lost:
         raise Refused("the same config from the cell made again", f"other values of {', '.join(lost)}")
     if not twin.built:
-        twin.build((None, cells.features))
+        twin.build(cells.build_shape)
     if [w.shape for w in twin.weights] != [w.shape for w in cell.weights]:
         raise Refused("the same weights in the cell made again", f"{shapes(twin.weights)}")
     twin.set_weights(cell.get_weights())
@@ -110,7 +110,7 @@ def save_load(cells: Cells) -> Seen:
     """Does a saved model answer the same when loaded?"""
     cell, inputs = cells.built(), cells.inputs()
     model = keras.Sequential(
-        [keras.Input((STEPS, cells.features)), keras.layers.RNN(cell, return_sequences=True)]
+        [keras.Input((STEPS, *cells.step_shape)), keras.layers.RNN(cell, return_sequences=True)]
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.keras"
