@@ -1,12 +1,11 @@
-"""A case's programs in a worker of their own: what may explode, and what has its memory measured, runs there.
+"""Runs a case in its own process, because it may exhaust memory or because its memory is measured.
 
-`Programs` is the worker's side, `Apart` ours. The problem, and so the proof, stay on our side: what a worker
-takes and how its memory rises is the program's alone.
+`Programs` is the worker's side, `Isolated` ours. The problem, and so the proof, stay on our side: what a
+worker takes and how its memory rises is the program's alone.
 """
 
 import gc
 import sys
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from itertools import count
@@ -16,7 +15,7 @@ from bench.backend import runtime
 from bench.backend.runtime import Answer, Data, Program
 from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS, make_layer
-from bench.cases.user_cells import guests
+from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.processes.peer_client import Peers
 from bench.processes.worker import Limits, Nursery, Worker
 from bench.proof.problem import SEED, Problem
@@ -29,13 +28,13 @@ class Programs:
 
     Args:
         device: as `runtime.device` takes it.
-        targets, baseline: what `--cell` and `--baseline` said, so that the same subjects are known.
+        user_cells: what the command line brings, so that the same subjects are known.
     """
 
-    def __init__(self, device: str, targets: Sequence[str] = (), baseline: str | None = None):
+    def __init__(self, device: str, user_cells: UserCells = NO_USER_CELLS):
         runtime.device(device)
         runtime.warm_up()
-        self._subjects = {**SUBJECTS, **guests(targets, baseline).subjects}
+        self._subjects = {**SUBJECTS, **user_cells.subjects}
         self._programs: dict[str, Program] = {}
 
     def compile(self, name: str, case: Case, data: Data, exact: bool) -> dict[str, Any]:
@@ -90,7 +89,7 @@ def nursery(device: str) -> Nursery | None:
     return Nursery(__name__) if device == "cpu" and sys.platform == "linux" else None
 
 
-class Apart:
+class Isolated:
     """The processes of one case, with which it ends: its programs, and those of what it is compared with.
 
     They begin before they are needed, and import TensorFlow while this process prepares the problems.
@@ -110,7 +109,7 @@ class Apart:
         self,
         case: Case,
         limits: Limits,
-        arguments: tuple[str, tuple[str, ...], str | None],
+        arguments: tuple[str, UserCells],
         nursery: Nursery | None = None,
     ):
         self.case = case

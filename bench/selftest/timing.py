@@ -17,7 +17,8 @@ from pathlib import Path
 from statistics import median
 
 from bench.cases.case import MODES, Case
-from bench.cases.sweeps import LOOPS, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
 from bench.report.markdown import NOTHING, plain, table

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.cases.subjects import SUBJECTS, guest
-from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.subjects import SUBJECTS, user_subject
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.records.schema import read_environment, read_records
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
@@ -154,7 +155,7 @@ def test_a_wrong_cell_fails_and_the_sweep_goes_on(tiny, pytester, monkeypatch):
             return h * 1.001, new_states
 
     monkeypatch.setitem(REFERENCES, Wrong, REFERENCES[LSTMCell])
-    monkeypatch.setitem(SUBJECTS, "wrong-rnn", guest("wrong", Wrong, "lstm-builtin"))
+    monkeypatch.setitem(SUBJECTS, "wrong-rnn", user_subject("wrong", Wrong, "lstm-builtin"))
     grid = Grid(("wrong-rnn", "lstm-rnn"), (SHAPE,), modes=("infer",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     result = tiny()
@@ -176,7 +177,7 @@ def test_what_raises_or_is_not_supported_is_a_row_too(tiny, pytester, monkeypatc
         raise RuntimeError("no such thing\nat all")
 
     for name, make in (("memory", out_of_memory), ("broken", broken)):
-        subject = guest(name, LSTMCell, "lstm-builtin")
+        subject = user_subject(name, LSTMCell, "lstm-builtin")
         monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": make}))
     grid = Grid(("memory-rnn", "broken-rnn"), (SHAPE,), modes=("infer",))
     unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
@@ -208,7 +209,7 @@ def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch)
     def interrupted(case):
         raise KeyboardInterrupt
 
-    subject = guest("stopped", LSTMCell, "lstm-builtin")
+    subject = user_subject("stopped", LSTMCell, "lstm-builtin")
     monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": interrupted}))
     grids = (Grid(("lstm-rnn",), (SHAPE,), modes=("infer",)), Grid(("stopped-rnn", "slstm-rnn"), (SHAPE,)))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", grids))

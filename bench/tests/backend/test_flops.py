@@ -8,7 +8,7 @@ from bench.backend import runtime
 from bench.backend.flops import Flops, Uncountable, count
 from bench.backend.runtime import step_flops
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS, guest, make_layer
+from bench.cases.subjects import SUBJECTS, make_layer, user_subject
 from bench.proof.problem import prepare
 
 SHAPE = (3, 5, 7, 8)  # batch size, timesteps, features, units: all different
@@ -93,7 +93,7 @@ class Low(keras.layers.Layer):
 def test_somebodys_own_cell_is_counted_from_its_graph():
     batch_size, _, features, units = SHAPE
     case = Case("low", "rnn", "infer", *SHAPE)
-    counted = step_flops(layer_of(guest("low", Low, "lstm-builtin"), case), case)
+    counted = step_flops(layer_of(user_subject("low", Low, "lstm-builtin"), case), case)
     assert counted.products == 2 * batch_size * (features * units + 2 * units + 2 * units)
     assert counted.elementwise == 3 * batch_size * units  # the bias, the sum, the tanh
 
@@ -106,7 +106,7 @@ class Looping(Low):
 
 def test_what_cannot_be_counted_has_no_figure():
     case = Case("looping", "rnn", "infer", *SHAPE)
-    assert step_flops(layer_of(guest("looping", Looping, "lstm-builtin"), case), case) is None
+    assert step_flops(layer_of(user_subject("looping", Looping, "lstm-builtin"), case), case) is None
 
 
 def graph_of(function, *shapes):

@@ -12,8 +12,9 @@ import tensorflow as tf
 import bench
 from bench.backend import runtime
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import TF32_EPSILON, prove, verify
 from bench.records.schema import read_environment

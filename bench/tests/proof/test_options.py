@@ -10,8 +10,9 @@ import tensorflow as tf
 from bench.backend import runtime
 from bench.backend.dropout_masks import DropoutMasks
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, guest, make_layer
-from bench.cases.sweeps import SWEEPS, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, make_layer, user_subject
+from bench.cases.sweeps import SWEEPS
 from bench.proof.layer_reference import Cell, compose, run_composition
 from bench.proof.problem import WrongAnswer, _check_masks, prepare
 from bench.proof.verify import verify, verify_again
@@ -365,7 +366,7 @@ class StateDropout(HiddenDropout):
 
 
 def test_dropout_that_hides_what_it_drew_is_inferred():
-    subject = guest("hidden", HiddenDropout, "lstm-builtin", target="a.py:B")
+    subject = user_subject("hidden", HiddenDropout, "lstm-builtin", target="a.py:B")
     problem, _, proof = proven(subject, case_of("hidden-rnn"))
     assert problem.proof == "statistical" and problem.rows == SHAPE[0]
     assert proof.gradient_error <= proof.gradient_tolerance
@@ -375,12 +376,12 @@ def test_dropout_that_hides_what_it_drew_is_inferred():
 
 def test_dropout_that_hides_what_it_drew_and_scales_wrongly_is_refused():
     with pytest.raises(WrongAnswer, match="the outputs: differ"):
-        proven(guest("wrong", ScaledWrong, "lstm-builtin", target="a.py:C"), case_of("wrong-rnn"))
+        proven(user_subject("wrong", ScaledWrong, "lstm-builtin", target="a.py:C"), case_of("wrong-rnn"))
 
 
 def test_dropout_that_cannot_be_inferred_is_not_timed():
     with pytest.raises(UnsupportedOption, match="no dropout of inputs, and cannot be proven"):
-        proven(guest("state", StateDropout, "lstm-builtin", target="a.py:D"), case_of("state-rnn"))
+        proven(user_subject("state", StateDropout, "lstm-builtin", target="a.py:D"), case_of("state-rnn"))
 
 
 def test_a_cell_without_a_reference_that_shows_its_masks_is_held_against_itself_with_them():
@@ -389,7 +390,7 @@ def test_a_cell_without_a_reference_that_shows_its_masks_is_held_against_itself_
             h, (_, c) = super().update(gates, states)
             return h / 2, [h / 2, c]
 
-    subject = guest(
+    subject = user_subject(
         "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", "a.py:E"
     )
     problem, _, proof = proven(subject, case_of("own-rnn"))

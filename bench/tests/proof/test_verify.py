@@ -9,7 +9,7 @@ import cells.reference
 from bench.backend import runtime
 from bench.backend.runtime import Answer
 from bench.cases.case import Case
-from bench.cases.subjects import PEER_LAYERS, SUBJECTS, guest
+from bench.cases.subjects import PEER_LAYERS, SUBJECTS, user_subject
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import Proof, verify, verify_again
 from cells import GRUCell, LSTMCell
@@ -178,7 +178,7 @@ def test_planted_faults_are_refused(monkeypatch, fault, mode, message, shape):
     parent = fault.__mro__[1]
     monkeypatch.setitem(REFERENCES, fault, REFERENCES[parent])
     with pytest.raises(WrongAnswer, match=message) as refused:
-        proof_of(guest("fault", fault, "lstm-builtin"), Case("fault", "rnn", mode, *shape))
+        proof_of(user_subject("fault", fault, "lstm-builtin"), Case("fault", "rnn", mode, *shape))
     assert any(character.isdigit() for character in str(refused.value))
 
 
@@ -205,10 +205,10 @@ def test_a_large_state_does_not_loosen_the_tolerance_of_the_others(monkeypatch):
     )
     case = Case("large", "rnn", "infer", *SHAPE)
     Large.factor = 1.0
-    proof_of(guest("large", Large, "lstm-builtin"), case)
+    proof_of(user_subject("large", Large, "lstm-builtin"), case)
     Large.factor = 1.001
     with pytest.raises(WrongAnswer, match="the outputs"):
-        proof_of(guest("large", Large, "lstm-builtin"), case)
+        proof_of(user_subject("large", Large, "lstm-builtin"), case)
 
 
 def _large(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=None):
@@ -230,19 +230,21 @@ def test_a_reference_that_overflows_proves_nothing(monkeypatch):
         REFERENCES, Overflowing, cells.reference.Reference(infinite, REFERENCES[LSTMCell].initial_bias)
     )
     with pytest.raises(WrongAnswer, match="the reference itself is not finite"):
-        proof_of(guest("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
+        proof_of(user_subject("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
 
 
-def test_a_guest_with_dropout_is_proven_with_what_it_drew():
-    subject = guest("dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B")
+def test_a_user_cell_with_dropout_is_proven_with_what_it_drew():
+    subject = user_subject(
+        "dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B"
+    )
     problem = prepare(subject, Case("dropping", "rnn", "train", *SHAPE))
     assert problem.proof == "exact" and problem.drops
     proof_of(subject, problem.case)
     assert not prepare(subject, Case("dropping", "rnn", "infer", *SHAPE)).drops
 
 
-def test_a_guest_may_start_its_bias_as_it_likes():
-    subject = guest(
+def test_a_user_cell_may_start_its_bias_as_it_likes():
+    subject = user_subject(
         "zero",
         lambda units: keras.layers.LSTMCell(units, unit_forget_bias=False),
         "lstm-builtin",
@@ -251,7 +253,7 @@ def test_a_guest_may_start_its_bias_as_it_likes():
     proof_of(subject, Case("zero", "rnn", "infer", *SHAPE))
 
 
-def test_a_guest_without_a_reference_is_held_against_itself():
+def test_a_user_cell_without_a_reference_is_held_against_itself():
     class Plain(keras.layers.Layer):
         state_size = output_size = 5
 
@@ -263,7 +265,7 @@ def test_a_guest_without_a_reference_is_held_against_itself():
             h = keras.ops.relu(keras.ops.matmul(inputs, self.kernel) + 0.5 * states[0])
             return h, [h]
 
-    subject = guest("plain", lambda units: Plain(), "lstm-builtin")
+    subject = user_subject("plain", lambda units: Plain(), "lstm-builtin")
     case = Case("plain", "rnn", "train", *SHAPE)
     problem = prepare(subject, case)
     assert problem.proof == "consistent"
@@ -274,7 +276,7 @@ def test_a_guest_without_a_reference_is_held_against_itself():
         verify(problem, Answer(answer.outputs, wrong))
 
 
-def test_a_guests_own_reference_is_used(monkeypatch):
+def test_a_user_cells_own_reference_is_used(monkeypatch):
     class Own(LSTMCell):
         def reference(self, inputs, initial_states):
             outputs, states = cells.reference.lstm(self.get_weights(), inputs, initial_states)
@@ -282,10 +284,10 @@ def test_a_guests_own_reference_is_used(monkeypatch):
 
     case = Case("own", "rnn", "train", *SHAPE)
     Own.off = 0
-    assert proof_of(guest("own", Own, "lstm-builtin"), case).gradient_error < 1e-4
+    assert proof_of(user_subject("own", Own, "lstm-builtin"), case).gradient_error < 1e-4
     Own.off = 1e-3
     with pytest.raises(WrongAnswer, match="the outputs"):
-        proof_of(guest("own", Own, "lstm-builtin"), case)
+        proof_of(user_subject("own", Own, "lstm-builtin"), case)
 
 
 def test_what_changes_while_it_is_timed_is_refused():
