@@ -140,9 +140,9 @@ def _device_of(config) -> str:
         return config.getoption("device")
     if not may_have_gpu():
         return "cpu"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return "gpu" if runtime.gpu_name() else "cpu"
+    return "gpu" if devices.gpu_name() else "cpu"
 
 
 def _check_meaning(config, rows: list[Row]) -> None:
@@ -257,9 +257,9 @@ def _missing_gpu(config) -> str | None:
     """Why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
+    return None if devices.gpu_name() else "TensorFlow sees no GPU on this machine"
 
 
 def pytest_unconfigure(config):
@@ -312,7 +312,7 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
-    from bench.backend import runtime
+    from bench.backend import devices
     from bench.runner.session import Run
 
     user_cells = config.stash[_user_cells]
@@ -320,13 +320,13 @@ def _start_run(config) -> "Run":
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
-        runtime.check_backend()
-        device = runtime.device(config.stash[_device])
+        devices.check_backend()
+        device = devices.choose_device(config.stash[_device])
         for subject in user_cells.subjects.values():
             loaded(subject.target or "", subject.kwargs)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
-    except (runtime.NoDevice, runtime.UnsupportedBackend) as error:
+    except (devices.NoDevice, devices.UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()

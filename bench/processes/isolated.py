@@ -11,8 +11,9 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from bench.backend import runtime
-from bench.backend.runtime import Answer, Data, Program
+from bench.backend import devices, layers, programs
+from bench.backend.data import Answer, Data
+from bench.backend.programs import Program
 from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS, make_layer
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
@@ -27,13 +28,13 @@ class Programs:
     """The worker's side: programs, each by the name that it was compiled under.
 
     Args:
-        device: as `runtime.device` takes it.
+        device: as `devices.choose_device` takes it.
         user_cells: what the command line brings, so that the same subjects are known.
     """
 
     def __init__(self, device: str, user_cells: UserCells = NO_USER_CELLS):
-        runtime.device(device)
-        runtime.warm_up()
+        devices.choose_device(device)
+        devices.warm_up()
         self._subjects = {**SUBJECTS, **user_cells.subjects}
         self._programs: dict[str, Program] = {}
 
@@ -43,14 +44,14 @@ class Programs:
         Returns:
             The figures of the `Program`, and `peak_bytes`, how far the memory rose.
         """
-        rise = runtime.memory_mark(case.device)
+        rise = devices.memory_mark(case.device)
         layer = make_layer(self._subjects[case.subject], case)
-        runtime.build_layer(layer, case, SEED)
+        layers.build_layer(layer, case, SEED)
         if exact:
-            with runtime.full_precision():
-                program = runtime.compile_program(layer, case, data)
+            with devices.full_precision():
+                program = programs.compile_program(layer, case, data)
         else:
-            program = runtime.compile_program(layer, case, data)
+            program = programs.compile_program(layer, case, data)
         self._programs[name] = program
         figures = {
             field.name: getattr(program, field.name) for field in fields(program) if field.name not in _REMOTE
@@ -79,8 +80,8 @@ class Programs:
         return self._programs[name].trace_count()
 
     def matmul_peak(self, dtype: str, device: str) -> float:
-        """`runtime.matmul_peak` of this process."""
-        return runtime.matmul_peak(dtype, device)
+        """`devices.matmul_peak` of this process."""
+        return devices.matmul_peak(dtype, device)
 
 
 def nursery(device: str) -> Nursery | None:
@@ -139,7 +140,7 @@ class Isolated:
         return Program(**figures, **calls)
 
     def matmul_peak(self, dtype: str, device: str) -> float:
-        """`runtime.matmul_peak` in the worker's process."""
+        """`devices.matmul_peak` in the worker's process."""
         return self._worker.call("matmul_peak", dtype, device)
 
     def close(self) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.backend import runtime
+from bench.backend import devices, kernels, layers
+from bench.backend.data import Answer
 from bench.backend.flops import Flops
-from bench.backend.runtime import Answer, Program
+from bench.backend.programs import Program
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
 from bench.cases.cost_estimate import TooLarge, check_size
@@ -34,14 +35,14 @@ class Proven:
     """A compiled case whose answer has been proven.
 
     Attributes:
-        matmul_peak: `runtime.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
+        matmul_peak: `devices.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
     """
 
     problem: Problem
     program: Program
     answer: Answer
     proof: Proof
-    matmul_peak: Callable[[str, str], float] | None = runtime.matmul_peak
+    matmul_peak: Callable[[str, str], float] | None = devices.matmul_peak
 
 
 class CompileTimeout(RuntimeError):
@@ -86,9 +87,9 @@ class Run:
         self._step_flops: dict[Case, Flops | None] = {}
         self._facts = _facts(folder.name if folder else "none", device)
         self._writer = RecordWriter(folder) if folder else None
-        self._gpu = Gpu(runtime.gpu_name() if device == "gpu" else None, installed_nvml())
+        self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
         self._environment = environment.describe(
-            runtime=runtime.build_information(), gpu={**runtime.gpu_facts(), **self._gpu.facts()}
+            runtime=devices.build_information(), gpu={**devices.gpu_facts(), **self._gpu.facts()}
         )
         self._write_environment()
 
@@ -159,7 +160,7 @@ class Run:
             "status": "ok",
             "retraces": program.trace_count() - traces,
             "throttled": throttled,
-            "sync_s": runtime.sync_seconds(),
+            "sync_s": devices.sync_seconds(),
             "queued_s": queued_s,
             "peak_bytes": program.peak_bytes if comparison.of.memory else None,
             **_proof_columns(subject),
@@ -262,7 +263,7 @@ class Run:
     def _check_contract(self, case: Case) -> None:
         """Somebody's own cell must hold the cell contract before anything else is asked of it."""
         subject = self.subjects[case.subject]
-        with runtime.full_precision():
+        with devices.full_precision():
             broken = broken_contract(subject.target, subject.kwargs) if subject.target else None
         if broken:
             raise BrokenContract(broken)
@@ -298,7 +299,7 @@ class Run:
         case, layer = proven.problem.case, proven.problem.layer
         step = _step(case)
         if step not in self._step_flops:
-            self._step_flops[step] = runtime.step_flops(layer, case)
+            self._step_flops[step] = layers.step_flops(layer, case)
         of_step = self._step_flops[step]
         if of_step is None:
             return {}
@@ -306,7 +307,7 @@ class Run:
         per_s = flops / timing.median_s
         columns: dict[str, Value] = {"flops": flops, "gflops_per_s": per_s / 1e9}
         if proven.matmul_peak is not None:
-            dtype = np.dtype(runtime.float_dtype(layer)).name
+            dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
 
@@ -337,8 +338,8 @@ def _repeat_in(benchmark) -> Repeat:
 
 
 def _facts(run_id: str, device: str) -> dict[str, Value]:
-    found = runtime.versions()
-    gpu = runtime.gpu_name() if device == "gpu" else None
+    found = devices.versions()
+    gpu = devices.gpu_name() if device == "gpu" else None
     return {
         "run_id": run_id,
         "commit": environment.git_commit(),
@@ -399,17 +400,17 @@ def _outcome(error: Exception) -> dict[str, Value]:
     for kind, (status, reason) in _OUTCOMES.items():
         if isinstance(error, kind):
             return {"status": status, "reason": reason, "message": str(error)}
-    reason = "out_of_memory" if runtime.is_out_of_memory(error) else "error"
+    reason = "out_of_memory" if devices.is_out_of_memory(error) else "error"
     return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
 
 
 # the status and the reason of what is foreseen
 _OUTCOMES: dict[type[Exception], tuple[str, str]] = {
     NotInstalled: ("skipped", "not_installed"),
-    runtime.NoDevice: ("skipped", "no_device"),
+    devices.NoDevice: ("skipped", "no_device"),
     CompileTimeout: ("skipped", "compile_timeout"),
     TooLarge: ("skipped", "too_large"),
-    runtime.KernelMissed: ("failed", "kernel"),
+    kernels.KernelMissed: ("failed", "kernel"),
     MemoryLimit: ("failed", "out_of_memory"),
     WorkerDied: ("failed", "killed"),
     WrongAnswer: ("failed", "wrong_answer"),

@@ -108,9 +108,9 @@ def loaded(file: Path) -> Recording:
 
 def cases(device: str = "auto") -> list[Case]:
     """A case in each mode for each shape of the sweep `default`, its subjects in turn."""
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    device = runtime.device(device)
+    device = devices.choose_device(device)
     shapes = dict.fromkeys(
         (row.case.batch_size, row.case.timesteps, row.case.features, row.case.units)
         for row in comparisons(["default"])
@@ -156,23 +156,23 @@ def _say(text: str) -> None:
 
 
 def _facts() -> dict[str, str]:
-    from bench.backend import runtime
+    from bench.backend import devices
 
     return {
-        "machine": machine_key(runtime.gpu_name()),
-        **{name: version for name, version in runtime.versions().items() if name != "numpy"},
+        "machine": machine_key(devices.gpu_name()),
+        **{name: version for name, version in devices.versions().items() if name != "numpy"},
         "commit": git_commit() or "",
         "timestamp": timestamp(),
     }
 
 
 def _program(case: Case) -> Program:
-    from bench.backend import runtime
+    from bench.backend import programs
     from bench.cases.subjects import SUBJECTS
     from bench.proof.problem import prepare
 
     problem = prepare(SUBJECTS[case.subject], case)
-    return runtime.compile_program(problem.layer, case, problem.data).run
+    return programs.compile_program(problem.layer, case, problem.data).run
 
 
 def _stretch(

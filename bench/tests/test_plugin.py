@@ -297,10 +297,10 @@ def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pyteste
 
 @pytest.mark.parametrize("name", ["gpu_name", "none"])
 def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
-    from bench.backend import runtime
+    from bench.backend import devices
 
     monkeypatch.setattr("bench.plugin.may_have_gpu", lambda: True)
-    monkeypatch.setattr(runtime, "gpu_name", lambda: name if name == "gpu_name" else None)
+    monkeypatch.setattr(devices, "gpu_name", lambda: name if name == "gpu_name" else None)
     grid = Grid(("lstm-builtin",), (SHAPE,), ({"use_cudnn": "auto"},), devices=("gpu",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
     result = tiny("--collect-only", "-q")

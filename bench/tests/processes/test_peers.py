@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import bench
-from bench.backend.runtime import compile_program
+from bench.backend.programs import compile_program
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, comparisons
 from bench.cases.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed

@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 import cells.reference
-from bench.backend import runtime
-from bench.backend.runtime import Answer
+from bench.backend import programs
+from bench.backend.data import Answer
 from bench.cases.case import Case
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS, user_subject
 from bench.proof.problem import WrongAnswer, prepare
@@ -21,7 +21,7 @@ PEERS = {name for name, subject in SUBJECTS.items() if subject.layer in PEER_LAY
 
 def proof_of(subject, case):
     problem = prepare(subject, case)
-    program = runtime.compile_program(problem.layer, case, problem.data)
+    program = programs.compile_program(problem.layer, case, problem.data)
     return verify(problem, program.answer())
 
 
@@ -70,7 +70,7 @@ def test_a_dear_case_repeats_its_first_rows_and_all_are_compared(monkeypatch):
     assert np.array_equal(problem.data.inputs[2], problem.data.inputs[0])
     assert not np.array_equal(problem.data.inputs[1], problem.data.inputs[0])
     assert all(np.all(c[2] != c[0]) for c in problem.data.cotangents if c is not None)
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     assert 0 < verify(problem, answer).gradient_error < 1e-5
     outputs = [output.copy() for output in answer.outputs]
     outputs[0][2, 3, 1] += 1e-3
@@ -187,7 +187,7 @@ def test_a_gradient_that_is_wrong_in_a_repeated_row_alone_is_refused(monkeypatch
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
     assert problem.rows == 1
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     wrong = answer.gradients["inputs"].copy()
     wrong[2] = 0
     with pytest.raises(WrongAnswer, match="the gradient of inputs"):
@@ -269,7 +269,7 @@ def test_a_user_cell_without_a_reference_is_held_against_itself():
     case = Case("plain", "rnn", "train", *SHAPE)
     problem = prepare(subject, case)
     assert problem.proof == "consistent"
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     verify(problem, answer)
     wrong = {**answer.gradients, "kernel": answer.gradients["kernel"] * 1.01}
     with pytest.raises(WrongAnswer, match="the gradient of kernel"):
@@ -293,7 +293,7 @@ def test_a_user_cells_own_reference_is_used(monkeypatch):
 def test_what_changes_while_it_is_timed_is_refused():
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
-    before = runtime.compile_program(problem.layer, case, problem.data).answer()
+    before = programs.compile_program(problem.layer, case, problem.data).answer()
     proof = Proof(0.0, 1e-6, 0.0, 1e-6)
     verify_again(problem, before, before, proof)
     moved = Answer([before.outputs[0] + 1e-4, *before.outputs[1:]], before.gradients)
