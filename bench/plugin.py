@@ -24,7 +24,7 @@ from bench.processes.worker import DEFAULT_LIMITS, Limits
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
-    from bench.runner.session import Run
+    from bench.runner.session import Record, Run
     from bench.runner.tasks import Settings
 
 _DEFAULT_SWEEP = "default"
@@ -352,7 +352,7 @@ def measure(request, benchmark):
 
     def measure(comparison: Comparison) -> None:
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        _report(run.measure(comparison, benchmark, budget))
+        _report(_recorded(lambda: run.measure(comparison, benchmark, budget)))
 
     return measure
 
@@ -364,9 +364,18 @@ def perform(request, benchmark):
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        _report(run.perform(task, settings, benchmark))
+        _report(_recorded(lambda: run.perform(task, settings, benchmark)))
 
     return perform
+
+
+def _recorded(measure: Callable[[], "Record"]) -> "Record":
+    """The record of a case; ends the session where records cannot be written, since all that follows would be
+    lost."""
+    try:
+        return measure()
+    except OSError as error:
+        pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 def _report(record) -> None:
@@ -382,7 +391,6 @@ def pytest_terminal_summary(terminalreporter, config):
     if run is None or run.folder is None:
         return
     from bench.records.schema import TASKS_FILE
-    from bench.report.charts.run_charts import draw
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import summary_lines
 
@@ -395,7 +403,21 @@ def pytest_terminal_summary(terminalreporter, config):
     if (run.folder / TASKS_FILE).exists():
         terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
     if any(record["ratio"] is not None for record in run.records):
-        charts = draw(run.folder, run.records)
-        terminalreporter.write_line(f"charts:  {len(charts)} files in {run.folder}/charts")
+        terminalreporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
     if run.records:
-        terminalreporter.write_line(f"report:  {write_report([run.folder], run.folder / REPORT_FILE)}")
+        page = run.folder / REPORT_FILE
+        terminalreporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
+
+
+def _drawn(folder: Path, records: "list[Record]") -> str:
+    from bench.report.charts.run_charts import draw
+
+    return f"{len(draw(folder, records))} files in {folder}/charts"
+
+
+def _written(write: Callable[[], str]) -> str:
+    """What was written, or why it cannot be: the records stand whatever becomes of what is made of them."""
+    try:
+        return write()
+    except OSError as error:
+        return f"cannot be written: {error}"

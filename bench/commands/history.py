@@ -9,9 +9,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.history.charts import SUFFIXES, charts_of, clean, draw, remove_old
+from bench.history.charts import charts_of, clean, draw, remove_old
 from bench.history.timeline import History, Skipped, read_histories
 from bench.history.words import counted, words
+from bench.report.charts.files import SUFFIXES
 from bench.report.readme import ReadmeError, write_block
 
 _LONGEST_LINE = 400

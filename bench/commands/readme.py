@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.history.timeline import read_histories
 from bench.history.words import words
+from bench.records.files import write_whole
 from bench.records.schema import RecordError
 from bench.report.readme import ReadmeError, differences, read, remade
 from bench.report.studies import tables
@@ -54,7 +55,7 @@ def main(args: argparse.Namespace) -> int:
             return _report([line for file in texts for line in differences(file, texts[file], made[file])])
         for file, text in made.items():
             if text != texts[file]:
-                file.write_text(text, encoding="utf-8")
+                write_whole(file, text)
                 print(f"{file}: written")
     except (ReadmeError, RecordError, OSError) as error:
         print(error, file=sys.stderr)

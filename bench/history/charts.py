@@ -6,7 +6,6 @@ again only where its data changed: the digest of what is in it stands in its fil
 
 import hashlib
 import math
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,11 +19,11 @@ from bench.history.step_detection import FEWEST_RUNS, Shift
 from bench.history.timeline import LIBRARIES, History, Machine, Point, Run, Timeline, version_changes
 from bench.report import formatting, views
 from bench.report.charts import run_charts
+from bench.report.charts.files import SUFFIXES, save_figure
 from bench.report.charts.run_charts import CHARTS_FOLDER, Style
 from bench.report.views import Record
 from bench.timing.intervals import Interval
 
-SUFFIXES = (".png", ".svg")
 _MARK = "bench history "  # before the digest in a file's metadata
 _LONGEST_NAME = 60
 _DRAWING = 1  # counts up with each change of this file that changes a chart
@@ -251,14 +250,10 @@ def _mark_in(file: Path) -> str | None:
 
 
 def _save(figure, files: Iterable[Path], mark: str) -> None:
-    """Writes the figure, each file in one step and with the mark in it."""
-    none = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}
+    """Writes the figure, with the mark in each file."""
     for file in files:
         file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_name(f"{file.name}.new")
-        metadata = {**none[file.suffix], "Description": mark}
-        figure.savefig(new, dpi=_DPI, metadata=metadata, format=file.suffix[1:])
-        os.replace(new, file)
+        save_figure(figure, file, dpi=_DPI, Description=mark)
 
 
 # --- drawing ---

@@ -8,10 +8,11 @@ from statistics import median
 from urllib.parse import quote
 
 from bench.cases.case import MODES
-from bench.history.charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.history.charts import Chart, baseline_name, changed_versions, charts_of, clean, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
 from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
 from bench.report import views
+from bench.report.charts.files import SUFFIXES
 from bench.report.markdown import NOTHING, plain, table
 
 LATELY = 10  # runs

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.records.files import write_whole
 from bench.records.run_folder import read_run
 from bench.records.schema import records_file
 from bench.report.page import Section, section
@@ -33,7 +34,7 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     for notice in (notice for run in runs for notice in run.notices):
         print(notice, file=sys.stderr)
     page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])
-    target.write_text(page, encoding="utf-8")
+    write_whole(target, page)
     return target
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.files import write_whole
 from bench.records.schema import RecordError, read_records
 from bench.report.studies.tables import Block
 from bench.report.views import Record
@@ -70,7 +71,7 @@ def write_block(file: Path, name: str, text: str, heading: str) -> bool:
         lines[start:end] = made
     after = "\n".join(lines) + "\n"
     if after != before:
-        file.write_text(after, encoding="utf-8")
+        write_whole(file, after)
     return after != before
 
 

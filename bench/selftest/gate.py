@@ -17,6 +17,7 @@ from bench.cases.comparisons import comparisons as rows_of
 from bench.gate.output import ALLOWED_INCONCLUSIVE
 from bench.gate.revisions import Key, Process, Side, read_side
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
+from bench.records.files import write_whole
 from bench.records.schema import Value, make_record
 from bench.report.markdown import plain, table
 from bench.timing.intervals import share_interval
@@ -73,7 +74,7 @@ def write_between(file: Path, text: str, name: str) -> None:
     _, end, after = rest.partition(markers[1])
     if not start or not end:
         raise ValueError(f"{file}: has no lines {' and '.join(markers)}")
-    file.write_text(f"{before}{start}{text}\n{end}{after}", "utf-8")
+    write_whole(file, f"{before}{start}{text}\n{end}{after}")
 
 
 # --- what is counted ---

@@ -1,5 +1,6 @@
 """The plugin, tried by running pytest on the benchmarks with tiny sweeps."""
 
+import errno
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import bench
 from bench.cases.comparisons import comparisons
 from bench.cases.subjects import SUBJECTS, user_subject
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.records.files import write_whole
 from bench.records.schema import read_environment, read_records
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
@@ -92,6 +94,30 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
         entry["extra_info"] for entry in json.loads((pytester.path / "out.json").read_text())["benchmarks"]
     ]
     assert [info["ratio"] for info in extra] == [record["ratio"] for record in records]
+
+
+def test_a_run_whose_disk_is_full_ends_in_a_line_and_keeps_its_rows(tiny, pytester, monkeypatch):
+    written = []
+
+    def write(path, content):
+        if len(written) == 5:  # the header, the environment, a case begun and ended, another begun
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write_whole(path, content)
+
+    monkeypatch.setattr("bench.records.schema.write_whole", write)
+    result = tiny()
+    folder = only_run(pytester)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        [f"*records cannot be written: [[]Errno 28] No space left on device: '*{folder.name}/records.csv'*"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert [(record["status"], record["reason"]) for record in read_records(folder)] == [
+        ("ok", None),
+        ("failed", "killed"),
+    ]
+    assert sorted(file.name for file in folder.iterdir()) == ["environment.json", "records.csv"]
 
 
 def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):

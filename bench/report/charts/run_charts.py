@@ -12,6 +12,7 @@ from typing import Any
 from bench.report import formatting, views
 from bench.report.charts import dot_chart, drawing, sweep_charts
 from bench.report.charts.drawing import SETTINGS, Style, round_values, style
+from bench.report.charts.files import SUFFIXES, save_figure
 from bench.report.views import Record
 from bench.timing.intervals import Interval
 
@@ -42,10 +43,10 @@ def draw(run_folder: Path, records: Sequence[Record]) -> list[Path]:
 
 def _save(figure, stem: Path) -> list[Path]:
     """Writes a figure as PNG and SVG, the same bytes for the same figure."""
-    png, svg = stem.with_name(f"{stem.name}.png"), stem.with_name(f"{stem.name}.svg")
-    figure.savefig(png, dpi=_DPI, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None, "Creator": None})
-    return [png, svg]
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in SUFFIXES]
+    for file in files:
+        save_figure(figure, file, dpi=_DPI)
+    return files
 
 
 # --- bars: a figure per subject, plain and XLA ---

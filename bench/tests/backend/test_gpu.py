@@ -11,6 +11,7 @@ import tensorflow as tf
 
 import bench
 from bench.backend import devices, kernels, programs
+from bench.backend.data import Answer
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
@@ -202,7 +203,7 @@ def _rounded_on_this_cpu(monkeypatch, factor):
             found = program.answer()
             by = 1.0 if full else factor
             gradients = {name: by * gradient for name, gradient in found.gradients.items()}
-            return data.Answer([by * output for output in found.outputs], gradients)
+            return Answer([by * output for output in found.outputs], gradients)
 
         return programs.Program(**{**vars(program), "answer": answer})
 
