@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.cases.comparisons import Comparison, Row, Task, comparisons, tasks
 from bench.cases.cost_estimate import expected_seconds
 from bench.cases.devices import may_have_gpu
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
-from bench.cases.user_cells import BASELINES, GuestError, Guests, guests, loaded
+from bench.cases.sweeps import SWEEPS
+from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded
 from bench.contract.load_cell import FORM, TargetError
 from bench.processes.worker import DEFAULT_LIMITS, Limits
 from bench.records.environment import memory_bytes, new_run_id
@@ -26,11 +27,10 @@ if TYPE_CHECKING:
     from bench.runner.session import Record, Run
     from bench.runner.tasks import Settings
 
-Row = Comparison | Task
 _DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
 _device = pytest.StashKey[str]()
-_guests = pytest.StashKey[Guests]()
+_user_cells = pytest.StashKey[UserCells]()
 _wanted = pytest.StashKey[list[Row]]()
 _settings = pytest.StashKey["Settings"]()
 
@@ -118,8 +118,8 @@ def pytest_configure(config):
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
         raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
     try:
-        config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
-    except GuestError as error:
+        config.stash[_user_cells] = UserCells.of(config.getoption("cell"), config.getoption("baseline"))
+    except UserCellError as error:
         raise pytest.UsageError(str(error)) from error
 
 
@@ -140,16 +140,16 @@ def _device_of(config) -> str:
         return config.getoption("device")
     if not may_have_gpu():
         return "cpu"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return "gpu" if runtime.gpu_name() else "cpu"
+    return "gpu" if devices.gpu_name() else "cpu"
 
 
 def _check_meaning(config, rows: list[Row]) -> None:
     """Raises pytest.UsageError for an option that none of the chosen rows would heed."""
     subjects = {row.case.subject for row in rows}
-    takers = [name for name, sweep in SWEEPS.items() if any(grid.guests for grid in sweep.grids)]
-    for name in config.stash[_guests].joining:
+    takers = [name for name, sweep in SWEEPS.items() if any(grid.user_cells for grid in sweep.grids)]
+    for name in config.stash[_user_cells].joining(["rnn"]):
         if name not in subjects and not config.getoption("case"):
             raise pytest.UsageError(
                 f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}"
@@ -176,10 +176,10 @@ def _choose(config) -> list[Row]:
 
 
 def _rows(config, sweeps: list[str]) -> list[Row]:
-    guests, device = config.stash[_guests], config.stash[_device]
+    user_cells, device = config.stash[_user_cells], config.stash[_device]
     return [
-        *comparisons(sweeps, guests, device),
-        *tasks(sweeps, guests, config.getoption("full"), device),
+        *comparisons(sweeps, user_cells, device),
+        *tasks(sweeps, user_cells, config.getoption("full"), device),
     ]
 
 
@@ -257,9 +257,9 @@ def _missing_gpu(config) -> str | None:
     """Why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
+    return None if devices.gpu_name() else "TensorFlow sees no GPU on this machine"
 
 
 def pytest_unconfigure(config):
@@ -312,25 +312,26 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
-    from bench.backend import runtime
+    from bench.backend import devices
     from bench.runner.session import Run
 
-    subjects = {**SUBJECTS, **config.stash[_guests].subjects}
+    user_cells = config.stash[_user_cells]
+    subjects = {**SUBJECTS, **user_cells.subjects}
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
-        runtime.check_backend()
-        device = runtime.device(config.stash[_device])
-        for subject in config.stash[_guests].subjects.values():
-            loaded(subject.target or "")
+        devices.check_backend()
+        device = devices.choose_device(config.stash[_device])
+        for subject in user_cells.subjects.values():
+            loaded(subject.target or "", subject.kwargs)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
-    except (runtime.NoDevice, runtime.UnsupportedBackend) as error:
+    except (devices.NoDevice, devices.UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, subjects, _limits(config), _guest_texts(config))
+        return Run(folder, device, subjects, _limits(config), user_cells)
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 
@@ -338,10 +339,6 @@ def _start_run(config) -> "Run":
 def _limits(config) -> Limits:
     half = (memory_bytes() or 0) // 2
     return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)
-
-
-def _guest_texts(config) -> tuple[tuple[str, ...], str | None]:
-    return tuple(config.getoption("cell")), config.getoption("baseline")
 
 
 @pytest.fixture

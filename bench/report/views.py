@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.cases import options as options_of_cases
 from bench.cases.case import MODES
-from bench.cases.subjects import SUBJECTS
+from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
 from bench.records.schema import SHAPE, Value
 from bench.timing.intervals import Interval
 
@@ -27,8 +27,8 @@ _IN_WORDS = {
 OPTION_GROUPS = options_of_cases.GROUPS
 # the sweeps that end in charts of their own; the others' have those of any run
 OWN_CHARTS = ("options", "static_dynamic", "scaling", "deepbench", "char_shape", "peers", "fused")
-_ELSEWHERE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "keras2": "Keras 2", "block": "TensorFlow's kernel"}
-FAMILIES = ("simple_rnn", "lstm", "gru", "slstm", "minimal")
+_ELSEWHERE = {subject.layer: subject.runs_in for subject in SUBJECTS.values() if subject.runs_in}
+FAMILIES = tuple(EQUATIONS)[:5]
 
 
 def label(record: Record) -> str:
@@ -60,7 +60,7 @@ def faster_than(record: Record) -> str:
 
 def family(record: Record) -> str:
     """The cell's equation: Keras' own `keras_lstm` is an `lstm`."""
-    return str(record["cell"]).removeprefix("keras_")
+    return equation_of(str(record["cell"]))
 
 
 def order(record: Record) -> tuple:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.cases.subjects import SUBJECTS, guest
-from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.subjects import SUBJECTS, user_subject
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.records.files import write_whole
 from bench.records.schema import read_environment, read_records
 from bench.report.charts.run_charts import draw
@@ -180,7 +181,7 @@ def test_a_wrong_cell_fails_and_the_sweep_goes_on(tiny, pytester, monkeypatch):
             return h * 1.001, new_states
 
     monkeypatch.setitem(REFERENCES, Wrong, REFERENCES[LSTMCell])
-    monkeypatch.setitem(SUBJECTS, "wrong-rnn", guest("wrong", Wrong, "lstm-builtin"))
+    monkeypatch.setitem(SUBJECTS, "wrong-rnn", user_subject("wrong", Wrong, "lstm-builtin"))
     grid = Grid(("wrong-rnn", "lstm-rnn"), (SHAPE,), modes=("infer",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     result = tiny()
@@ -202,7 +203,7 @@ def test_what_raises_or_is_not_supported_is_a_row_too(tiny, pytester, monkeypatc
         raise RuntimeError("no such thing\nat all")
 
     for name, make in (("memory", out_of_memory), ("broken", broken)):
-        subject = guest(name, LSTMCell, "lstm-builtin")
+        subject = user_subject(name, LSTMCell, "lstm-builtin")
         monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": make}))
     grid = Grid(("memory-rnn", "broken-rnn"), (SHAPE,), modes=("infer",))
     unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
@@ -234,7 +235,7 @@ def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch)
     def interrupted(case):
         raise KeyboardInterrupt
 
-    subject = guest("stopped", LSTMCell, "lstm-builtin")
+    subject = user_subject("stopped", LSTMCell, "lstm-builtin")
     monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": interrupted}))
     grids = (Grid(("lstm-rnn",), (SHAPE,), modes=("infer",)), Grid(("stopped-rnn", "slstm-rnn"), (SHAPE,)))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", grids))
@@ -322,10 +323,10 @@ def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pyteste
 
 @pytest.mark.parametrize("name", ["gpu_name", "none"])
 def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
-    from bench.backend import runtime
+    from bench.backend import devices
 
     monkeypatch.setattr("bench.plugin.may_have_gpu", lambda: True)
-    monkeypatch.setattr(runtime, "gpu_name", lambda: name if name == "gpu_name" else None)
+    monkeypatch.setattr(devices, "gpu_name", lambda: name if name == "gpu_name" else None)
     grid = Grid(("lstm-builtin",), (SHAPE,), ({"use_cudnn": "auto"},), devices=("gpu",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
     result = tiny("--collect-only", "-q")

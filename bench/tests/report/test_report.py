@@ -223,7 +223,7 @@ def test_the_command_of_a_task_at_the_full_size_says_so():
 
 def test_the_command_selects_the_case():
     """What the page prints is what the plugin takes."""
-    from bench.cases.sweeps import comparisons
+    from bench.cases.comparisons import comparisons
 
     wanted = record("slstm-rnn", "train", jit_compile=True)
     sweep, case = (word.partition("=")[2] for word in page.command(wanted).split()[-2:])

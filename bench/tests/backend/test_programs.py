@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench.backend import runtime
+from bench.backend import devices, kernels, layers, programs
 from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS, UnsupportedOption, make_layer
 from bench.proof.problem import prepare
@@ -16,7 +16,7 @@ SHAPE = (2, 4, 3, 5)
 def program_of(subject, mode="infer", **options):
     cell, _, layer = subject.rpartition("-")
     problem = prepare(SUBJECTS[subject], Case(cell, layer, mode, *SHAPE, **options))
-    return runtime.compile_program(problem.layer, problem.case, problem.data), problem
+    return programs.compile_program(problem.layer, problem.case, problem.data), problem
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_kernels_that_hide_in_the_function_library_are_found(operation, kernel):
     graph = tf.compat.v1.GraphDef()
     graph.node.add(op="While", name="loop")
     graph.library.function.add().node_def.add(op=operation, name="inside")
-    nodes = list(runtime._graph_nodes(graph))
+    nodes = list(kernels.graph_nodes(graph))
     assert len(nodes) == 2
-    assert runtime._kernel(nodes) == kernel
+    assert kernels.kernel_of(nodes) == kernel
 
 
 def test_weights_of_one_name_are_told_apart():
     layer = keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3, use_bias=False)])
     layer.build((1, 2, 3))
-    assert runtime.weight_names(layer) == [
+    assert layers.weight_names(layer) == [
         "kernel",
         "recurrent_kernel",
         "bias",
@@ -92,18 +92,18 @@ def test_an_option_that_a_subject_lacks_is_named():
 
 def test_the_device_is_what_there_is():
     gpus = tf.config.list_physical_devices("GPU")
-    assert runtime.device("cpu") == "cpu"
-    assert runtime.device("auto") == ("gpu" if gpus else "cpu")
+    assert devices.choose_device("cpu") == "cpu"
+    assert devices.choose_device("auto") == ("gpu" if gpus else "cpu")
     if not gpus:
-        with pytest.raises(runtime.NoDevice, match="there is cpu"):
-            runtime.device("gpu")
+        with pytest.raises(devices.NoDevice, match="there is cpu"):
+            devices.choose_device("gpu")
 
 
 def test_running_out_of_memory_is_told_from_other_errors():
-    assert runtime.is_out_of_memory(MemoryError())
-    assert runtime.is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "no"))
-    assert not runtime.is_out_of_memory(ValueError("no"))
+    assert devices.is_out_of_memory(MemoryError())
+    assert devices.is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "no"))
+    assert not devices.is_out_of_memory(ValueError("no"))
 
 
 def test_the_price_of_waiting_is_measured():
-    assert 0 < runtime.sync_seconds() < 1
+    assert 0 < devices.sync_seconds() < 1
