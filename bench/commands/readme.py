@@ -8,14 +8,13 @@ from pathlib import Path
 from bench.history.timeline import read_histories
 from bench.history.words import words
 from bench.records.schema import RecordError
+from bench.report.blocks import BLOCKS as RUN_BLOCKS
+from bench.report.blocks import Block
 from bench.report.readme import ReadmeError, differences, read, remade
-from bench.report.studies import tables
 
 BLOCKS = {
-    **tables.BLOCKS,
-    "history": tables.Block(
-        lambda folder: words(*read_histories(folder)), needs_run=False, needs_folder=True
-    ),
+    **RUN_BLOCKS,
+    "history": Block(lambda folder: words(*read_histories(folder)), needs_run=False, needs_folder=True),
 }
 FILES = (Path("README.md"), Path("results/README.md"))
 

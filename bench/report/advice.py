@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.run_folder import StoredRun
-from bench.records.schema import Value
-from bench.report import formatting, views
-from bench.report.studies.break_even import calls_to_pay, in_words
-from bench.report.views import SHAPE, Record
+from bench.records.schema import SHAPE, Value
+from bench.report import formatting, labels, quantities
+from bench.report.labels import Record
+from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
 from bench.timing.intervals import Interval
 
 Shape = Mapping[str, int]
@@ -64,7 +64,7 @@ def advice(
     """The advice in lines; raises AdviceError where the runs have nothing to advise from."""
     records = _of_one_machine([r for run in runs for r in run.records if r["device"] == device], device)
     cells = _cells(records, cell)
-    lines = [f"{mode} at {views.in_words(shape)}, on {device}", _source(records), ""]
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(records), ""]
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
         who = cell or "any cell"
@@ -73,7 +73,7 @@ def advice(
     if not any(near.values()):
         nearest = min((way for known in found.values() for way in known), key=lambda way: way.distance)
         raise AdviceError(
-            f"{mode} at {views.in_words(shape)}: too far from all that was measured; the nearest case has "
+            f"{mode} at {labels.in_words(shape)}: too far from all that was measured; the nearest case has "
             f"{_differences(nearest.record, shape)}: add --measure"
         )
     for name, known in near.items():
@@ -119,7 +119,7 @@ def _source(records: Sequence[Record]) -> str:
 
 def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
     """The cells to advise on, by equation; raises AdviceError where the wished one was not measured."""
-    known = list(dict.fromkeys(map(views.family, sorted(records, key=views.order))))
+    known = list(dict.fromkeys(map(labels.family, sorted(records, key=labels.order))))
     if wished is not None and wished not in known:
         raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
     return known if wished is None else [wished]
@@ -132,13 +132,13 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
         if _has_code(record)
-        if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
+        if record["dtype"] == _DTYPE and set(labels.options(record)) <= set(_WAYS)
     ]
     by_case = {(record["run_id"], record["case"]): record for record in alike}
     nearest: dict[tuple, Way] = {}
     for record in sorted(alike, key=_age, reverse=True):
-        way = _way(record, by_case, shape) if views.family(record) == cell else None
-        key = (record["subject"], views.options(record))
+        way = _way(record, by_case, shape) if labels.family(record) == cell else None
+        key = (record["subject"], labels.options(record))
         if way and (key not in nearest or _place(way) < _place(nearest[key])):
             nearest[key] = way
     return sorted(nearest.values(), key=lambda way: way.ratio.value)
@@ -166,10 +166,10 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
     plain_ratio = _number(record["median_s"]) / builtin_s
     return Way(
         record,
-        views.baseline_label({"baseline": builtin_id}),
+        labels.baseline_label({"baseline": builtin_id}),
         builtin_s,
         _start(builtin) if builtin else None,
-        views.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
+        quantities.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
         paired,
         math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
     )
@@ -190,7 +190,7 @@ def _factor(record: Record, shape: Shape, name: str) -> float:
 def _described(way: Way, shape: Shape) -> Iterator[str]:
     """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
     record = way.record
-    named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
+    named = ", ".join((labels.label(record), *map(labels.option_name, labels.options(record))))
     yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
     yield f"  {formatting.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
@@ -220,7 +220,7 @@ def _differences(record: Record, shape: Shape) -> str:
     """In what a measured case differs from the wished shape, in words."""
     others = [name for name in SHAPE if record[name] != shape[name]]
     return ", ".join(
-        f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
+        f"{labels.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
     )
 
 
@@ -260,7 +260,7 @@ def _start(record: Record) -> float | None:
 def code(record: Record, units: int) -> str:
     """The line of code that is this way; `inputs` in it is a batch of sequences."""
     layer = str(record["layer"])
-    given = [_WAYS[word] for word in views.options(record)]
+    given = [_WAYS[word] for word in labels.options(record)]
     of_layer, of_cell = (
         [argument for argument, is_layers in given if argument and is_layers == wanted]
         for wanted in (True, False)
@@ -272,7 +272,7 @@ def code(record: Record, units: int) -> str:
         made = f"outputs, states = {_FUNCTIONS[layer]}({cell}, inputs)"
     else:
         made = f"{_LAYERS[layer]}({', '.join([cell, 'return_sequences=True', *of_layer])})"
-    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in views.options(record) else made
+    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in labels.options(record) else made
 
 
 def _cell_class(record: Record) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.records.run_folder import read_run
 from bench.records.schema import records_file
-from bench.report.page import Section, section
+from bench.report.page.section import Section, section
 
 REPORT_FILE = "report.html"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.records.schema import RecordError, read_records
-from bench.report.studies.tables import Block
-from bench.report.views import Record
+from bench.report.blocks import Block
+from bench.report.labels import Record
 
 _MARKER = re.compile(r"<!-- (?P<end>/?)bench:(?P<name>\S+?)(?: (?P<run>.+?))? -->")
 

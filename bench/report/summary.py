@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.records.schema import STATUSES
 from bench.report import formatting
-from bench.report.views import Record, at_base, options
+from bench.report.labels import Record, options
+from bench.report.select import at_base
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:

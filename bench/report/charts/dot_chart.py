@@ -7,7 +7,7 @@ from typing import Any
 from bench.report import formatting
 from bench.report.charts import drawing
 from bench.report.charts.drawing import Style
-from bench.report.views import Record
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 Row = tuple[str, str]  # its group, and its name within it

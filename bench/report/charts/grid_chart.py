@@ -7,7 +7,7 @@ from typing import Any
 from bench.report import formatting
 from bench.report.charts import drawing
 from bench.report.charts.drawing import Style
-from bench.report.views import Record
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 _MARGIN = 1.25  # beyond the outermost figures of a row of panels, as a factor

@@ -9,7 +9,7 @@ from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.records.environment import machine_key
 from bench.records.schema import RECORDS_FILE
-from bench.report import advice, views
+from bench.report import advice, labels
 from bench.tests.report.test_report import write_run
 from bench.tests.sample_records import record
 
@@ -201,7 +201,7 @@ def test_the_line_of_code(subject, options, line):
     assert advice.code(case(subject, **options), units=256) == line
 
 
-WAYS = ({}, {"unroll": True}, {"implementation": 1}, {"jit_compile": True})
+WAYS: tuple[dict, ...] = ({}, {"unroll": True}, {"implementation": 1}, {"jit_compile": True})
 
 
 def advisable() -> list:
@@ -221,7 +221,7 @@ def test_every_line_of_code_that_advice_can_print_runs(subject, options):
     import cells
 
     known = case(subject, **options)
-    ways = advice.ways([case(SUBJECTS[subject].baseline), known], SHAPE, "infer", views.family(known))
+    ways = advice.ways([case(SUBJECTS[subject].baseline), known], SHAPE, "infer", labels.family(known))
     assert known in [way.record for way in ways], "it is a way"
     names = {"keras": keras, "cells": cells, "inputs": keras.ops.zeros((2, 4, 5))}
     line = advice.code(known, units=3)

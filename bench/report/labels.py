@@ -1,0 +1,155 @@
+"""Labels: what people call a subject, a baseline, an option, a shape. Tables, charts and pages use the same.
+
+A case's id names every option that is not the default, so that the options are read from the id: a column
+that is added later needs no change here.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from bench.cases.case import DTYPES
+from bench.cases.subjects import SUBJECTS
+from bench.records.schema import SHAPE, Value
+
+Record = Mapping[str, Value]
+AXES = {"timesteps": "timesteps", "batch_size": "batch size", "units": "units"}
+_IN_WORDS = {
+    "batch_size": "batch {}",
+    "timesteps": "{} timesteps",
+    "features": "{} features",
+    "units": "{} units",
+}
+# the groups of options; one of several options belongs to the first that any of them is in
+OPTION_GROUPS = (
+    *("Bidirectional", "Stacked layers", "Dropout", "Masks"),
+    *("Number format", "The equation", "Shapes", "How the loop runs"),
+)
+# how the word of an option in an id begins: its group, and the option as one writes it in Python
+_OPTIONS: dict[str, tuple[str, str]] = {
+    "bidirectional": ("Bidirectional", "Bidirectional"),
+    "merge_": ("Bidirectional", "merge_mode={}"),
+    "backward_layer": ("Bidirectional", "own backward_layer"),
+    "depth": ("Stacked layers", "{} layers stacked"),
+    "dropout": ("Dropout", "dropout={}"),
+    "recurrent_dropout": ("Dropout", "recurrent_dropout={}"),
+    "mask_right": ("Masks", "mask, padded right"),
+    "mask_left": ("Masks", "mask, padded left"),
+    "mask_full": ("Masks", "mask, a sequence fully masked"),
+    "zero_masked": ("Masks", "zero_output_for_mask"),
+    **{dtype: ("Number format", dtype) for dtype in DTYPES},
+    "act_": ("The equation", "activation={}"),
+    "bias": ("The equation", "use_bias=True"),
+    "no_bias": ("The equation", "use_bias=False"),
+    "reset_after": ("The equation", "reset_after=True"),
+    "reset_before": ("The equation", "reset_after=False"),
+    "any_timesteps": ("Shapes", "timesteps=None"),
+    "any_batch": ("Shapes", "batch=None"),
+    "time_major": ("Shapes", "time_major"),
+    "no_input_product": ("Shapes", "input product given"),
+    "last_output": ("Shapes", "return_sequences=False"),
+    "backwards": ("How the loop runs", "go_backwards"),
+    "stateful": ("How the loop runs", "stateful"),
+    "unroll": ("How the loop runs", "unroll"),
+    "impl": ("How the loop runs", "implementation={}"),
+    "xla": ("How the loop runs", "XLA"),
+    "cudnn_auto": ("How the loop runs", "use_cudnn=auto"),
+    "cudnn": ("How the loop runs", "use_cudnn=True"),
+    "no_cudnn": ("How the loop runs", "use_cudnn=False"),
+}
+_ELSEWHERE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "keras2": "Keras 2", "block": "TensorFlow's kernel"}
+FAMILIES = ("simple_rnn", "lstm", "gru", "slstm", "minimal")
+
+
+def label(record: Record) -> str:
+    """What people call the record's subject: `keras LSTM`, `slstm in RNN`."""
+    subject = str(record["subject"])
+    if subject in SUBJECTS:
+        return SUBJECTS[subject].label
+    return f"{record['cell']} in RNN" if record["layer"] == "rnn" else subject
+
+
+def baseline_label(record: Record) -> str:
+    """What people call the subject that the record is compared with."""
+    _, cell, layer, *_ = f"{record['baseline']}---".split("-")
+    return label({"subject": f"{cell}-{layer}", "cell": cell, "layer": layer})
+
+
+def against(record: Record) -> str:
+    """What people call the record's baseline; a second instance of itself shows the noise."""
+    return "itself (noise)" if record["baseline"] == record["case"] else baseline_label(record)
+
+
+def faster_than(record: Record) -> str:
+    """What a ratio below 1 says of the record's subject."""
+    layer = f"{record['baseline']}---".split("-")[2]
+    if layer in _ELSEWHERE:
+        return f"faster than {_ELSEWHERE[layer]}"
+    return "faster than Keras' loop" + (" under XLA" if str(record["baseline"]).endswith("-xla") else "")
+
+
+def family(record: Record) -> str:
+    """The cell's equation: Keras' own `keras_lstm` is an `lstm`."""
+    return str(record["cell"]).removeprefix("keras_")
+
+
+def order(record: Record) -> tuple:
+    """Sorts subjects: by equation, then the built-in layer, Keras' cell, ours, and the rest by name."""
+    name, layer = family(record), str(record["layer"])
+    known = FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
+    own = not str(record["cell"]).startswith("keras_")
+    return (known, name, layer != "builtin", layer != "rnn", layer, own)
+
+
+def shape(record: Record) -> tuple[Value, ...]:
+    return tuple(record[name] for name in SHAPE)
+
+
+def short_shape(record: Record, names: Iterable[str] = SHAPE) -> str:
+    """The sizes of the shape, or some of them, as `b32 t50`."""
+    return " ".join(f"{name[0]}{record[name]}" for name in names)
+
+
+def in_words(record: Record, *, without: Iterable[str] = ()) -> str:
+    """The shape in words, but for the dimensions `without`."""
+    left_out = set(without)
+    return " · ".join(text.format(record[name]) for name, text in _IN_WORDS.items() if name not in left_out)
+
+
+def options(record: Record) -> tuple[str, ...]:
+    """The options that are not the default, in the words of the case's id."""
+    _, _, rest = str(record["case"]).partition(f"{record['mode']}-{record['subject']}-")
+    return tuple(rest.split("-")[len(SHAPE) :])
+
+
+def option_name(option: str) -> str:
+    """An option, or several, as one writes it in Python: `implementation=1` for the id's `impl1`."""
+    return " + ".join(_option(word)[1] for word in option.split("-"))
+
+
+def option_group(option: str) -> str:
+    """The group that an option, or several, belongs to: one of `OPTION_GROUPS`, or `Other`."""
+    groups = [_option(word)[0] for word in option.split("-")]
+    return min(groups, key=[*OPTION_GROUPS, "Other"].index)
+
+
+def _option(word: str) -> tuple[str, str]:
+    """The group and the name of one word of an id."""
+    if word in _OPTIONS:
+        return _OPTIONS[word]
+    for beginning, (group, name) in _OPTIONS.items():
+        if "{}" in name and word.startswith(beginning):
+            return group, name.format(word.removeprefix(beginning))
+    return "Other", word
+
+
+def options_in_words(record: Record) -> str:
+    """The options that are not the default, as one writes them in Python."""
+    return ", ".join(map(option_name, options(record))) or "–"
+
+
+def shape_in_numbers(record: Record) -> str:
+    return " · ".join(str(size) for size in shape(record))
+
+
+def series_name(record: Record) -> str:
+    """What a line joins, as a legend calls it: the subject and its options."""
+    return ", ".join((label(record), *map(option_name, options(record))))
