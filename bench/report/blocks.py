@@ -6,13 +6,20 @@ A study's tables are blocks by the names that it gives them; the others are abou
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS
 from bench.records.schema import COLUMNS, REASONS
 from bench.report.labels import Record
-from bench.report.markdown import plain, table
-from bench.report.studies import STUDIES, read_by
-from bench.report.studies.study import Study, Tables
+from bench.report.markdown import NOTHING, plain, table
+from bench.report.quantities import precision_in_words
+from bench.report.studies import CHARTS, STUDIES, read_by
+from bench.report.studies.study import Chart, Study, Tables
+from bench.report.summary import summary_lines
 from bench.report.table import in_markdown
+
+CHARTS_FOLDER = "charts"  # within a run's folder
 
 
 @dataclass(frozen=True)
@@ -20,14 +27,18 @@ class Block:
     """A named part of a file.
 
     Attributes:
-        make: makes its text, of the records of a run; of the folder that the file stands in, where it
-            `needs_folder`.
-        needs_run: whether it shows a run, which its marker names.
+        make: makes its text, of what it `takes`.
+        takes: `run`, the records of the run that its marker names; `picture`, that run's folder as the file
+            sees it; `folder`, the folder that the file stands in; or `nothing`.
     """
 
     make: Callable[..., str]
-    needs_run: bool = True
-    needs_folder: bool = False
+    takes: str = "run"
+
+    @property
+    def needs_run(self) -> bool:
+        """Whether it shows a run, which its marker names."""
+        return self.takes in ("run", "picture")
 
 
 def environment(records: Sequence[Record]) -> str:
@@ -46,27 +57,50 @@ def environment(records: Sequence[Record]) -> str:
 
 
 def cases(records: Sequence[Record]) -> str:
-    """One line: how many cases, how they ended, and how many intervals became narrow enough."""
+    """One line: how many cases, how they ended, and how well their ratios are known."""
     statuses = Counter(str(record["status"]) for record in records)
-    timed = [record for record in records if record["status"] == "ok" and record["ratio"] is not None]
-    converged = sum(record["converged"] is True for record in timed)
     parts = [
         f"{len({record['case'] for record in records})} cases",
         f"{statuses['ok']} ok",
         *(_of_status(records, status) for status in ("skipped", "failed")),
+        precision_in_words(records),
     ]
-    if timed:
-        parts.append(f"{converged / len(timed):.0%} of the ratios known within ±2%")
-    return " · ".join(parts)
+    return " · ".join(filter(None, parts))
 
 
-def columns(_: Sequence[Record]) -> str:
+def printed(records: Sequence[Record]) -> str:
+    """What the run printed at its end, of the LSTM and the simplified LSTM alone."""
+    lines = summary_lines(records, {name: subject.label for name, subject in SUBJECTS.items()})
+    kept = [line if _is_quoted(line) else "  …" for line in lines]
+    text = "\n".join(line for line, _ in groupby(kept))
+    return f"```text\n{text}\n```"
+
+
+def _is_quoted(line: str) -> bool:
+    return not line.startswith("  ") or "lstm in " in line
+
+
+def columns() -> str:
     """Every column of `records.csv`."""
     rows = [(f"`{column.name}`", column.kind.__name__, _cell(column.meaning)) for column in COLUMNS]
     return table(("column", "kind", "what it says"), rows, right=3)
 
 
-def reasons(_: Sequence[Record]) -> str:
+def sweeps() -> str:
+    """Every sweep: what it answers, and whether a user's cell joins it."""
+    rows = [
+        (
+            f"`{name}`",
+            _cell(sweep.question),
+            "yes" if any(grid.guests for grid in sweep.grids) else NOTHING,
+            "yes" if sweep.memory else NOTHING,
+        )
+        for name, sweep in SWEEPS.items()
+    ]
+    return table(("sweep", "what it answers", "`--cell` joins", "measures memory"), rows, right=4)
+
+
+def reasons() -> str:
     """Every `reason` of a row that is not `ok`."""
     rows = [(f"`{name}`", _cell(meaning)) for name, meaning in REASONS.items()]
     return table(("reason", "what it says"), rows, right=2)
@@ -95,10 +129,18 @@ def _of_study(study: Study, tables: Tables) -> Block:
     )
 
 
+def _picture(chart: Chart) -> Block:
+    """A chart of a run, under its question."""
+    return Block(lambda run: f"![{chart.question}]({run}/{CHARTS_FOLDER}/{chart.name}.png)", "picture")
+
+
 BLOCKS: Mapping[str, Block] = {
     **{name: _of_study(study, tables) for study in STUDIES for name, tables in study.blocks.items()},
+    **{f"chart:{name}": _picture(chart) for name, chart in CHARTS.items()},
     "environment": Block(environment),
     "cases": Block(cases),
-    "columns": Block(columns, needs_run=False),
-    "reasons": Block(reasons, needs_run=False),
+    "printed": Block(printed),
+    "sweeps": Block(sweeps, "nothing"),
+    "columns": Block(columns, "nothing"),
+    "reasons": Block(reasons, "nothing"),
 }

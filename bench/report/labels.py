@@ -56,15 +56,17 @@ _OPTIONS: dict[str, tuple[str, str]] = {
     "no_cudnn": ("How the loop runs", "use_cudnn=False"),
 }
 _ELSEWHERE = {"torch": "PyTorch", "onnx": "ONNX Runtime", "keras2": "Keras 2", "block": "TensorFlow's kernel"}
+_LAYERS = {"rnn": "RNN", "fused": "FusedRNN"}  # of a user's cell
+_BEFORE_OPTIONS = 3 + len(SHAPE)  # words of an id: mode, cell, layer, sizes
 FAMILIES = ("simple_rnn", "lstm", "gru", "slstm", "minimal")
 
 
 def label(record: Record) -> str:
     """What people call the record's subject: `keras LSTM`, `slstm in RNN`."""
-    subject = str(record["subject"])
+    subject, layer = str(record["subject"]), str(record["layer"])
     if subject in SUBJECTS:
         return SUBJECTS[subject].label
-    return f"{record['cell']} in RNN" if record["layer"] == "rnn" else subject
+    return f"{record['cell']} in {_LAYERS[layer]}" if layer in _LAYERS else subject
 
 
 def baseline_label(record: Record) -> str:
@@ -73,9 +75,15 @@ def baseline_label(record: Record) -> str:
     return label({"subject": f"{cell}-{layer}", "cell": cell, "layer": layer})
 
 
-def against(record: Record) -> str:
-    """What people call the record's baseline; a second instance of itself shows the noise."""
-    return "itself (noise)" if record["baseline"] == record["case"] else baseline_label(record)
+def baseline_name(record: Record) -> str:
+    """What the record is compared with, its options too: `keras LSTM, XLA`.
+
+    A second instance of the same shows the noise.
+    """
+    if record["baseline"] == record["case"]:
+        return "itself (noise)"
+    words = str(record["baseline"]).split("-")[_BEFORE_OPTIONS:]
+    return ", ".join((baseline_label(record), *map(option_name, words)))
 
 
 def faster_than(record: Record) -> str:

@@ -1,6 +1,9 @@
 """Quantities of a record with their intervals: its ratio, its time, its throughput, its start."""
 
 import math
+from collections.abc import Iterable
+
+import numpy as np
 
 from bench.records.schema import Value
 from bench.report.labels import Record
@@ -77,3 +80,13 @@ def _number(value: Value) -> float:
     """A figure of a record, for the type checker's sake."""
     assert isinstance(value, (int, float))
     return float(value)
+
+
+def precision_in_words(records: Iterable[Record]) -> str:
+    """How well the ratios are known: how far the ends of their 95% intervals lie from them."""
+    ratios = [ratio_of(record) for record in records if record["ratio"] is not None]
+    if not ratios:
+        return ""
+    widths = [max(ratio.high / ratio.value, ratio.value / ratio.low) - 1 for ratio in ratios]
+    half, most = np.quantile(widths, (0.5, 0.9))
+    return f"half of the ratios are known to ±{half:.1%}, nine in ten to ±{most:.1%}"

@@ -44,7 +44,7 @@ def default_id(record: Record) -> str:
 def at_base(records: Sequence[Record]) -> list[Record]:
     """The plain records at the shape that most subjects of the run share, one a case."""
     plain = [record for record in records if is_plain(record)]
-    base = _base_shape(plain)
+    base = base_shape(plain)
     return sorted(one_a_case(record for record in plain if shape(record) == base), key=order)
 
 
@@ -72,7 +72,8 @@ def series(record: Record) -> tuple[Value, ...]:
     return (record["subject"], record["mode"], *options(record))
 
 
-def _base_shape(plain: Sequence[Record]) -> tuple[Value, ...] | None:
+def base_shape(plain: Sequence[Record]) -> tuple[Value, ...] | None:
+    """The shape that most subjects have; None where there is no record."""
     subjects: dict[tuple[Value, ...], set[Value]] = {}
     for record in plain:
         subjects.setdefault(shape(record), set()).add(record["subject"])

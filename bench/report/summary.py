@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, options
+from bench.report.quantities import precision_in_words
 from bench.report.select import at_base
 
 
@@ -123,7 +124,6 @@ def _throttled(measured: Sequence[Record]) -> Iterator[str]:
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:
     statuses = Counter(record["status"] for record in records)
     counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
-    converged = sum(bool(record["converged"]) for record in compared)
     cases = len({record["case"] for record in records})
     rows = f" in {len(records)} rows" if len(records) > cases else ""
-    yield f"{cases} cases{rows}: {counts}; {converged} of {len(compared)} intervals within ±2%"
+    yield "; ".join(filter(None, (f"{cases} cases{rows}: {counts}", precision_in_words(compared))))

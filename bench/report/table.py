@@ -200,7 +200,7 @@ RATES: dict[str, Callable[[Record], Cell]] = {
 }
 PAIR: dict[str, Callable[[Record], Cell]] = {
     "time": time,
-    "baseline": lambda record: Cell(labels.against(record)),
+    "baseline": lambda record: Cell(labels.baseline_name(record)),
     "ratio": ratio,
 }
 

@@ -7,13 +7,13 @@ or was skipped is not drawn but counted under the chart.
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.report.blocks import CHARTS_FOLDER
 from bench.report.charts.drawing import SETTINGS, Style, round_values, style
 from bench.report.labels import Record
 from bench.report.studies import CHARTS
 
 __all__ = ["CHARTS", "CHARTS_FOLDER", "SETTINGS", "Style", "draw", "round_values", "style"]
 
-CHARTS_FOLDER = "charts"
 _DPI = 170
 
 

@@ -28,11 +28,9 @@ def of_run(records: Sequence[Record]) -> Iterator[str]:
 def _counts(records: Sequence[Record]) -> str:
     statuses = Counter(str(record["status"]) for record in records)
     missing = ", ".join(select.counted_reasons(record for record in records if record["status"] != "ok"))
-    ratios = [record for record in records if record["ratio"] is not None]
-    known = sum(record["converged"] is True for record in ratios)
+    known = quantities.precision_in_words(records)
     parts = [f"{len(records)} rows: {statuses['ok']} ok", missing or "none skipped or failed"]
-    within = f" {known} of {len(ratios)} ratios are known within ±2%." if ratios else ""
-    return f"{', '.join(parts)}.{within}"
+    return ". ".join(filter(None, (", ".join(parts), known[:1].upper() + known[1:]))) + "."
 
 
 def _rivals(base: Iterable[Record], mode: str) -> list[Record]:
@@ -60,7 +58,7 @@ def _extremes(base: Iterable[Record], mode: str) -> str:
 
 def _beside_baseline(record: Record) -> str:
     ratio = quantities.ratio_of(record)
-    return f"{labels.label(record)} at {ratio_text(ratio)} of {labels.baseline_label(record)}"
+    return f"{labels.label(record)} at {ratio_text(ratio)} of {labels.baseline_name(record)}"
 
 
 def _noise(base: Iterable[Record]) -> Iterator[str]:
@@ -119,10 +117,12 @@ def of_record(record: Record) -> Iterator[str]:
     if record["status"] != "ok":
         yield ": ".join(str(part) for part in (record["status"], record["reason"], record["message"]) if part)
     if (time := quantities.time_of(record)) and record["ratio"] is not None:
-        name, baseline = labels.label(record), labels.baseline_label(record)
-        beside = f"a second {name}" if is_with_itself(record) else baseline
         ratio = ratio_text(quantities.ratio_of(record))
-        yield f"{name}: {formatting.seconds(time.value)} a call, {ratio} the time of {beside}."
+        baseline = labels.baseline_name(record)
+        yield (
+            f"{labels.series_name(record)}: {formatting.seconds(time.value)} a call, "
+            f"{ratio} the time of {baseline}."
+        )
     if figures := task_figures(record):
         yield f"{', '.join(figures)}."
     if record["kernel"]:

@@ -16,6 +16,8 @@ def costs(records: Records) -> list[Table]:
     if not base:
         return []
     caption = f"At {labels.in_words(base[0])}; ratio: time / baseline's time, with its 95% interval."
+    both = "; of the columns XLA, both under XLA." if any(record["jit_compile"] for record in base) else "."
+    caption = caption.removesuffix(".") + both
     columns = ("time", "ratio", "time, XLA", "ratio, XLA")
     return [table.crossed(caption, base, _NAMES, _time_and_ratio, columns)]
 
@@ -23,8 +25,15 @@ def costs(records: Records) -> list[Table]:
 _NAMES: Mapping[str, Callable[[Record], str]] = {
     "subject": labels.label,
     "mode": lambda record: str(record["mode"]),
-    "baseline": lambda record: labels.against(record) if record["baseline"] else NOTHING,
+    "baseline": lambda record: _baseline(record),
 }
+
+
+def _baseline(record: Record) -> str:
+    """The baseline without XLA, which has columns of its own."""
+    if record["baseline"] is None:
+        return NOTHING
+    return labels.baseline_name(record).removesuffix(", XLA")
 
 
 def _time_and_ratio(record: Record) -> dict[str, Cell]:

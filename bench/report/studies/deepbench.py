@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from bench.report import formatting, labels, quantities, table
+from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import dot_chart, drawing
 from bench.report.charts.dot_chart import Dot, Row
 from bench.report.charts.drawing import GREY, Style
@@ -22,6 +22,14 @@ def rates(records: Records) -> list[Table]:
     remark = {"remark": _message} if any(record["message"] for record in swept) else {}
     caption = "DeepBench's shapes: GFLOP/s, and that as a share of the matmul peak of the same process."
     return table.listed(caption, swept, {"time": table.time, **table.RATES, **remark})
+
+
+def measured_rates(records: Records) -> list[Table]:
+    """The same of the shapes that were measured alone; the others are counted."""
+    measured = [record for record in records if record["status"] == "ok"]
+    others = select.counted_reasons(record for record in records if record["status"] != "ok")
+    left_out = f" Left out: {', '.join(others)}, of {len(records)} cases." if others else ""
+    return [replace(made, caption=made.caption + left_out) for made in rates(measured)]
 
 
 def _message(record: Record) -> Cell:
@@ -109,5 +117,5 @@ STUDY = Study(
     without=f"The run has no case of the sweep `{SWEEP}`.",
     sweeps=(SWEEP,),
     charts=(Chart("deepbench", "What rate does a layer reach at DeepBench's shapes?", _chart, rates),),
-    blocks={"deepbench": rates},
+    blocks={"deepbench": measured_rates},
 )

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from bench.report import formatting, labels, quantities, select, table
-from bench.report.charts import dot_chart, drawing
+from bench.report.charts import column_chart, dot_chart, drawing
+from bench.report.charts.column_chart import Column
 from bench.report.charts.dot_chart import Dot
 from bench.report.charts.drawing import GREY, Style
 from bench.report.labels import Record
@@ -40,6 +41,21 @@ def costs(records: Records) -> list[Table]:
     return [table.crossed(caption, trained, names, _start_and_memory, columns)]
 
 
+def xla_costs(records: Records) -> list[Table]:
+    """What XLA costs Keras' loop in training: its time / that of the plain loop, timed in turns."""
+    under_xla = [record for record in select.by_shape(records) if record["jit_compile"]]
+    if not under_xla:
+        return []
+    names = {"cell": labels.family, "baseline": labels.baseline_name}
+    shapes = drawing.distinct(map(labels.shape_in_numbers, under_xla))
+    caption = f"Training under XLA: time / that of the plain loop, by {SHAPE_HEADER}."
+    ordered = sorted(under_xla, key=labels.order)
+    made = table.crossed(
+        caption, ordered, names, lambda each: {labels.shape_in_numbers(each): table.ratio(each)}, shapes
+    )
+    return [made]
+
+
 _LAYERS = ("FusedRNN", "Keras' loop", "Keras' loop under XLA")
 
 
@@ -67,6 +83,42 @@ def _mode(record: Record) -> str:
 def _speed_up(record: Record) -> Cell:
     ratio = quantities.compared(record)
     return table.faster(quantities.inverse(ratio)) if ratio else table.why_not(record)
+
+
+# --- charts ---
+
+
+_OVERVIEW = {
+    "faster than Keras' loop": {"facecolor": "#0072b2", "edgecolor": "#0072b2"},
+    "faster than Keras' loop under XLA": {"facecolor": "white", "edgecolor": "#0072b2"},
+    "faster than PyTorch": {"facecolor": "#e69f00", "edgecolor": "#e69f00"},
+}
+
+
+def _at_base(records: Records) -> list[Record]:
+    """The records of the fused layer at the shape that most cells have."""
+    fused = _fused(records)
+    base = select.base_shape(fused)
+    return [record for record in fused if labels.shape(record) == base]
+
+
+def _overview(records: Records):
+    """How many times faster the fused layer is, a group a cell, at the shape that most cells have."""
+    swept = sorted(_at_base(records), key=labels.order)
+    columns = [
+        Column(labels.family(record), labels.faster_than(record), record, quantities.inverse(ratio))
+        for record in swept
+        if (ratio := quantities.compared(record))
+    ]
+    return column_chart.draw(
+        "How many times faster FusedRNN runs a cell",
+        f"{drawing.where(swept[0])} · timed in turns · line: 95% interval" if swept else "",
+        "times faster",
+        columns,
+        _OVERVIEW,
+        swept,
+        lambda value: f"{value:g}×",
+    )
 
 
 def _chart(records: Records):
@@ -123,11 +175,17 @@ STUDY = Study(
     sweeps=(SWEEP,),
     charts=(
         Chart(
+            "fused_overview",
+            "What does a call take in each layer?",
+            _overview,
+            lambda records: speed_ups(_at_base(records)),
+        ),
+        Chart(
             "fused",
             "What does the fused layer gain?",
             _chart,
             lambda records: [*speed_ups(records), *costs(records)],
         ),
     ),
-    blocks={"speed_ups": speed_ups, "fused_costs": costs},
+    blocks={"speed_ups": speed_ups, "fused_costs": costs, "xla_costs": xla_costs},
 )

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.cases.sweeps import SWEEPS
 from bench.records.schema import COLUMNS, REASONS, RecordWriter
 from bench.report.blocks import BLOCKS
 from bench.report.markdown import plain
@@ -86,6 +87,19 @@ def test_check_against_another_run_differs(house, capsys):
     run_command("results/run")
     write_run(house / "results" / "other", [record()])
     assert run_command("results/other", "--check") == 1
+
+
+def test_a_chart_follows_the_run_and_must_be_there(house, capsys):
+    file = house / "results" / "options.md"
+    file.write_text("<!-- bench:chart:ratio run -->\n<!-- /bench:chart:ratio -->\n")
+    assert run_command("results/run") == 2
+    assert "options.md:1: block chart:ratio: no file run/charts/ratio.png" in capsys.readouterr().err
+    write_run(house / "results" / "again", [record()])
+    for run in ("run", "again"):
+        (house / "results" / run / "charts").mkdir()
+        (house / "results" / run / "charts" / "ratio.png").touch()
+        assert run_command(f"results/{run}") == 0
+        assert f"]({run}/charts/ratio.png)\n" in file.read_text()
 
 
 def test_text_outside_the_blocks_is_free(house):
@@ -204,15 +218,34 @@ def test_environment_is_one_line():
     )
 
 
-def test_cases_counts():
+def test_cases_counts_and_says_how_well_the_ratios_are_known():
+    wide = {"ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.2}
     records = [
-        record(figures={"converged": True}),
-        record("lstm-rnn", figures={"converged": False}),
+        record(figures={"ratio": 1.0, "ratio_low": 0.99, "ratio_high": 1.01}),
+        record("lstm-rnn", figures={"ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1}),
+        record("keras_lstm-rnn", figures=wide),
         record("gru-rnn", status="skipped", reason="unsupported"),
         record("minimal-rnn", status="failed", reason="killed"),
     ]
-    statuses = "2 ok · 1 skipped (`unsupported` 1) · 1 failed (`killed` 1)"
-    assert made("cases", records) == f"4 cases · {statuses} · 50% of the ratios known within ±2%"
+    statuses = "3 ok · 1 skipped (`unsupported` 1) · 1 failed (`killed` 1)"
+    known = "half of the ratios are known to ±5.3%, nine in ten to ±17.1%"
+    assert made("cases", records) == f"5 cases · {statuses} · {known}"
+    assert made("cases", records[3:]) == f"2 cases · {statuses.replace('3 ok', '0 ok')}"
+
+
+def test_what_was_printed_is_quoted_of_the_lstm_alone():
+    text = made("printed", default_run())
+    assert text.startswith("```text\nat b32-t50-f64-u128:\n  …\n  lstm in RNN, infer: ")
+    assert text.count("  …") == 3
+    assert "GRU" not in text
+    assert text.splitlines()[-2].startswith("122 cases: 122 ok")
+
+
+def test_every_sweep_has_a_row_that_says_whether_a_users_cell_joins():
+    rows = BLOCKS["sweeps"].make().splitlines()[2:]
+    assert len(rows) == len(SWEEPS)
+    assert row_of("\n".join(rows), "`default`")[2:] == ["yes", "–"]
+    assert row_of("\n".join(rows), "`fused`")[2:] == ["–", "yes"]
 
 
 @pytest.mark.parametrize("name", ["summary", "options", "scaling", "environment", "cases"])
@@ -221,7 +254,7 @@ def test_a_run_without_records_has_blocks_too(name):
 
 
 def test_columns_and_reasons_are_all_there():
-    columns, reasons = made("columns", []), made("reasons", [])
+    columns, reasons = BLOCKS["columns"].make(), BLOCKS["reasons"].make()
     assert [line.split("`")[1] for line in columns.splitlines()[2:]] == [column.name for column in COLUMNS]
     assert [line.split("`")[1] for line in reasons.splitlines()[2:]] == list(REASONS)
 

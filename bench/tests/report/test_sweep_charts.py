@@ -21,7 +21,7 @@ RUNS = {
     "deepbench": ("deepbench",),
     "char_shape": ("char_shape",),
     "peers": ("peers",),
-    "fused": ("fused", "memory"),
+    "fused": ("fused", "fused_overview", "memory"),
 }
 
 
@@ -285,6 +285,18 @@ def test_the_fused_layer_has_a_dot_a_baseline_and_right_is_faster():
         "faster than Keras' loop under XLA",
         "faster than PyTorch",
     ]
+
+
+def test_the_overview_has_a_column_a_pair_and_no_quotient_of_times(figures, runs):
+    """PyTorch's time and the fused layer's, of two pairs, stand minutes apart: a column is a pair's ratio."""
+    infer = figures["fused_overview"].axes[0]
+    assert [label.get_text() for label in infer.get_xticklabels()][:3] == ["lstm", "gru", "slstm"]
+    swept = [row for row in runs["fused"] if row["case"] == "infer-lstm-fused-b32-t100-f128-u256"]
+    bars = [patch for patch in infer.patches if patch.get_gid() == swept[0]["case"]]
+    assert [bar.get_height() for bar in bars] == [pytest.approx(1 / row["ratio"]) for row in swept]
+    assert len(bars) == 3
+    assert len(infer.patches) == 8 * 2 + 2, "PyTorch has the LSTM and the GRU"
+    assert any(list(line.get_ydata()) == [1, 1] for line in infer.lines)
 
 
 # --- roofline, queue, memory ---
