@@ -59,8 +59,9 @@ def environment(records: Sequence[Record]) -> str:
 def cases(records: Sequence[Record]) -> str:
     """One line: how many cases, how they ended, and how well their ratios are known."""
     statuses = Counter(str(record["status"]) for record in records)
+    count = len({record["case"] for record in records})
     parts = [
-        f"{len({record['case'] for record in records})} cases",
+        f"{count} cases" + (f" in {len(records)} rows" if len(records) > count else ""),
         f"{statuses['ok']} ok",
         *(_of_status(records, status) for status in ("skipped", "failed")),
         precision_in_words(records),
