@@ -68,7 +68,7 @@ def advice(
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
         who = cell or "any cell"
-        raise AdviceError(f"{mode}: nothing measured of {who} with the built-in beside it: add --measure")
+        raise AdviceError(f"{mode}: nothing measured of {who} together with the built-in: add --measure")
     near = {name: [way for way in known if not _too_far(way.record, shape)] for name, known in found.items()}
     if not any(near.values()):
         nearest = min((way for known in found.values() for way in known), key=lambda way: way.distance)
@@ -127,16 +127,16 @@ def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
 
 def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
     """The ways to run a cell, fastest first; each once, at its nearest shape, from its newest run."""
-    alike = [
+    same_answer = [
         record
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
         if _has_code(record)
         if record["dtype"] == _DTYPE and set(labels.options(record)) <= set(_WAYS)
     ]
-    by_case = {(record["run_id"], record["case"]): record for record in alike}
+    by_case = {(record["run_id"], record["case"]): record for record in same_answer}
     nearest: dict[tuple, Way] = {}
-    for record in sorted(alike, key=_age, reverse=True):
+    for record in sorted(same_answer, key=_age, reverse=True):
         way = _way(record, by_case, shape) if labels.family(record) == cell else None
         key = (record["subject"], labels.options(record))
         if way and (key not in nearest or _place(way) < _place(nearest[key])):
@@ -145,7 +145,7 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
 
 
 def _has_code(record: Record) -> bool:
-    """Whether a line of code can say how to run the record's subject: a peer has none."""
+    """True where a line of code can say how to run the record's subject: a peer has none."""
     if record["layer"] == "builtin":
         return record["cell"] in _BUILTINS
     return record["layer"] in {**_LAYERS, **_FUNCTIONS}
@@ -156,7 +156,7 @@ def _place(way: Way) -> tuple[float, bool]:
 
 
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
-    """The record as a way; None where the plain built-in was not measured beside it."""
+    """The record as a way; None where the plain built-in was not measured in the same run."""
     builtin_id = _builtin_id(record)
     builtin = by_case.get((record["run_id"], builtin_id))
     paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
@@ -207,7 +207,7 @@ def _number(value: Value) -> float:
 
 
 def nearness(record: Record, shape: Shape) -> str:
-    """How near a measured case is to the wished shape, in words."""
+    """Says how near a measured case is to the wished shape."""
     if not _differences(record, shape):
         return "measured at this very shape"
     far = _farthest(record, shape) > _FAR
@@ -235,20 +235,20 @@ def _too_far(record: Record, shape: Shape) -> bool:
 
 
 def break_even(way: Way) -> str:
-    """What a way costs before its first call, and after how many calls it has earned that."""
+    """Says what a way costs before its first call, and after how many calls it has earned that."""
     start, plain = _start(way.record), way.builtin_start_s
     if start is None:
         return "what compiling costs is not known"
     takes = f"traces and compiles in {formatting.seconds(start)}"
-    beside = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
+    compared = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
     if way.record["case"] == _builtin_id(way.record):
         return takes
     if plain is not None and start <= plain:
-        return takes + beside
+        return takes + compared
     calls = calls_to_pay(start - (plain or 0), way.builtin_s, way.ratio)
     if calls is None:
-        return f"{takes}{beside}: never pays"
-    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
+        return f"{takes}{compared}: never pays"
+    return f"{takes}{compared}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
 
 
 def _start(record: Record) -> float | None:

@@ -37,7 +37,7 @@ class Block:
 
     @property
     def needs_run(self) -> bool:
-        """Whether it shows a run, which its marker names."""
+        """True where it shows a run, which its marker names."""
         return self.takes in ("run", "picture")
 
 
@@ -70,7 +70,7 @@ def cases(records: Sequence[Record]) -> str:
 
 
 def printed(records: Sequence[Record]) -> str:
-    """What the run printed at its end, of the LSTM and the simplified LSTM alone."""
+    """Quotes what the run printed at its end, of the LSTM and the simplified LSTM alone."""
     lines = summary_lines(records, {name: subject.label for name, subject in SUBJECTS.items()})
     kept = [line if _is_quoted(line) else "  …" for line in lines]
     text = "\n".join(line for line, _ in groupby(kept))

@@ -62,7 +62,7 @@ FAMILIES = ("simple_rnn", "lstm", "gru", "slstm", "minimal")
 
 
 def label(record: Record) -> str:
-    """What people call the record's subject: `keras LSTM`, `slstm in RNN`."""
+    """The record's subject, as people call it: `keras LSTM`, `slstm in RNN`."""
     subject, layer = str(record["subject"]), str(record["layer"])
     if subject in SUBJECTS:
         return SUBJECTS[subject].label
@@ -70,13 +70,13 @@ def label(record: Record) -> str:
 
 
 def baseline_label(record: Record) -> str:
-    """What people call the subject that the record is compared with."""
+    """The subject that the record is compared with, as people call it."""
     _, cell, layer, *_ = f"{record['baseline']}---".split("-")
     return label({"subject": f"{cell}-{layer}", "cell": cell, "layer": layer})
 
 
 def baseline_name(record: Record) -> str:
-    """What the record is compared with, its options too: `keras LSTM, XLA`.
+    """The baseline that the record is compared with, its options too: `keras LSTM, XLA`.
 
     A second instance of the same shows the noise.
     """
@@ -86,8 +86,14 @@ def baseline_name(record: Record) -> str:
     return ", ".join((baseline_label(record), *map(option_name, words)))
 
 
+def plain_baseline_name(record: Record) -> str:
+    """The same without XLA, where what is under XLA, subject and baseline, has a place of its own."""
+    name = baseline_name(record)
+    return name.removesuffix(f", {option_name('xla')}") if "xla" in options(record) else name
+
+
 def faster_than(record: Record) -> str:
-    """What a ratio below 1 says of the record's subject."""
+    """Says what a ratio below 1 means for the record's subject."""
     layer = f"{record['baseline']}---".split("-")[2]
     if layer in _ELSEWHERE:
         return f"faster than {_ELSEWHERE[layer]}"
@@ -159,5 +165,5 @@ def shape_in_numbers(record: Record) -> str:
 
 
 def series_name(record: Record) -> str:
-    """What a line joins, as a legend calls it: the subject and its options."""
+    """A line's name in a legend: the subject and its options."""
     return ", ".join((label(record), *map(option_name, options(record))))

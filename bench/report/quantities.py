@@ -49,7 +49,7 @@ def compared(record: Record) -> Interval | None:
 
 
 def inverse(ratio: Interval) -> Interval:
-    """How many times faster, from how many times the time."""
+    """The gain in speed, from the ratio of times."""
     return Interval(1 / ratio.value, 1 / ratio.high, 1 / ratio.low)
 
 
@@ -83,7 +83,7 @@ def _number(value: Value) -> float:
 
 
 def precision_in_words(records: Iterable[Record]) -> str:
-    """How well the ratios are known: how far the ends of their 95% intervals lie from them."""
+    """Says how well the ratios are known: how far the ends of their 95% intervals lie from them."""
     ratios = [ratio_of(record) for record in records if record["ratio"] is not None]
     if not ratios:
         return ""

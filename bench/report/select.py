@@ -9,12 +9,12 @@ from bench.report.labels import Record, options, order, shape
 
 
 def is_plain(record: Record) -> bool:
-    """Whether all options but XLA are at their default."""
+    """True where all options but XLA are at their default."""
     return set(options(record)) <= {"xla"}
 
 
 def counted_reasons(records: Iterable[Record]) -> list[str]:
-    """How many of the records are not there and why: `2 failed (killed)`, `1 skipped (unsupported)`."""
+    """Counts the records that are not there, by reason: `2 failed (killed)`, `1 skipped (unsupported)`."""
     reasons = Counter(
         "without the figure" if record["status"] == "ok" else f"{record['status']} ({record['reason']})"
         for record in records
@@ -68,7 +68,7 @@ def along(records: Sequence[Record], axis: str) -> list[Record]:
 
 
 def series(record: Record) -> tuple[Value, ...]:
-    """What the points of one line share beside the shape."""
+    """Names what the points of one line share: all but the shape."""
     return (record["subject"], record["mode"], *options(record))
 
 

@@ -25,7 +25,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what it sorts by where that is another, the title, the strip beside it.
+    """A cell of a table: its text, what it sorts by where that is another, the title, the strip below it.
 
     Attributes:
         reason: of a case that did not run; the text ends with it.
@@ -149,17 +149,17 @@ def ratio(record: Record | None) -> Cell:
 
 
 def interval(value: Interval) -> Cell:
-    """A ratio with its interval, and the strip beside it."""
+    """A ratio with its interval, and the strip below it."""
     return Cell(ratio_text(value), value.value, strip=strip(value))
 
 
 def faster(times: Interval) -> Cell:
-    """How many times faster, with its interval."""
+    """Makes the cell of a gain in speed, with its interval."""
     return Cell(ratio_text(times), times.value)
 
 
 def why_not(record: Record) -> Cell:
-    """Why a record has no figure."""
+    """Makes the cell that says why a record has no figure."""
     if record["status"] == "ok":
         return Cell(NOTHING)
     reason = str(record["reason"])
@@ -177,7 +177,7 @@ def strip(ratio: Interval) -> Strip:
         share = math.log(value) / math.log(_STRIP_FACTOR)
         return round(_LINE_AT_ONE + max(-1.0, min(1.0, share)) * (_STRIP_WIDTH / 2 - 4), 1)
 
-    verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "alike"
+    verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "same"
     return Strip(position(ratio.low), position(ratio.value), position(ratio.high), verdict)
 
 

@@ -11,7 +11,7 @@ from bench.timing.intervals import Interval
 
 @dataclass(frozen=True)
 class Quantity:
-    """What bars show: its interval in a record, the name of the axis, and how a value is written."""
+    """A quantity that bars show: its interval in a record, the axis' name, and a value's text."""
 
     title: str
     axis: str

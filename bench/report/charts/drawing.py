@@ -1,4 +1,4 @@
-"""How charts look: styles, the page around the panels, axes and their ticks. What is drawn is said elsewhere.
+"""The look of charts: styles, the page around the panels, axes and their ticks; not what is drawn.
 
 A cell has one colour in every chart of every run, a layer one line and marker; hollow means XLA. Only where a
 chart holds the ways to run one cell, a way has a colour of its own.
@@ -83,7 +83,7 @@ MODE_NAMES = {"infer": "infer (forward)", "train": "train (forward and gradients
 
 @dataclass(frozen=True)
 class Style:
-    """How a subject is drawn; hollow where that is not by XLA."""
+    """The look of a subject; hollow where that is not by XLA."""
 
     colour: str
     line: Any
@@ -187,7 +187,7 @@ def where(record: Record, without: Iterable[str] = ()) -> str:
 
 
 def footnotes(wanted: Sequence[Record], drawn: Sequence[Record], *more: str) -> list[str]:
-    """What is missing from the chart, what else is to be said, and what it was measured on."""
+    """Says what is missing from the chart, what else is to be said, and what it was measured on."""
     shown = {id(record) for record in drawn}
     missing = select.counted_reasons(record for record in wanted if id(record) not in shown)
     first = (drawn or wanted)[0]
@@ -325,7 +325,7 @@ def subject_handle(record: Record):
 
 
 def why_none(records: Sequence[Record]) -> str:
-    """Why none of the records has a figure; empty where one has."""
+    """Says why none of the records has a figure; empty where one has."""
     if any(record["status"] == "ok" for record in records):
         return ""
     return ", ".join(distinct(f"{record['status']}: {record['reason']}" for record in records))

@@ -34,4 +34,4 @@ def _row(record: Record, with_shape: bool) -> str:
     """The name of a row that compares; a built-in is compared with itself, which shows the noise."""
     options = [labels.option_name(word) for word in labels.options(record) if word != "xla"]
     shape = [labels.short_shape(record)] if with_shape else []
-    return f"{', '.join((labels.label(record), *options, *shape))}\nvs {labels.baseline_name(record)}"
+    return f"{', '.join((labels.label(record), *options, *shape))}\nvs {labels.plain_baseline_name(record)}"

@@ -46,7 +46,7 @@ def command(record: Record) -> str:
 
 
 def _remark(record: Record) -> str:
-    """What the command needs beside itself."""
+    """Says what the command cannot do alone."""
     if record["sweep"] not in SWEEPS:
         return "No sweep of that name is declared: `python -m bench advise --measure` makes one for a shape."
     if record["subject"] not in SUBJECTS:

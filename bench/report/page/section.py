@@ -61,7 +61,7 @@ class Section:
 
 
 def section(run: StoredRun, anchor: str) -> Section:
-    """What the page shows of a run; `anchor` begins the ids of what can be linked to."""
+    """Collects what the page shows of a run; `anchor` begins the ids of what can be linked to."""
     records = run.records
     columns = columns_of(records)
     twice = len({record["case"] for record in records}) < len(records)  # against several baselines

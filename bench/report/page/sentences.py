@@ -51,12 +51,12 @@ def _extremes(base: Iterable[Record], mode: str) -> str:
     rivals = _rivals(base, mode)
     name = f"{mode.capitalize()} ({_MODE_NAMES[mode]})"
     if len(rivals) == 1:
-        return f"{name}: {_beside_baseline(rivals[0])}."
+        return f"{name}: {_compared(rivals[0])}."
     fastest, slowest = rivals[0], rivals[-1]
-    return f"{name}: fastest is {_beside_baseline(fastest)}; slowest is {_beside_baseline(slowest)}."
+    return f"{name}: fastest is {_compared(fastest)}; slowest is {_compared(slowest)}."
 
 
-def _beside_baseline(record: Record) -> str:
+def _compared(record: Record) -> str:
     ratio = quantities.ratio_of(record)
     return f"{labels.label(record)} at {ratio_text(ratio)} of {labels.baseline_name(record)}"
 
@@ -69,7 +69,7 @@ def _noise(base: Iterable[Record]) -> Iterator[str]:
 
 
 def _xla(base: Sequence[Record]) -> Iterator[str]:
-    """What XLA costs, of the cases that were timed in turns with the same without it."""
+    """Says what XLA costs, of the cases that were timed in turns with the same without it."""
     pairs = [record for record in base if record["baseline"] == str(record["case"]).removesuffix("-xla")]
     prices = sorted((each for each in pairs if labels.options(each)), key=_ratio)
     if prices:

@@ -1,4 +1,4 @@
-"""Is the LSTM faster than SimpleRNN at the character model's shape? The sweep `char_shape`."""
+"""Study of the sweep `char_shape`: is the LSTM faster than SimpleRNN at the character model's shape?"""
 
 from bench.report import labels, table
 from bench.report.charts import ratio_chart

@@ -1,4 +1,4 @@
-"""What does each cell cost beside the built-in layer it stands for? At the shape that most subjects share."""
+"""Study of the base shape: what does each cell cost, compared with the built-in layer it stands for?"""
 
 from collections.abc import Callable, Mapping
 
@@ -25,15 +25,8 @@ def costs(records: Records) -> list[Table]:
 _NAMES: Mapping[str, Callable[[Record], str]] = {
     "subject": labels.label,
     "mode": lambda record: str(record["mode"]),
-    "baseline": lambda record: _baseline(record),
+    "baseline": lambda record: labels.plain_baseline_name(record) if record["baseline"] else NOTHING,
 }
-
-
-def _baseline(record: Record) -> str:
-    """The baseline without XLA, which has columns of its own."""
-    if record["baseline"] is None:
-        return NOTHING
-    return labels.baseline_name(record).removesuffix(", XLA")
 
 
 def _time_and_ratio(record: Record) -> dict[str, Cell]:
@@ -86,7 +79,7 @@ STUDY = Study(
     charts=(
         Chart(
             "ratio",
-            "What does each cell cost beside the built-in layer it stands for?",
+            "What does each cell cost, compared with the built-in layer it stands for?",
             _ratios,
             _by_kind(_ratio),
         ),

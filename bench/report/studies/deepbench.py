@@ -1,4 +1,4 @@
-"""What rate does a layer reach at DeepBench's shapes? The sweep `deepbench`."""
+"""Study of the sweep `deepbench`: what rate does a layer reach at DeepBench's shapes?"""
 
 from dataclasses import replace
 
@@ -79,8 +79,8 @@ def _chart(records: Records):
         notes=["Shapes that were skipped have no row here; the table names each with its estimate."]
         if skipped
         else [],
-        beside={place: shares(of_place) for place, of_place in places.items()},
-        inside={place: drawing.why_none(of_place) for place, of_place in places.items()},
+        at_the_end={place: shares(of_place) for place, of_place in places.items()},
+        at_the_start={place: drawing.why_none(of_place) for place, of_place in places.items()},
     )
 
 

@@ -1,4 +1,4 @@
-"""What does `FusedRNN` gain over Keras' loop, under XLA too, and over PyTorch? The sweep `fused`."""
+"""Study of the sweep `fused`: what does `FusedRNN` gain over Keras' loop, under XLA too, and over PyTorch?"""
 
 from dataclasses import replace
 
@@ -31,7 +31,7 @@ def speed_ups(records: Records) -> list[Table]:
 
 
 def costs(records: Records) -> list[Table]:
-    """What it takes to compile the fused layer and to train with it, and the same of Keras' loops."""
+    """Time to start and memory to train, of the fused layer and of Keras' loops."""
     trained = [record for record in select.by_shape(records) if record["mode"] == "train"]
     if not trained:
         return []
@@ -42,7 +42,7 @@ def costs(records: Records) -> list[Table]:
 
 
 def xla_costs(records: Records) -> list[Table]:
-    """What XLA costs Keras' loop in training: its time / that of the plain loop, timed in turns."""
+    """Time of training Keras' loop under XLA / that of the plain loop, timed in turns."""
     under_xla = [record for record in select.by_shape(records) if record["jit_compile"]]
     if not under_xla:
         return []
@@ -72,7 +72,7 @@ def _fused(records: Records) -> list[Record]:
 
 
 def _kinds(records: Records) -> list[str]:
-    """What the fused layer is compared with, as a ratio says it."""
+    """The baselines of the fused layer, as a ratio names them."""
     return drawing.distinct(map(labels.faster_than, _fused(records)))
 
 
@@ -103,7 +103,7 @@ def _at_base(records: Records) -> list[Record]:
 
 
 def _overview(records: Records):
-    """How many times faster the fused layer is, a group a cell, at the shape that most cells have."""
+    """The gain of the fused layer, a group a cell, at the shape that most cells have."""
     swept = sorted(_at_base(records), key=labels.order)
     columns = [
         Column(labels.family(record), labels.faster_than(record), record, quantities.inverse(ratio))
@@ -122,7 +122,7 @@ def _overview(records: Records):
 
 
 def _chart(records: Records):
-    """How many times faster the fused layer is than each of its baselines, a row a shape and subject."""
+    """The gain of the fused layer over each of its baselines, a row a shape and subject."""
     swept, kinds = _fused(records), _kinds(records)
     if not swept:
         return None
@@ -159,7 +159,7 @@ def _chart(records: Records):
 
 
 def _style(record: Record) -> Style:
-    """The subject's style, by what it is held against: hollow for XLA, the other's marker elsewhere."""
+    """The subject's style, by what it is compared with: hollow for XLA, the other's marker elsewhere."""
     own = drawing.style(record)
     kind = labels.faster_than(record)
     if "XLA" in kind:

@@ -1,4 +1,4 @@
-"""How does time grow with timesteps, batch size and units? Along the lines through the base shape."""
+"""Study of the lines through the base shape: how does time grow with timesteps, batch size and units?"""
 
 from functools import partial
 

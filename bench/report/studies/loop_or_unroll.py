@@ -1,4 +1,4 @@
-"""Loop or unroll, and when does compiling pay? The sweep `static_dynamic`."""
+"""Study of the sweep `static_dynamic`: loop or unroll, and when does compiling pay?"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,12 +21,12 @@ _OLD_LIMIT = 200  # timesteps beyond which the old tutorials say not to unroll
 # --- after how many calls a longer start is paid back ---
 
 
-def calls_to_pay(extra_s: float, beside_s: float, ratio: Interval) -> Interval | None:
+def calls_to_pay(extra_s: float, other_s: float, ratio: Interval) -> Interval | None:
     """After how many calls a start that takes longer is paid back.
 
     Args:
         extra_s: by how much longer it takes to trace and compile, seconds, above 0.
-        beside_s: the time of a call of the other program.
+        other_s: the time of a call of the other program.
         ratio: time of a call / the other's.
 
     Returns:
@@ -36,7 +36,7 @@ def calls_to_pay(extra_s: float, beside_s: float, ratio: Interval) -> Interval |
     if ratio.value >= 1:
         return None
     value, low, high = (
-        extra_s / (beside_s * (1 - each)) if each < 1 else math.inf
+        extra_s / (other_s * (1 - each)) if each < 1 else math.inf
         for each in (ratio.value, ratio.low, ratio.high)
     )
     return Interval(value, low, high)
@@ -174,7 +174,7 @@ _START = "to trace and compile"
 
 
 def _chart(records: Records):
-    """What each way to run the loop takes, against timesteps: small multiples, a row a quantity."""
+    """Each way to run the loop against timesteps: small multiples, a row a quantity."""
     swept = records
     rows: dict[str, tuple[Callable[[Record], Interval | None], Callable[[float], str]]] = {
         "time of a call": (quantities.time_of, formatting.seconds),
@@ -238,15 +238,15 @@ def _first_stops(stopped: Iterable[Record]) -> list[Record]:
 
 
 def _stops_in_words(stops: Iterable[Record]) -> list[str]:
-    """Where each way was stopped, and why; one line for the modes that were for the same reason."""
-    alike: dict[tuple[str, str], list[str]] = {}
+    """Says where each way was stopped, and why; one line for the modes that were for the same reason."""
+    reasons: dict[tuple[str, str], list[str]] = {}
     for record in stops:
         message = str(record["message"] or "").removeprefix(f"{record['case']}: ")
         key = f"{labels.series_name(record)}: {record['reason']}", message
-        alike.setdefault(key, []).append(f"{record['timesteps']} timesteps ({record['mode']})")
+        reasons.setdefault(key, []).append(f"{record['timesteps']} timesteps ({record['mode']})")
     return [
         f"× {way} at {', '.join(places)}{': ' * bool(message)}{message}"
-        for (way, message), places in alike.items()
+        for (way, message), places in reasons.items()
     ]
 
 

@@ -1,6 +1,6 @@
-"""How near is each case to the machine's limit, what does a queue hide, how much memory does a case take?
+"""Study of the machine, of every sweep's records.
 
-Of every sweep's records.
+How near is each case to the machine's limit, what does a queue hide, how much memory does a case take?
 """
 
 import math
@@ -16,7 +16,7 @@ from bench.report.labels import Record
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Table
 
-_ALIKE = 1.25  # a queue's time has no interval: what makes less of a difference is not shown
+_EQUAL = 1.25  # a queue's time has no interval: what makes less of a difference is not shown
 _MOST_ROWS = 40
 _BY_TIMESTEPS = ("static_dynamic", "scaling")  # sweeps whose own charts show the memory
 
@@ -107,7 +107,7 @@ def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
             peak = float(str(record["gflops_per_s"])) / float(str(record["roofline_fraction"]))
             peaks.setdefault(str(record["dtype"]), []).append(peak)
     low = panels[0].get_ylim()[0]
-    groups = _alike({dtype: median(values) for dtype, values in peaks.items()})
+    groups = _equal({dtype: median(values) for dtype, values in peaks.items()})
     for dtypes, peak in groups:
         of_dtypes = f", {dtypes}" if len(groups) > 1 else ""
         shares = ((1, f"peak: {formatting.number(peak)} GFLOP/s{of_dtypes}"), (0.1, "10%"), (0.01, "1%"))
@@ -117,7 +117,7 @@ def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
         panels[0].set_ylim(top=max(panels[0].get_ylim()[1], peak * 2))
 
 
-def _alike(peaks: dict[str, float]) -> list[tuple[str, float]]:
+def _equal(peaks: dict[str, float]) -> list[tuple[str, float]]:
     """The dtypes whose peaks a chart cannot tell apart, together."""
     groups: list[tuple[str, float]] = []
     for dtype, peak in sorted(peaks.items(), key=lambda pair: (-pair[1], pair[0])):
@@ -143,11 +143,11 @@ def _level(panels: Sequence[Any], y: float, text: str, width: float) -> None:
 
 
 def _latency_chart(records: Records):
-    """What a queue hides: a call in a queue awaited once / a call that is awaited, where they differ."""
+    """A call in a queue that is awaited once / a call that is awaited, where they differ."""
     # a CPU has finished when a call returns: there the two are one figure, and its noise
     waited_for = [record for record in select.one_ok_a_case(records) if record["device"] != "cpu"]
     taken = [(record, ratio) for record in waited_for if (ratio := quantities.queued(record))]
-    differ = [pair for pair in taken if abs(math.log(pair[1].value)) > math.log(_ALIKE)]
+    differ = [pair for pair in taken if abs(math.log(pair[1].value)) > math.log(_EQUAL)]
     most = sorted(differ, key=lambda pair: -abs(math.log(pair[1].value)))[:_MOST_ROWS]
     shown = sorted(most, key=lambda pair: (labels.order(pair[0]), str(pair[0]["case"])))
     shapes = len(drawing.distinct(labels.shape(record) for record, _ in shown)) > 1

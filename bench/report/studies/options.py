@@ -1,4 +1,4 @@
-"""What does leaving the default cost, option by option?
+"""Study of the options: what does leaving the default cost, option by option?
 
 The price list is that of the sweep `options`: an option's price is the time with it over the time without,
 the two timed in turns, as a case of that sweep has for its baseline its own subject with every option at its
@@ -31,7 +31,7 @@ _NOWHERE = Interval(1.0, 1.0, 1.0)  # of what was not timed
 
 @dataclass(frozen=True)
 class OptionCost:
-    """What an option costs a subject: `cost` is time with it / time without, None where it was not timed."""
+    """The cost of an option to a subject: time with it / time without, None where it was not timed."""
 
     record: Record
     option: str
@@ -66,7 +66,7 @@ def _cost(record: Record, without: Record) -> Interval | None:
 
 
 def costs(records: Records) -> list[Table]:
-    """What each option costs each subject: time with it / time without, at the base shape."""
+    """The cost of each option to each subject: time with it / time without, at the base shape."""
     known = {id(cost.record): cost for cost in option_costs(records)}
     rows = select.by_mode(cost.record for cost in known.values())
     if not rows:
@@ -87,7 +87,7 @@ def costs(records: Records) -> list[Table]:
 
 
 def _costs_chart(records: Records):
-    """What each option costs each subject, compared with the same subject without it."""
+    """The cost of each option to each subject, compared with the same subject without it."""
     known = option_costs(records)
     if not known:
         return None
@@ -240,7 +240,7 @@ _DEAREST = 5.0  # times the default: the end of the price list's axis
 
 
 def _price_list_chart(records: Records):
-    """What leaving the default costs, a row an option, a dot a subject; what was not timed is marked."""
+    """A row an option, a dot a subject; what was not timed is marked."""
     prices = price_list(records)
     if prices is None:
         return None
@@ -277,8 +277,8 @@ def _price_list_chart(records: Records):
             *_missing_handle(crosses),
         ],
         rows=[(group, _short(price)) for group, rows in prices.groups.items() for price in rows],
-        beside=_texts(prices, _range),
-        inside=_texts(prices, drawing.why_none),
+        at_the_end=_texts(prices, _range),
+        at_the_start=_texts(prices, drawing.why_none),
         crosses=crosses,
     )
 

@@ -1,4 +1,4 @@
-"""What do the same cells cost in other libraries? The sweep `peers`."""
+"""Study of the sweep `peers`: what do the same cells cost in other libraries?"""
 
 from bench.report import labels, quantities, table
 from bench.report.charts import dot_chart, drawing
@@ -35,7 +35,9 @@ def _chart(records: Records):
         swept,
         dot_chart.Look(row_height=0.19, lane_height=0.09, headings=True, size=5, label_size=8.5),
         rows=drawing.distinct(rows.values()),
-        inside={(str(record["mode"]), rows[id(record)]): drawing.why_none([record]) for record in swept},
+        at_the_start={
+            (str(record["mode"]), rows[id(record)]): drawing.why_none([record]) for record in swept
+        },
     )
 
 

@@ -1,4 +1,4 @@
-"""How does time grow with batch, timesteps and units? The sweep `scaling`.
+"""Study of the sweep `scaling`: how does time grow with batch, timesteps and units?
 
 A call's time is fitted as a + b · timesteps: a is what a call costs before its first step (launching, the
 loop's frame), b the work of one step.
@@ -39,17 +39,17 @@ class Fit:
 
     @property
     def record(self) -> Record:
-        """What names the fit: all of it but the timesteps."""
+        """The record that names the fit; its timesteps aside."""
         return self.points[0]
 
     @property
     def is_poor(self) -> bool:
-        """Whether the line misses a point by more than a tenth, or starts below 0."""
+        """True where the line misses a point by more than a tenth, or starts below 0."""
         return self.line.worst > _POOR or self.line.start.value < 0
 
     @property
     def remark(self) -> str:
-        """How well the line fits, in words."""
+        """Says how well the line fits."""
         off = f"off by at most {self.line.worst:.0%}, at {self.line.worst_x:.0f} timesteps"
         if len(self.points) == 2:
             return "two points alone: no interval"
@@ -69,7 +69,7 @@ def fits(records: Iterable[Record]) -> list[Fit]:
 
 
 def _key(record: Record) -> tuple:
-    """What the points of a fit share."""
+    """Names what the points of a fit share."""
     return (*select.series(record), record["batch_size"], record["features"], record["units"])
 
 
@@ -206,7 +206,7 @@ def _memory_chart(records: Records):
 
 
 def _fit_chart(records: Records):
-    """What a call costs before its first step, and what a step costs, against the batch size."""
+    """The time before the first step, and that of a step, against the batch size."""
     known = fits(records)
     points = [
         Point(row, f"{fit.record['units']} units", select.series(fit.record), fit.record, _batch(fit), figure)
@@ -238,7 +238,7 @@ _PARTS = ("a: before the first step", "b: a step")
 
 
 def _parts(fit: Fit) -> list[tuple[str, Interval]]:
-    """What is drawn of a fit; where a line is not how time grows, where it starts says nothing."""
+    """The parts of a fit to draw; where a line is not how time grows, its start says nothing."""
     rows = [f"{fit.record['mode']}\n{part}" for part in _PARTS]
     drawn = list(zip(rows, (fit.line.start, fit.line.slope), strict=True))
     return drawn[1:] if fit.is_poor else drawn

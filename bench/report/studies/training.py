@@ -1,4 +1,4 @@
-"""What comes out of training with a cell, and at what speed? The training tasks."""
+"""Study of the training tasks: what comes out of training with a cell, and at what speed?"""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ _FIGURES: Mapping[str, Callable[[Record], Cell]] = {
 
 
 def tasks(records: Records) -> list[Table]:
-    """What came of each training task: its time, its rate, its loss."""
+    """Each training task: its time, its rate, its loss."""
     rows = [
         [
             Cell(str(record["sweep"])),

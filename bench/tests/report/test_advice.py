@@ -294,7 +294,7 @@ def test_names_do_not_reach_the_terminal_raw(tmp_path, capsys):
     [
         (["--cell", "nonsense"], "--cell nonsense: not measured; there are lstm, slstm"),
         (["--device", "gpu"], "no records of device gpu"),
-        (["--mode", "train"], "train: nothing measured of any cell with the built-in beside it"),
+        (["--mode", "train"], "train: nothing measured of any cell together with the built-in"),
         (["--results", "nowhere"], "nowhere: no such folder"),
         (
             ["--measure", "--cell", "nonsense"],
@@ -320,7 +320,7 @@ def test_a_size_must_be_a_positive_integer(size, capsys):
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """What `--measure` asks the session for; the session writes one run and measures nothing."""
+    """Arguments of `--measure` to the session; the session writes one run and measures nothing."""
     asked = []
 
     def run(arguments):

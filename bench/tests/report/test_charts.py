@@ -57,7 +57,7 @@ def span(axes) -> tuple[float, float]:
 
 
 def xs(container: ErrorbarContainer) -> list[Any]:
-    """Where the points of a line stand."""
+    """The places of the points of a line."""
     line: Any = container.lines[0]
     return list(line.get_xdata())
 

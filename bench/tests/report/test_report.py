@@ -225,7 +225,7 @@ def test_the_command_of_a_task_at_the_full_size_says_so():
 
 
 def test_the_command_selects_the_case():
-    """What the page prints is what the plugin takes."""
+    """The plugin takes what the page prints."""
     from bench.cases.sweeps import comparisons
 
     wanted = record("slstm-rnn", "train", jit_compile=True)
@@ -330,7 +330,7 @@ def test_the_costs_of_options_have_a_column_each_and_say_what_failed():
 
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
-    [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "alike"), ((900.0, 800.0, 1e3), "slower")],
+    [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "same"), ((900.0, 800.0, 1e3), "slower")],
 )
 def test_a_strip_stays_within_its_drawing(ratio, verdict):
     from bench.timing.intervals import Interval

@@ -1,4 +1,4 @@
-"""What the sweeps end in, as tables: prices, break-even, fits, rates, and how a README writes them."""
+"""The studies' tables: prices, break-even, fits, rates, and their text in a README."""
 
 import math
 
