@@ -15,11 +15,11 @@ from bench.history.labels import baseline_name, changed_versions, clean, counted
 from bench.history.overview_chart import MOST_RUNS, Overview, Row, merged
 from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
-from bench.report import views
+from bench.report import labels
 from bench.report.charts import run_charts
 from bench.report.charts.files import SUFFIX, save_figure
 from bench.report.charts.run_charts import CHARTS_FOLDER
-from bench.report.views import Record
+from bench.report.labels import Record
 
 Chart = Overview | Details
 _OLD_SUFFIXES = (".png", ".svg")
@@ -52,10 +52,10 @@ def charts_of(history: History) -> list[Chart]:
 def _place(timeline: Timeline) -> tuple:
     """Sorts cases: by sweep, subject, mode, options, shape."""
     names = timeline.names
-    options = views.options(names)
-    shape = tuple(-1 if size is None else size for size in views.shape(names))
+    options = labels.options(names)
+    shape = tuple(-1 if size is None else size for size in labels.shape(names))
     return (
-        *(str(names["sweep"]), views.order(names), str(names["mode"]), len(options), options, shape),
+        *(str(names["sweep"]), labels.order(names), str(names["mode"]), len(options), options, shape),
         *(str(names["case"]), str(names["baseline"])),
     )
 
@@ -67,7 +67,7 @@ def _chosen(changed: Sequence[Timeline]) -> list[Timeline]:
     ranks = {}
     for timeline in ranked:
         names = timeline.names
-        story = (views.label(names), names["mode"], baseline_name(names))
+        story = (labels.label(names), names["mode"], baseline_name(names))
         ranks[id(timeline)] = seen[story]
         seen[story] += 1
     return sorted(ranked, key=lambda timeline: ranks[id(timeline)])[:MOST_CARDS]
@@ -108,8 +108,8 @@ def _overview(history: History, drawn: Sequence[Timeline], detailed: Sequence[Ti
 
 def _usual_shape(timelines: Sequence[Timeline]) -> Record:
     """A record of the shape that most of the cases have."""
-    shape = Counter(views.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
-    return next(timeline.names for timeline in timelines if views.shape(timeline.names) == shape)
+    shape = Counter(labels.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
+    return next(timeline.names for timeline in timelines if labels.shape(timeline.names) == shape)
 
 
 def _row(timeline: Timeline, runs: Sequence[Run], usual: Record, number: int | None) -> Row:
@@ -118,8 +118,8 @@ def _row(timeline: Timeline, runs: Sequence[Run], usual: Record, number: int | N
     last = timeline.ratio_shifts[-1] if number else None
     return Row(
         group=clean(str(names["sweep"]), 24),
-        part=clean(views.family(names), 16),
-        name=clean(f"{views.label(names)}, {names['mode']} · {note(names, usual)}"),
+        part=clean(labels.family(names), 16),
+        name=clean(f"{labels.label(names)}, {names['mode']} · {note(names, usual)}"),
         changes=tuple(found.get(run.id) for run in runs),
         mark=f"{number} {'▲' if last.change > 0 else '▼'} {percent(last.change)}" if last else "",
         slower=bool(last and last.change > 0),
@@ -158,11 +158,11 @@ def _details(history: History, detailed: Sequence[Timeline], changed: int) -> De
     return Details(
         stem=machine_folder(history.machine) / "changes",
         title=f"The cases whose ratio changed its level{more}",
-        subtitle=f"{views.in_words(usual)}, where a card names no other · "
+        subtitle=f"{labels.in_words(usual)}, where a card names no other · "
         "thin lines: the ratio's 95% interval, the time's interquartile range",
         cards=tuple(
             Card(
-                clean(f"{number}  {views.label(timeline.names)}, {timeline.names['mode']}", 44),
+                clean(f"{number}  {labels.label(timeline.names)}, {timeline.names['mode']}", 44),
                 clean(note(timeline.names, usual)),
                 run_charts.style(timeline.names),
                 timeline.points,

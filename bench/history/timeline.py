@@ -15,13 +15,13 @@ from pathlib import Path
 from statistics import median
 
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_shifts
-from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
-from bench.report import views
-from bench.report.views import Record
+from bench.records.schema import RECORDS_FILE, SHAPE, RecordError, impossible, read_records
+from bench.report import labels, quantities
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras"}
-_NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *views.SHAPE)
+_NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *SHAPE)
 _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 
@@ -85,7 +85,7 @@ class Timeline:
     @property
     def scatter(self) -> float:
         """The ratio's deviation from run to run, relative."""
-        return deviation_of([math.log(point.ratio.value) for point in self.points])
+        return float(deviation_of([math.log(point.ratio.value) for point in self.points]))
 
     @cached_property
     def ratio_shifts(self) -> tuple[Shift, ...]:
@@ -203,7 +203,7 @@ def _add(joined: _Joined, run: Run, rows: Sequence[Record]) -> None:
         key = (str(record["case"]), str(record["baseline"]))
         reason = _left_out(record) or ("measured in another sweep too" if key in seen else None)
         if reason:
-            joined.left_out[views.family(record), str(record["mode"]), reason] += 1
+            joined.left_out[labels.family(record), str(record["mode"]), reason] += 1
             continue
         seen.add(key)
         joined.points.setdefault(key, []).append(_point(run, record))
@@ -227,7 +227,7 @@ def _names_its_case(record: Record) -> bool:
     """Whether the case's id and baseline are there and say what the record's columns say."""
     if any(record[name] is None for name in _NEEDED):
         return False
-    shape = "-".join(f"{name[0]}{record[name]}" for name in views.SHAPE)
+    shape = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
     subject = f"{record['cell']}-{record['layer']}"
     return record["subject"] == subject and f"{record['case']}-".startswith(
         f"{record['mode']}-{subject}-{shape}-"
@@ -235,9 +235,9 @@ def _names_its_case(record: Record) -> bool:
 
 
 def _point(run: Run, record: Record) -> Point:
-    time = views.time_of(record)
+    time = quantities.time_of(record)
     assert time is not None and isinstance(record["baseline_median_s"], float)
-    return Point(run, views.ratio_of(record), time, record["baseline_median_s"])
+    return Point(run, quantities.ratio_of(record), time, record["baseline_median_s"])
 
 
 def _history(machine: Machine, joined: _Joined) -> History:

@@ -9,7 +9,7 @@ from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.records.environment import machine_key
 from bench.records.schema import RECORDS_FILE
-from bench.report import advice, views
+from bench.report import advice, labels
 from bench.tests.report.test_report import write_run
 from bench.tests.sample_records import record
 
@@ -201,7 +201,7 @@ def test_the_line_of_code(subject, options, line):
     assert advice.code(case(subject, **options), units=256) == line
 
 
-WAYS = ({}, {"unroll": True}, {"implementation": 1}, {"jit_compile": True})
+WAYS: tuple[dict, ...] = ({}, {"unroll": True}, {"implementation": 1}, {"jit_compile": True})
 
 
 def advisable() -> list:
@@ -221,7 +221,7 @@ def test_every_line_of_code_that_advice_can_print_runs(subject, options):
     import cells
 
     known = case(subject, **options)
-    ways = advice.ways([case(SUBJECTS[subject].baseline), known], SHAPE, "infer", views.family(known))
+    ways = advice.ways([case(SUBJECTS[subject].baseline), known], SHAPE, "infer", labels.family(known))
     assert known in [way.record for way in ways], "it is a way"
     names = {"keras": keras, "cells": cells, "inputs": keras.ops.zeros((2, 4, 5))}
     line = advice.code(known, units=3)
@@ -294,7 +294,7 @@ def test_names_do_not_reach_the_terminal_raw(tmp_path, capsys):
     [
         (["--cell", "nonsense"], "--cell nonsense: not measured; there are lstm, slstm"),
         (["--device", "gpu"], "no records of device gpu"),
-        (["--mode", "train"], "train: nothing measured of any cell with the built-in beside it"),
+        (["--mode", "train"], "train: nothing measured of any cell together with the built-in"),
         (["--results", "nowhere"], "nowhere: no such folder"),
         (
             ["--measure", "--cell", "nonsense"],
@@ -320,7 +320,7 @@ def test_a_size_must_be_a_positive_integer(size, capsys):
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """What `--measure` asks the session for; the session writes one run and measures nothing."""
+    """Arguments of `--measure` to the session; the session writes one run and measures nothing."""
     asked = []
 
     def run(arguments):
