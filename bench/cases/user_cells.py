@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from bench.cases.subjects import SUBJECTS, Subject, guest
-from bench.contract.load_cell import FORM, Target, load_target
+from bench.contract.load_cell import FORM, Target
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 
@@ -74,8 +74,14 @@ def _name(text: str) -> str:
 
 @cache
 def loaded(text: str) -> Target:
-    """The target that a subject's `target` names, loaded once."""
-    return load_target(text)
+    """The target that a subject's `target` names, loaded once, with every switch of the process held.
+
+    Raises:
+        TargetError: it cannot be loaded.
+    """
+    from bench.contract.switches import load_held
+
+    return load_held(text)
 
 
 @cache
