@@ -13,22 +13,24 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.cases.comparisons import Comparison, Row, Task, comparisons, tasks
 from bench.cases.cost_estimate import expected_seconds
+from bench.cases.devices import may_have_gpu
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
-from bench.cases.user_cells import BASELINES, GuestError, Guests, guests, loaded
+from bench.cases.sweeps import SWEEPS
+from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded
 from bench.contract.load_cell import FORM, TargetError
 from bench.processes.worker import DEFAULT_LIMITS, Limits
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
-    from bench.runner.session import Run
+    from bench.runner.session import Record, Run
     from bench.runner.tasks import Settings
 
-Row = Comparison | Task
 _DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
-_guests = pytest.StashKey[Guests]()
+_device = pytest.StashKey[str]()
+_user_cells = pytest.StashKey[UserCells]()
 _wanted = pytest.StashKey[list[Row]]()
 _settings = pytest.StashKey["Settings"]()
 
@@ -116,20 +118,38 @@ def pytest_configure(config):
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
         raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
     try:
-        config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
-    except GuestError as error:
+        config.stash[_user_cells] = UserCells.of(config.getoption("cell"), config.getoption("baseline"))
+    except UserCellError as error:
         raise pytest.UsageError(str(error)) from error
-    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
-    rows = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
+
+
+def pytest_sessionstart(session):
+    """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
+    config = session.config
+    config.stash[_device] = _device_of(config)
+    rows = _choose(config)
     _check_meaning(config, rows)
     config.stash[_wanted] = rows
+
+
+def _device_of(config) -> str:
+    """`cpu` or `gpu`; for `auto` TensorFlow is asked, and so imported, only where there may be a GPU."""
+    if config.getoption("require_gpu"):
+        return "gpu"
+    if config.getoption("device") != "auto":
+        return config.getoption("device")
+    if not may_have_gpu():
+        return "cpu"
+    from bench.backend import devices
+
+    return "gpu" if devices.gpu_name() else "cpu"
 
 
 def _check_meaning(config, rows: list[Row]) -> None:
     """Raises pytest.UsageError for an option that none of the chosen rows would heed."""
     subjects = {row.case.subject for row in rows}
-    takers = [name for name, sweep in SWEEPS.items() if any(grid.guests for grid in sweep.grids)]
-    for name in config.stash[_guests].joining:
+    takers = [name for name, sweep in SWEEPS.items() if any(grid.user_cells for grid in sweep.grids)]
+    for name in config.stash[_user_cells].joining(["rnn"]):
         if name not in subjects and not config.getoption("case"):
             raise pytest.UsageError(
                 f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}"
@@ -140,11 +160,12 @@ def _check_meaning(config, rows: list[Row]) -> None:
             raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
 
 
-def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full: bool) -> list[Row]:
+def _choose(config) -> list[Row]:
     """The rows that the options ask for; raises pytest.UsageError for a case that is not there."""
+    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
     if case_id is None:
-        return _rows(sweeps or [_DEFAULT_SWEEP], guests, full)
-    known = _rows(sweeps or list(SWEEPS), guests, full)
+        return _rows(config, sweeps or [_DEFAULT_SWEEP])
+    known = _rows(config, sweeps or list(SWEEPS))
     found = [row for row in known if row.case.id == case_id]
     if not found:
         near = difflib.get_close_matches(case_id, [row.case.id for row in known], n=3, cutoff=0.3)
@@ -154,8 +175,12 @@ def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full:
     return [row for row in found if sweeps or row.sweep == found[0].sweep]
 
 
-def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
-    return [*comparisons(sweeps, guests), *tasks(sweeps, guests, full)]
+def _rows(config, sweeps: list[str]) -> list[Row]:
+    user_cells, device = config.stash[_user_cells], config.stash[_device]
+    return [
+        *comparisons(sweeps, user_cells, device),
+        *tasks(sweeps, user_cells, config.getoption("full"), device),
+    ]
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -232,9 +257,9 @@ def _missing_gpu(config) -> str | None:
     """Why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
+    return None if devices.gpu_name() else "TensorFlow sees no GPU on this machine"
 
 
 def pytest_unconfigure(config):
@@ -269,7 +294,8 @@ def _print_expectation(session) -> None:
         return
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
-    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on two cores")
+    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_device]]
+    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on {machine}")
 
 
 def _task_settings(config) -> "Settings":
@@ -286,25 +312,26 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
-    from bench.backend import runtime
+    from bench.backend import devices
     from bench.runner.session import Run
 
-    subjects = {**SUBJECTS, **config.stash[_guests].subjects}
+    user_cells = config.stash[_user_cells]
+    subjects = {**SUBJECTS, **user_cells.subjects}
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
-        runtime.check_backend()
-        device = runtime.device(config.getoption("device"))
-        for subject in config.stash[_guests].subjects.values():
-            loaded(subject.target or "")
+        devices.check_backend()
+        device = devices.choose_device(config.stash[_device])
+        for subject in user_cells.subjects.values():
+            loaded(subject.target or "", subject.kwargs)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
-    except (runtime.NoDevice, runtime.UnsupportedBackend) as error:
+    except (devices.NoDevice, devices.UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, subjects, _limits(config), _guest_texts(config))
+        return Run(folder, device, subjects, _limits(config), user_cells)
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 
@@ -312,10 +339,6 @@ def _start_run(config) -> "Run":
 def _limits(config) -> Limits:
     half = (memory_bytes() or 0) // 2
     return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)
-
-
-def _guest_texts(config) -> tuple[tuple[str, ...], str | None]:
-    return tuple(config.getoption("cell")), config.getoption("baseline")
 
 
 @pytest.fixture
@@ -328,14 +351,8 @@ def measure(request, benchmark):
     budget = Budget(float(config.getoption("benchmark_max_time")), config.getoption("benchmark_min_rounds"))
 
     def measure(comparison: Comparison) -> None:
-        on_device = {"device": run.device}
-        comparison = replace(
-            comparison,
-            case=replace(comparison.case, **on_device),
-            baseline=replace(comparison.baseline, **on_device),
-        )
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        _report(run.measure(comparison, benchmark, budget))
+        _report(_recorded(lambda: run.measure(comparison, benchmark, budget)))
 
     return measure
 
@@ -347,10 +364,18 @@ def perform(request, benchmark):
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        case = replace(task.case, device=run.device)
-        _report(run.perform(replace(task, case=case), settings, benchmark))
+        _report(_recorded(lambda: run.perform(task, settings, benchmark)))
 
     return perform
+
+
+def _recorded(measure: Callable[[], "Record"]) -> "Record":
+    """The record of a case; ends the session where records cannot be written, since all that follows would be
+    lost."""
+    try:
+        return measure()
+    except OSError as error:
+        pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 def _report(record) -> None:
@@ -366,7 +391,6 @@ def pytest_terminal_summary(terminalreporter, config):
     if run is None or run.folder is None:
         return
     from bench.records.schema import TASKS_FILE
-    from bench.report.charts.run_charts import draw
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import summary_lines
 
@@ -379,7 +403,21 @@ def pytest_terminal_summary(terminalreporter, config):
     if (run.folder / TASKS_FILE).exists():
         terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
     if any(record["ratio"] is not None for record in run.records):
-        charts = draw(run.folder, run.records)
-        terminalreporter.write_line(f"charts:  {len(charts)} files in {run.folder}/charts")
+        terminalreporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
     if run.records:
-        terminalreporter.write_line(f"report:  {write_report([run.folder], run.folder / REPORT_FILE)}")
+        page = run.folder / REPORT_FILE
+        terminalreporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
+
+
+def _drawn(folder: Path, records: "list[Record]") -> str:
+    from bench.report.charts.run_charts import draw
+
+    return f"{len(draw(folder, records))} files in {folder}/charts"
+
+
+def _written(write: Callable[[], str]) -> str:
+    """What was written, or why it cannot be: the records stand whatever becomes of what is made of them."""
+    try:
+        return write()
+    except OSError as error:
+        return f"cannot be written: {error}"

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from bench.records.schema import RECORDS_FILE, RecordError, Value, read_records, records_file
-from bench.report.views import Record
+from bench.report.labels import Record
 
 SESSION_FILE = "session.tsv"
 HARDWARE = ("machine", "device", "backend")

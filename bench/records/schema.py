@@ -8,7 +8,6 @@ import csv
 import io
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+from bench.records.files import write_whole
 
 RECORDS_FILE = "records.csv"
 ENVIRONMENT_FILE = "environment.json"
@@ -285,12 +286,7 @@ class RecordWriter:
         self._replace(self._finished)
 
     def _replace(self, content: bytes) -> None:
-        new = self.path.with_suffix(".new")
-        with open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, self.path)
+        write_whole(self.path, content)
 
 
 def _line(values: Iterable[Value]) -> bytes:
@@ -459,7 +455,7 @@ def _impossible_ratio(record: Mapping[str, Value]) -> str | None:
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
     """Writes the run's environment beside its CSV."""
-    (folder / ENVIRONMENT_FILE).write_text(json.dumps(environment, indent=2, sort_keys=True) + "\n")
+    write_whole(folder / ENVIRONMENT_FILE, json.dumps(environment, indent=2, sort_keys=True) + "\n")
 
 
 def read_environment(path: Path) -> dict[str, Any]:
@@ -477,9 +473,8 @@ def write_tasks(folder: Path, tasks: Sequence[Mapping[str, Any]]) -> None:
     Args:
         tasks: for each its `sweep` and `case`, and weights, predictions or texts, fit for JSON.
     """
-    new = folder / f"{TASKS_FILE}.new"
-    new.write_text(json.dumps(tasks, indent=1, allow_nan=False, ensure_ascii=False) + "\n", "utf-8")
-    new.replace(folder / TASKS_FILE)
+    text = json.dumps(tasks, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(folder / TASKS_FILE, text + "\n")
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:

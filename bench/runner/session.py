@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.backend import runtime
+from bench.backend import devices, kernels, layers
+from bench.backend.data import Answer
 from bench.backend.flops import Flops
-from bench.backend.runtime import Answer, Program
+from bench.backend.programs import Program
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison, Task
 from bench.cases.cost_estimate import TooLarge, check_size
 from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption, check_installed
-from bench.cases.sweeps import SWEEPS, Comparison, Task, runs_apart
-from bench.cases.user_cells import broken_contract
-from bench.processes.isolated import Apart, nursery
+from bench.cases.user_cells import NO_USER_CELLS, UserCells, broken_contract
+from bench.processes.isolated import Isolated, nursery
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, MemoryLimit, Nursery, TimeLimit, WorkerDied
 from bench.proof.problem import Problem, WrongAnswer, prepare
@@ -34,14 +35,14 @@ class Proven:
     """A compiled case whose answer has been proven.
 
     Attributes:
-        matmul_peak: `runtime.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
+        matmul_peak: `devices.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
     """
 
     problem: Problem
     program: Program
     answer: Answer
     proof: Proof
-    matmul_peak: Callable[[str, str], float] | None = runtime.matmul_peak
+    matmul_peak: Callable[[str, str], float] | None = devices.matmul_peak
 
 
 class CompileTimeout(RuntimeError):
@@ -59,8 +60,8 @@ class Run:
         folder: the run's folder, to be made; its name is the run's id. None writes nothing.
         device: `cpu` or `gpu`.
         subjects: every subject that a case may name.
-        limits: what a case may take that runs apart.
-        guests: what `--cell` and `--baseline` said, for the processes of those cases.
+        limits: what an isolated case may take.
+        user_cells: what the command line brings, for the processes of isolated cases.
     """
 
     def __init__(
@@ -69,26 +70,26 @@ class Run:
         device: str,
         subjects: Mapping[str, Subject],
         limits: Limits = DEFAULT_LIMITS,
-        guests: tuple[tuple[str, ...], str | None] = ((), None),
+        user_cells: UserCells = NO_USER_CELLS,
     ):
         self.folder = folder
         self.device = device
         self.subjects = subjects
         self.limits = limits
-        self._guests = guests
+        self._user_cells = user_cells
         self.records: list[Record] = []
         self._artefacts: list[dict[str, Any]] = []
         self._baselines: dict[Case, Proven] = {}
         self._peers = Peers()
-        self._apart: Apart | None = None
+        self._isolated: Isolated | None = None
         self._nursery: Nursery | None = None
         self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
         self._step_flops: dict[Case, Flops | None] = {}
         self._facts = _facts(folder.name if folder else "none", device)
         self._writer = RecordWriter(folder) if folder else None
-        self._gpu = Gpu(runtime.gpu_name() if device == "gpu" else None, installed_nvml())
+        self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
         self._environment = environment.describe(
-            runtime=runtime.build_information(), gpu={**runtime.gpu_facts(), **self._gpu.facts()}
+            runtime=devices.build_information(), gpu={**devices.gpu_facts(), **self._gpu.facts()}
         )
         self._write_environment()
 
@@ -159,9 +160,9 @@ class Run:
             "status": "ok",
             "retraces": program.trace_count() - traces,
             "throttled": throttled,
-            "sync_s": runtime.sync_seconds(),
+            "sync_s": devices.sync_seconds(),
             "queued_s": queued_s,
-            "peak_bytes": program.peak_bytes if SWEEPS[comparison.sweep].memory else None,
+            "peak_bytes": program.peak_bytes if comparison.of.memory else None,
             **_proof_columns(subject),
             **_program_columns(program),
             **_timing_columns(comparison.case, timing),
@@ -171,17 +172,19 @@ class Run:
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The subject and its baseline, proven, in the processes where they belong."""
         case, against = comparison.case, comparison.baseline
-        if not runs_apart(comparison):
+        if not comparison.isolated:
             baseline = self._baseline(against)
             return self._prove(case, baseline.problem), baseline
         self._check_affordable(comparison)
-        apart = self._begin_apart(case)
+        isolated = self._begin_isolated(case)
         peer = self._baseline(against) if self.subjects[against.subject].peer else None
-        alike = peer.problem if peer else prepare(self.subjects[against.subject], against)
+        shared = peer.problem if peer else prepare(self.subjects[against.subject], against)
         # the subject first: how far the memory rises is seen where nothing else has been compiled
-        if apart.subject is None:
-            apart.subject = self._prove_apart(apart, prepare(self.subjects[case.subject], case, alike))
-        return apart.subject, peer or self._prove_apart(apart, alike)
+        if isolated.subject is None:
+            isolated.subject = self._prove_isolated(
+                isolated, prepare(self.subjects[case.subject], case, shared)
+            )
+        return isolated.subject, peer or self._prove_isolated(isolated, shared)
 
     def _legs(self, subject: Proven, baseline: Proven) -> tuple[Leg, Leg]:
         """The two programs' legs, warmed up where one of them is in a peer's process."""
@@ -190,21 +193,21 @@ class Run:
         first, second = map(warmed_up, programs) if any(peers) else (each.time for each in programs)
         return first, second
 
-    def _begin_apart(self, case: Case) -> Apart:
+    def _begin_isolated(self, case: Case) -> Isolated:
         """The processes of the case: those there are while it is compared with one baseline after another."""
-        if self._apart is None or self._apart.case != case or not self._apart.alive:
-            self._end_apart()
+        if self._isolated is None or self._isolated.case != case or not self._isolated.alive:
+            self._end_isolated()
             if self._nursery is None or not self._nursery.alive:
                 self._nursery = nursery(self.device)
-            self._apart = Apart(case, self.limits, (self.device, *self._guests), self._nursery)
-        return self._apart
+            self._isolated = Isolated(case, self.limits, (self.device, self._user_cells), self._nursery)
+        return self._isolated
 
-    def _end_apart(self) -> None:
-        if self._apart is not None:
-            self._apart.close()
-            self._apart = None
+    def _end_isolated(self) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
+            self._isolated = None
 
-    def _prove_apart(self, apart: Apart, problem: Problem) -> Proven:
+    def _prove_isolated(self, isolated: Isolated, problem: Problem) -> Proven:
         """Proves the problem with a program in a process of its own.
 
         Raises:
@@ -212,7 +215,7 @@ class Run:
             WorkerError: the process took too much memory, or died.
         """
         try:
-            return self._proven(problem, apart)
+            return self._proven(problem, isolated)
         except TimeLimit as error:
             case = problem.case
             self._stopped[replace(case, timesteps=1)] = case
@@ -236,7 +239,7 @@ class Run:
 
     def close(self) -> None:
         """Ends the processes that the run has begun."""
-        self._end_apart()
+        self._end_isolated()
         self._peers.close()
         if self._nursery is not None:
             self._nursery.close()
@@ -259,9 +262,9 @@ class Run:
 
     def _check_contract(self, case: Case) -> None:
         """Somebody's own cell must hold the cell contract before anything else is asked of it."""
-        target = self.subjects[case.subject].target
-        with runtime.full_precision():
-            broken = broken_contract(target) if target else None
+        subject = self.subjects[case.subject]
+        with devices.full_precision():
+            broken = broken_contract(subject.target, subject.kwargs) if subject.target else None
         if broken:
             raise BrokenContract(broken)
 
@@ -275,18 +278,20 @@ class Run:
                 raise WrongAnswer(f"the baseline {case.id}: {error}") from error
         return self._baselines[case]
 
-    def _prove(self, case: Case, alike: Problem | None = None) -> Proven:
-        return self._proven(prepare(self.subjects[case.subject], case, alike))
+    def _prove(self, case: Case, shared: Problem | None = None) -> Proven:
+        return self._proven(prepare(self.subjects[case.subject], case, shared))
 
-    def _proven(self, problem: Problem, apart: Apart | None = None) -> Proven:
+    def _proven(self, problem: Problem, isolated: Isolated | None = None) -> Proven:
         """Proves the problem with its program: in this process, in a worker, or in the peer's process."""
         peer = self.subjects[problem.case.subject].peer
         if peer is not None:
-            peers = self._peers if apart is None else apart.peers
+            peers = self._peers if isolated is None else isolated.peers
             proven = prove(problem, lambda problem, exact: self._peer_program(peers, peer, problem))
             return Proven(problem, *proven, matmul_peak=None)
-        if apart is not None:
-            return Proven(problem, *prove(problem, apart.compile_program), matmul_peak=apart.matmul_peak)
+        if isolated is not None:
+            return Proven(
+                problem, *prove(problem, isolated.compile_program), matmul_peak=isolated.matmul_peak
+            )
         return Proven(problem, *prove(problem))
 
     def _work_columns(self, proven: Proven, timing: Timing) -> dict[str, Value]:
@@ -294,7 +299,7 @@ class Run:
         case, layer = proven.problem.case, proven.problem.layer
         step = _step(case)
         if step not in self._step_flops:
-            self._step_flops[step] = runtime.step_flops(layer, case)
+            self._step_flops[step] = layers.step_flops(layer, case)
         of_step = self._step_flops[step]
         if of_step is None:
             return {}
@@ -302,7 +307,7 @@ class Run:
         per_s = flops / timing.median_s
         columns: dict[str, Value] = {"flops": flops, "gflops_per_s": per_s / 1e9}
         if proven.matmul_peak is not None:
-            dtype = np.dtype(runtime.float_dtype(layer)).name
+            dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
 
@@ -333,8 +338,8 @@ def _repeat_in(benchmark) -> Repeat:
 
 
 def _facts(run_id: str, device: str) -> dict[str, Value]:
-    found = runtime.versions()
-    gpu = runtime.gpu_name() if device == "gpu" else None
+    found = devices.versions()
+    gpu = devices.gpu_name() if device == "gpu" else None
     return {
         "run_id": run_id,
         "commit": environment.git_commit(),
@@ -395,17 +400,17 @@ def _outcome(error: Exception) -> dict[str, Value]:
     for kind, (status, reason) in _OUTCOMES.items():
         if isinstance(error, kind):
             return {"status": status, "reason": reason, "message": str(error)}
-    reason = "out_of_memory" if runtime.is_out_of_memory(error) else "error"
+    reason = "out_of_memory" if devices.is_out_of_memory(error) else "error"
     return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
 
 
 # the status and the reason of what is foreseen
 _OUTCOMES: dict[type[Exception], tuple[str, str]] = {
     NotInstalled: ("skipped", "not_installed"),
-    runtime.NoDevice: ("skipped", "no_device"),
+    devices.NoDevice: ("skipped", "no_device"),
     CompileTimeout: ("skipped", "compile_timeout"),
     TooLarge: ("skipped", "too_large"),
-    runtime.KernelMissed: ("failed", "kernel"),
+    kernels.KernelMissed: ("failed", "kernel"),
     MemoryLimit: ("failed", "out_of_memory"),
     WorkerDied: ("failed", "killed"),
     WrongAnswer: ("failed", "wrong_answer"),

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import bench
-from bench.backend.runtime import compile_program
+from bench.backend.programs import compile_program
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison, comparisons
 from bench.cases.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
-from bench.cases.sweeps import Comparison, comparisons
+from bench.cases.sweeps import SWEEPS
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
@@ -256,9 +257,8 @@ class Benchmark:
 
 
 def row_of(sweep: str, case: Case, baseline: str) -> Comparison:
-    return Comparison(
-        sweep, case, replace(case, cell=SUBJECTS[baseline].cell, layer=SUBJECTS[baseline].layer)
-    )
+    subject = SUBJECTS[baseline]
+    return Comparison(sweep, case, replace(case, cell=subject.cell, layer=subject.layer), SWEEPS[sweep])
 
 
 def test_a_row_whose_subject_or_baseline_is_not_installed_is_skipped_before_anything_is_built(monkeypatch):

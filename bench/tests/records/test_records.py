@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.records import schema
+from bench.records import files, schema
 from bench.records.schema import (
     BY_NAME,
     COLUMNS,
@@ -149,7 +149,7 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypa
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(schema.os, broken, fail)
+    monkeypatch.setattr(files.os, broken, fail)
     with pytest.raises(OSError, match="No space left"):
         writer.finish(OK)
     assert read_records(writer.path) == before
