@@ -274,6 +274,21 @@ def _offer(module: ModuleType, name: str) -> str:
     return f"it defines {', '.join(own)}" if own else "it defines no class or function"
 
 
+def load_object(text: str) -> Any:
+    """What `text` names, whatever it is, in the form `package.module:name` or `path/to/file.py:name`.
+
+    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise TargetError(f"expected {FORM}, got {text!r}")
+    is_file = place.endswith(".py") or os.sep in place
+    module = _load_file(Path(place)) if is_file else _load_module(place)
+    if not hasattr(module, name):
+        raise TargetError(f"{text}: no {name!r} in it")
+    return getattr(module, name)
+
+
 # --- the user's errors, as the user would see them ---------------------------------------------------
 
 
