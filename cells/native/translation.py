@@ -11,6 +11,8 @@ class Unavailable(Exception):
 
 
 # The C++ of TensorFlow's elementwise operations, by the operands {0}, {1}, ...
+# Gradients multiply in the order of its kernels (cwise_ops_gradients.h, relu_op_functor.h, softplus_op.h), so
+# that the same numbers give NaN.
 _OPERATIONS = {
     "Abs": "absolute({0})",
     "Add": "{0} + {1}",

@@ -53,6 +53,7 @@ inline Vector all(float number) { return number - Vector{}; }
 inline Vector minimum(Vector a, Vector b) { return a < b ? a : (a == a ? b : a); }
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : (a == a ? b : a); }
 inline Vector select(Mask where, Vector a, Vector b) { return where ? a : b; }
+inline Vector absolute(Vector x) { return (Vector)((Mask)x & INT32_MAX); }
 inline Vector sign(Vector x) {
   return x > 0.0f ? all(1.0f) : x < 0.0f ? all(-1.0f) : x == 0.0f ? all(0.0f) : x;
 }
@@ -81,10 +82,10 @@ inline Vector quotient(Vector a, Vector x) { return a / x; }
 // e^x = 2^n e^r with r in [-ln 2 / 2, ln 2 / 2]: e^r as in Cephes' expf, and n.
 inline Vector exp_of_rest(Vector x, Mask* n) {
   const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the last bits
-  Vector rounded = x * 1.44269504f + rounder;
-  *n = (Mask)rounded - 0x4b400000;
-  rounded = rounded - rounder;
-  Vector r = x - rounded * 0.693359375f + rounded * 2.12194440e-4f;
+  Vector nearest = x * 1.44269504f + rounder;
+  *n = (Mask)nearest - 0x4b400000;
+  nearest = nearest - rounder;
+  Vector r = x - nearest * 0.693359375f + nearest * 2.12194440e-4f;
   Vector p = all(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -110,8 +111,7 @@ inline Vector sigmoid(Vector x) {
   return reciprocal(1.0f + result * power_of_two(n));
 }
 
-inline Vector absolute(Vector x) { return (Vector)((Mask)x & INT32_MAX); }
-// The ratio of polynomials of Eigen, whose result, rounded as in TensorFlow, is 1 from 7.90738964 on.
+// The ratio of polynomials of Eigen's ptanh_float, which in TensorFlow rounds to 1 from 7.90738964 on.
 inline Vector tanh(Vector x) {
   Vector square = x * x;
   Vector p = all(1.394553628e-8f);

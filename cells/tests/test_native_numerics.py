@@ -118,7 +118,7 @@ OPERATIONS = {
     "IdentityN": (lambda x, y: tf.identity_n([x, y])[1], 2),
     "a power of a constant": (lambda x: tf.pow(2.0, x), 1),
     "an infinite constant": (lambda x: x + tf.constant(-np.inf), 1),
-    "a difference of products": (lambda x, y: x * y - y * x, 2),
+    "a difference of products": (lambda x, y: x * y - abs(x) * abs(y), 2),
 }
 
 # How far results may differ, in units of the last place: each side's functions are right to 1 or 2, but
