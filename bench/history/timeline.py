@@ -15,7 +15,9 @@ from pathlib import Path
 from statistics import median
 
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_shifts
-from bench.records.schema import RECORDS_FILE, SHAPE, RecordError, impossible, read_records
+from bench.records.csv_file import RECORDS_FILE, read_records
+from bench.records.plausible import impossible
+from bench.records.schema import SHAPE, RecordError
 from bench.report import labels, quantities
 from bench.report.labels import Record
 from bench.timing.intervals import Interval

@@ -6,7 +6,8 @@ import pytest
 
 from bench.__main__ import main
 from bench.cases.sweeps import SWEEPS
-from bench.records.schema import COLUMNS, REASONS, RecordWriter
+from bench.records.csv_file import RecordWriter
+from bench.records.schema import COLUMNS, REASONS
 from bench.report.blocks import BLOCKS
 from bench.report.markdown import plain
 from bench.tests.sample_records import default_run, record
