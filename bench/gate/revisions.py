@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench.records.csv_file import RECORDS_FILE, read_records, records_file
 from bench.records.schema import RecordError, Value
-from bench.report.views import Record
+from bench.report.labels import Record
 
 SESSION_FILE = "session.tsv"
 HARDWARE = ("machine", "device", "backend")

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.backend import runtime
+from bench.backend import dropout_masks, kernels, layers
+from bench.backend.data import Arrays, Data
 from bench.backend.dropout_masks import DropoutMasks
-from bench.backend.runtime import Arrays, Data
 from bench.cases.case import Case
 from bench.cases.subjects import Subject, UnsupportedOption, make_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
@@ -67,11 +67,11 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
             the case asks for, or what they drop is not what they should.
     """
     layer = make_layer(subject, case)
-    runtime.build_layer(layer, case, SEED)
-    lost = runtime.lost_option(layer, case)
+    layers.build_layer(layer, case, SEED)
+    lost = layers.lost_option(layer, case)
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
-    cells = [cell for loop in runtime.cells_in(layer) for cell, _ in loop]
+    cells = [cell for loop in layers.cells_in(layer) for cell, _ in loop]
     if subject.target is None:  # somebody's own may start as it likes
         for cell in cells:
             _check_initial_bias(cell)
@@ -95,7 +95,7 @@ def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
 
 
 def _composition(case: Case, layer, recurrences: Sequence[Recurrence]) -> Composition:
-    loops = runtime.cells_in(layer)
+    loops = layers.cells_in(layer)
     rest = iter(recurrences)
     cells = [
         Cell(_equation(case, recurrence), len(cell.weights), states, recurrence)
@@ -103,7 +103,7 @@ def _composition(case: Case, layer, recurrences: Sequence[Recurrence]) -> Compos
         for (cell, states), recurrence in zip(loop, rest, strict=False)
     ]
     try:
-        return compose(case, cells, len(loops[0]), runtime.zeroes_masked_outputs(layer, case))
+        return compose(case, cells, len(loops[0]), kernels.zeroes_masked_outputs(layer, case))
     except ValueError as error:
         raise WrongAnswer(str(error)) from None
 
@@ -118,7 +118,7 @@ def _equation(case: Case, recurrence: Recurrence) -> str:
 
 def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[DropoutMasks]:
     """What each of the cells drops in training, share and scale checked; empty where nothing is dropped."""
-    drops = runtime.drawn_masks(layer, case)
+    drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
         own = subject.target is not None
         _check_masks("the inputs", of_cell.inputs, (cell if own else case).dropout)
@@ -129,8 +129,10 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
 
 
 def _draws(subject: Subject, case: Case, layer) -> bool:
-    """Whether somebody's own cell does in training what it does not do else."""
-    return case.mode == "train" and subject.target is not None and runtime.differs_in_training(layer, case)
+    """Whether a user's cell does in training what it does not do else."""
+    return (
+        case.mode == "train" and subject.target is not None and dropout_masks.differs_in_training(layer, case)
+    )
 
 
 def _check_masks(name: str, masks, rate: float) -> None:
@@ -160,13 +162,13 @@ def _held_against(
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
     twin = make_layer(subject, twin_case)
-    runtime.build_layer(twin, twin_case, SEED)
-    twins = [cell for loop in runtime.cells_in(twin) for cell, _ in loop]
+    layers.build_layer(twin, twin_case, SEED)
+    twins = [cell for loop in layers.cells_in(twin) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]
     if _all(own) and not drops:
         return _all(own), False, "exact"
     pairs = zip_longest(twins, drops)
-    return [runtime.eager_recurrence(cell, dropped) for cell, dropped in pairs], False, "consistent"
+    return [layers.eager_recurrence(cell, dropped) for cell, dropped in pairs], False, "consistent"
 
 
 def _all(recurrences: Sequence[Recurrence | None]) -> list[Recurrence]:
@@ -204,7 +206,7 @@ def _weights(layer) -> Arrays:
 
 
 def _data(layer, case: Case, weights: Arrays, rows: int, composition: Composition) -> Data:
-    dtype = runtime.float_dtype(layer)
+    dtype = layers.float_dtype(layer)
     draw = np.random.default_rng(SEED)
     repeated = np.arange(case.batch_size) % rows
     inputs = draw.standard_normal((rows, case.timesteps, case.features)).astype(dtype)[repeated]
@@ -212,7 +214,7 @@ def _data(layer, case: Case, weights: Arrays, rows: int, composition: Compositio
         (state + draw.uniform(-0.5, 0.5, state.shape)).astype(state.dtype)[repeated]
         if _floats(state)
         else state
-        for state in runtime.initial_state_arrays(layer, case.batch_size)
+        for state in layers.initial_state_arrays(layer, case.batch_size)
     ]
     mask = None if case.masked is None else _mask(case, rows)[repeated]
     cotangents = [

@@ -13,14 +13,14 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cases import sweeps
+from bench.cases.comparisons import comparisons as rows_of
 from bench.gate.output import ALLOWED_INCONCLUSIVE
 from bench.gate.revisions import Key, Process, Side, read_side
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
 from bench.records.files import write_whole
 from bench.records.schema import Value, make_record
 from bench.report.markdown import plain, table
-from bench.timing.intervals import share_interval
+from bench.selftest.statistics import share_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -151,7 +151,7 @@ def simulated_rates(pairs: int) -> Iterator[Rate]:
 
 def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
     """Two equal sides of the sweep `gate`, whose processes took turns."""
-    comparisons = sweeps.comparisons(["gate"])
+    comparisons = rows_of(["gate"])
     spreads = noise.ratio * (math.e ** (noise.unlike * generator.standard_normal(len(comparisons))))
     turns = [
         _simulated_process(number, comparisons, spreads, noise, number / (2 * processes), generator)

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 import bench.contract.check_cell
-import bench.runner.session
-from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
-from bench.cases.user_cells import GuestError, broken_contract, guests, loaded
+import bench.runner.run
+from bench.cases.comparisons import comparisons
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.user_cells import UserCellError, UserCells, broken_contract, loaded
 from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
@@ -43,19 +44,19 @@ class Leaking(Plain):
 
 
 def test_a_target_is_a_subject_of_its_own_name():
-    brought = guests(["my_cells.py:Plain", "my_cells.py:Plain", "package.cells:Deep.Cell"])
-    assert brought.joining == ("Plain-rnn", "Deep.Cell-rnn")
+    brought = UserCells.of(["my_cells.py:Plain", "my_cells.py:Plain", "package.cells:Deep.Cell"])
+    assert brought.joining(["rnn"]) == ("Plain-rnn", "Deep.Cell-rnn")
     assert {subject.baseline for subject in brought.subjects.values()} == {"lstm-builtin"}
     assert brought.subjects["Plain-rnn"].target == "my_cells.py:Plain"
     assert brought.subjects["Plain-rnn"].label == "Plain in RNN"
 
 
 def test_a_baseline_is_a_built_in_or_a_target_that_does_not_join():
-    assert guests(["a.py:A"], "gru").subjects["A-rnn"].baseline == "gru-builtin"
-    brought = guests(["a.py:A"], "b.py:B")
-    assert brought.joining == ("A-rnn",)
+    assert UserCells.of(["a.py:A"], "gru").subjects["A-rnn"].baseline == "gru-builtin"
+    brought = UserCells.of(["a.py:A"], "b.py:B")
+    assert brought.joining(["rnn"]) == ("A-rnn",)
     assert brought.subjects["A-rnn"].baseline == "B-rnn"
-    assert set(brought.subjects) == {"A-rnn", "B-rnn"}
+    assert set(brought.subjects) == {"A-rnn", "A-fused", "B-rnn", "B-fused"}
 
 
 @pytest.mark.parametrize(
@@ -69,23 +70,23 @@ def test_a_baseline_is_a_built_in_or_a_target_that_does_not_join():
     ],
 )
 def test_what_cannot_be_a_subject_is_said(targets, baseline, message):
-    with pytest.raises(GuestError) as error:
-        guests(targets, baseline)
+    with pytest.raises(UserCellError) as error:
+        UserCells.of(targets, baseline)
     assert message in str(error.value)
 
 
-def test_guests_join_the_sweeps_that_take_them():
-    brought = guests(["a.py:A"])
+def test_user_cells_join_the_sweeps_that_take_them():
+    brought = UserCells.of(["a.py:A"])
     rows = [row.case for row in comparisons(["default"], brought) if row.case.cell == "A"]
-    assert len(rows) == 26
+    assert len(rows) == 26 + 2  # in RNN and in FusedRNN
     assert {"unroll", "stateful", "xla"} <= {option for case in rows for option in case.options}
     assert not [row for row in comparisons(["default"]) if row.case.cell == "A"]
 
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """run(*options): the sweep `tiny`, a built-in and the guests, in a folder that holds my_cells.py."""
-    grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), guests=True)
+    """run(*options): the sweep `tiny`, a built-in and the user cells, in a folder with my_cells.py."""
+    grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), user_cells=("rnn",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
@@ -109,7 +110,7 @@ def run(pytester, monkeypatch):
     "options, message",
     [
         (
-            ["--sweep=fused", "--cell=my_cells.py:Plain"],
+            ["--sweep=peers", "--cell=my_cells.py:Plain"],
             "--cell: the sweep takes no cells; those that do are*",
         ),
         (["--full"], "--full is for training tasks: --sweep=partial_sum, char_model, generate"),

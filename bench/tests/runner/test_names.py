@@ -10,7 +10,7 @@ from bench.cases.case import _CHOICES, Case, CaseError
 from bench.cases.subjects import SUBJECTS
 from bench.records.plausible import impossible
 from bench.records.schema import SHAPE, Value
-from bench.runner.session import _names
+from bench.runner.row import names_of
 from bench.tests.sample_records import record
 
 OK = record("slstm-rnn", "train")
@@ -43,7 +43,7 @@ def cases(draw) -> Case:
 
 def written(case: Case) -> dict[str, Value]:
     """The record of a case, as a run names it."""
-    return {**OK, **_names("default", case, case, {case.subject: SUBJECTS["lstm-builtin"]}), "status": "ok"}
+    return {**OK, **names_of("default", case, case, {case.subject: SUBJECTS["lstm-builtin"]}), "status": "ok"}
 
 
 @settings(max_examples=150, deadline=None)
