@@ -187,12 +187,17 @@ def _in_its_directions(case: Case, make_one: Callable[[Case], Any]):
         return make_one(case)
     import keras
 
+    from bench.cases.layers.stack import cells_of
+
     one_way = replace(case, bidirectional=False, merge_mode=None, backward_layer=False)
-    return keras.layers.Bidirectional(
-        make_one(one_way),
-        merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
-        backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
-    )
+    forward = make_one(one_way)
+    # `Bidirectional` makes its layers anew from their configuration, a user's unregistered cell too
+    with keras.saving.custom_object_scope({type(cell).__name__: type(cell) for cell in cells_of(forward)}):
+        return keras.layers.Bidirectional(
+            forward,
+            merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
+            backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
+        )
 
 
 def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
