@@ -1,6 +1,6 @@
-"""`python -m bench history`: joins the runs of each machine, draws their charts and says what changed lately.
+"""`python -m bench history`: joins the runs of each machine, draws them and says what changed lately.
 
-The charts go to `charts/` in the results' folder, a folder a machine, and the words into its README.md.
+The pictures go to `charts/` in the results' folder, a folder a machine, and the words into its README.md.
 """
 
 import argparse
@@ -9,10 +9,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.history.charts import charts_of, clean, draw, remove_old
+from bench.history.charts import charts_of, draw, remove_old
+from bench.history.labels import clean, counted
 from bench.history.timeline import History, Skipped, read_histories
-from bench.history.words import counted, words
-from bench.report.charts.files import SUFFIXES
+from bench.history.words import words
 from bench.report.readme import ReadmeError, write_block
 
 _LONGEST_LINE = 400
@@ -87,6 +87,6 @@ def _draw(results: Path, histories: Sequence[History]) -> str:
     runs = sum(len(history.runs) for history in histories)
     return (
         f"{counted(runs, 'run')} on {counted(len(histories), 'machine')}: "
-        f"{counted(len(charts), 'chart')}, {len(drawn) // len(SUFFIXES)} of them drawn"
+        f"{counted(len(charts), 'chart')}, {len(drawn)} of them drawn"
         + (f"; {len(removed)} old files removed" if removed else "")
     )

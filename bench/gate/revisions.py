@@ -11,8 +11,9 @@ from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 
-from bench.records.schema import RECORDS_FILE, RecordError, Value, read_records, records_file
-from bench.report.views import Record
+from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.schema import RecordError, Value
+from bench.report.labels import Record
 
 SESSION_FILE = "session.tsv"
 HARDWARE = ("machine", "device", "backend")

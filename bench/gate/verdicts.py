@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from bench.gate.revisions import CannotCompare, Key, Side, alternated, check_comparable
-from bench.timing.intervals import CONFIDENCE, Change, Interval, changes, corrected
+from bench.gate.statistics import Change, changes, corrected
+from bench.timing.intervals import CONFIDENCE, Interval
 
 THRESHOLD = 0.05
 RATIO, TIME = "ratio", "median_s"

@@ -11,17 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
-from bench.history.step_detection import FEWEST_RUNS, Shift, find_shifts
-from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
-from bench.report import views
-from bench.report.views import Record
+from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_shifts
+from bench.records.csv_file import RECORDS_FILE, read_records
+from bench.records.plausible import impossible
+from bench.records.schema import SHAPE, RecordError
+from bench.report import labels, quantities
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras"}
-_NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *views.SHAPE)
+_NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *SHAPE)
 _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 
@@ -74,6 +76,18 @@ class Timeline:
     def is_long_enough(self) -> bool:
         """Whether there are enough runs to look for level shifts."""
         return len(self.points) >= FEWEST_RUNS
+
+    @property
+    def first_level(self) -> float:
+        """The median ratio up to the first shift; the first ratio where the runs are too few for levels."""
+        everything = len(self.points) if self.is_long_enough else 1
+        first = self.ratio_shifts[0].at if self.ratio_shifts else everything
+        return median(point.ratio.value for point in self.points[:first])
+
+    @property
+    def scatter(self) -> float:
+        """The ratio's deviation from run to run, relative."""
+        return float(deviation_of([math.log(point.ratio.value) for point in self.points]))
 
     @cached_property
     def ratio_shifts(self) -> tuple[Shift, ...]:
@@ -129,15 +143,6 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
         skipped += [Skipped(folder.name, why) for why in _join(folder, joined)]
     histories = [_history(machine, found) for machine, found in joined.items() if found.runs]
     return sorted(histories, key=lambda history: (history.machine.name, history.machine.device)), skipped
-
-
-def version_changes(points: Sequence[Point]) -> list[int]:
-    """The indices of the points whose run had other library versions than the one before."""
-    return [
-        index
-        for index, (before, after) in enumerate(pairwise(points), 1)
-        if before.run.versions != after.run.versions
-    ]
 
 
 def _join(folder: Path, joined: dict[Machine, _Joined]) -> Iterator[str]:
@@ -200,7 +205,7 @@ def _add(joined: _Joined, run: Run, rows: Sequence[Record]) -> None:
         key = (str(record["case"]), str(record["baseline"]))
         reason = _left_out(record) or ("measured in another sweep too" if key in seen else None)
         if reason:
-            joined.left_out[views.family(record), str(record["mode"]), reason] += 1
+            joined.left_out[labels.family(record), str(record["mode"]), reason] += 1
             continue
         seen.add(key)
         joined.points.setdefault(key, []).append(_point(run, record))
@@ -224,7 +229,7 @@ def _names_its_case(record: Record) -> bool:
     """Whether the case's id and baseline are there and say what the record's columns say."""
     if any(record[name] is None for name in _NEEDED):
         return False
-    shape = "-".join(f"{name[0]}{record[name]}" for name in views.SHAPE)
+    shape = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
     subject = f"{record['cell']}-{record['layer']}"
     return record["subject"] == subject and f"{record['case']}-".startswith(
         f"{record['mode']}-{subject}-{shape}-"
@@ -232,9 +237,9 @@ def _names_its_case(record: Record) -> bool:
 
 
 def _point(run: Run, record: Record) -> Point:
-    time = views.time_of(record)
+    time = quantities.time_of(record)
     assert time is not None and isinstance(record["baseline_median_s"], float)
-    return Point(run, views.ratio_of(record), time, record["baseline_median_s"])
+    return Point(run, quantities.ratio_of(record), time, record["baseline_median_s"])
 
 
 def _history(machine: Machine, joined: _Joined) -> History:

@@ -7,12 +7,12 @@ from itertools import pairwise
 from statistics import median
 from urllib.parse import quote
 
-from bench.cases.case import MODES
-from bench.history.charts import Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.history.charts import charts_of
+from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
 from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
-from bench.report import views
-from bench.report.charts.files import SUFFIXES
+from bench.report import labels
+from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
 
 LATELY = 10  # runs
@@ -57,8 +57,12 @@ def _machine(history: History) -> Iterator[str]:
     lines = list(_lately(history))
     yield "\n".join(lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
-        yield f"And {len(lines) - _MOST_LINES} lines more, which the charts show."
-    yield _charts(charts_of(history))
+        yield f"And {counted(len(lines) - _MOST_LINES, 'line')} more, which the pictures show."
+    for chart in charts_of(history):
+        yield f"![{plain(chart.title)}]({_address(f'{chart.stem.as_posix()}{SUFFIX}')})"
+    if repeated := [timeline for timeline in history.timelines if len(timeline.points) > 1]:
+        title = f"{counted(len(repeated), 'case')} in several runs, by subject and mode"
+        yield _folded(title, _subjects(repeated))
 
 
 def _overview(history: History) -> str:
@@ -140,7 +144,7 @@ def _grouped(events: Iterable[_Event], key) -> list[list[_Event]]:
 
 def _ratio_group(event: _Event) -> tuple:
     names = event.timeline.names
-    return event.run.id, views.label(names), names["mode"], baseline_name(names), event.shift.change > 0
+    return event.run.id, labels.label(names), names["mode"], baseline_name(names), event.shift.change > 0
 
 
 def _time_group(event: _Event) -> tuple:
@@ -158,7 +162,7 @@ def _ratio_line(events: Sequence[_Event], history: History) -> str:
     alike = [timeline for timeline in history.timelines if _subject(timeline) == _subject(events[0].timeline)]
     own, baselines = median(event.own for event in events), median(event.baselines for event in events)
     return (
-        f"{_verdict(events, own, baselines)}: {_text(views.label(names))}, {_text(names['mode'])}, "
+        f"{_verdict(events, own, baselines)}: {_text(labels.label(names))}, {_text(names['mode'])}, "
         f"in {len(events)} of {counted(len(alike), 'case')}: ratio to {_text(baseline_name(names))} "
         f"{_changes(events)}; its own time {percent(own)}, its baseline's {percent(baselines)}; "
         f"{_since(events[0])}."
@@ -166,7 +170,7 @@ def _ratio_line(events: Sequence[_Event], history: History) -> str:
 
 
 def _subject(timeline: Timeline) -> tuple:
-    return views.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
+    return labels.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
 
 
 def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
@@ -180,7 +184,7 @@ def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
 
 
 def _time_line(events: Sequence[_Event], history: History) -> str:
-    subjects = Counter(views.label(event.timeline.names) for event in events)
+    subjects = Counter(labels.label(event.timeline.names) for event in events)
     named = ", ".join(f"{_text(name)} {count}" for name, count in subjects.most_common(6))
     more = f" and {len(subjects) - 6} more" if len(subjects) > 6 else ""
     way = "longer" if events[0].shift.change > 0 else "shorter"
@@ -210,24 +214,32 @@ def _since(event: _Event) -> str:
     return ", ".join(parts)
 
 
-def _charts(charts: Sequence[Chart]) -> str:
-    """A table of links, a row a cell, a column a mode."""
-    modes = sorted({chart.mode for chart in charts}, key=lambda mode: ((*MODES, mode).index(mode), mode))
-    found = {(chart.family, chart.mode): chart for chart in charts}
-    rows = [
-        [_text(family), *(_chart(found.get((family, mode))) for mode in modes)]
-        for family in dict.fromkeys(chart.family for chart in charts)
-    ]
-    return table(("charts over the runs", *map(_text, modes)), rows, right=len(modes) + 1) if rows else ""
+def _folded(title: str, text: str) -> str:
+    """A text that a reader unfolds."""
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
-def _chart(chart: Chart | None) -> str:
-    if chart is None:
-        return NOTHING
-    links = " ".join(
-        f"[{suffix[1:].upper()}]({_address(f'{chart.stem.as_posix()}{suffix}')})" for suffix in SUFFIXES
-    )
-    return f"{links} · {counted(len(chart.cards), 'case')}, {counted(chart.shifts, 'shift')}"
+def _subjects(timelines: Iterable[Timeline]) -> str:
+    """A table of the cases, a row a subject and mode."""
+    groups: dict[tuple[str, str], list[Timeline]] = {}
+    for timeline in sorted(timelines, key=lambda each: labels.order(each.names)):
+        groups.setdefault((labels.label(timeline.names), str(timeline.names["mode"])), []).append(timeline)
+    header = ("subject", "mode", "cases", "runs of a case", "scatter from run to run", "changes of level")
+    rows = [[_text(label), _text(mode), *_group(members)] for (label, mode), members in groups.items()]
+    return table(header, rows, right=2)
+
+
+def _group(timelines: Sequence[Timeline]) -> Iterator[str]:
+    """The cells of a row: cases, runs, the median scatter of their ratios, and their changes of level."""
+    yield f"{len(timelines):,}"
+    counts = sorted({len(timeline.points) for timeline in timelines})
+    yield f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    scatters = [timeline.scatter for timeline in timelines if timeline.is_long_enough]
+    yield f"±{median(scatters):.1%}" if scatters else NOTHING
+    changes = [shift.change for timeline in timelines for shift in timeline.ratio_shifts]
+    slower = sum(change > 0 for change in changes)
+    parts = [f"{n} {word}" for n, word in ((slower, "slower"), (len(changes) - slower, "faster")) if n]
+    yield ", ".join(parts) or NOTHING
 
 
 def _link(run: Run) -> str:
@@ -240,10 +252,6 @@ def _address(path: str) -> str:
 
 def _day(run: Run) -> str:
     return f"{run.time:%Y-%m-%d}"
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _text(value: object, longest: int = 60) -> str:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.run_folder import StoredRun
-from bench.records.schema import Value
-from bench.report import formatting, views
-from bench.report.studies.break_even import calls_to_pay, in_words
-from bench.report.views import SHAPE, Record
+from bench.records.schema import SHAPE, Value
+from bench.report import formatting, labels, quantities
+from bench.report.labels import Record
+from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
 from bench.timing.intervals import Interval
 
 Shape = Mapping[str, int]
@@ -22,6 +22,9 @@ Shape = Mapping[str, int]
 # the options, as ids write them, that leave the answer as it is: the argument, and whether it is the layer's
 _WAYS = {"unroll": ("unroll=True", True), "impl1": ("implementation=1", False), "xla": ("", True)}
 _BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+# what runs a cell, as code: a layer around it, or a function of it and of the sequences
+_LAYERS = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}
+_FUNCTIONS = {"static_unroll": "cells.static_unroll", "dynamic_unroll": "cells.dynamic_unroll"}
 _DTYPE = "float32"
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
@@ -61,16 +64,16 @@ def advice(
     """The advice in lines; raises AdviceError where the runs have nothing to advise from."""
     records = _of_one_machine([r for run in runs for r in run.records if r["device"] == device], device)
     cells = _cells(records, cell)
-    lines = [f"{mode} at {views.in_words(shape)}, on {device}", _source(records), ""]
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(records), ""]
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
         who = cell or "any cell"
-        raise AdviceError(f"{mode}: nothing measured of {who} with the built-in beside it: add --measure")
+        raise AdviceError(f"{mode}: nothing measured of {who} together with the built-in: add --measure")
     near = {name: [way for way in known if not _too_far(way.record, shape)] for name, known in found.items()}
     if not any(near.values()):
         nearest = min((way for known in found.values() for way in known), key=lambda way: way.distance)
         raise AdviceError(
-            f"{mode} at {views.in_words(shape)}: too far from all that was measured; the nearest case has "
+            f"{mode} at {labels.in_words(shape)}: too far from all that was measured; the nearest case has "
             f"{_differences(nearest.record, shape)}: add --measure"
         )
     for name, known in near.items():
@@ -116,7 +119,7 @@ def _source(records: Sequence[Record]) -> str:
 
 def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
     """The cells to advise on, by equation; raises AdviceError where the wished one was not measured."""
-    known = list(dict.fromkeys(map(views.family, sorted(records, key=views.order))))
+    known = list(dict.fromkeys(map(labels.family, sorted(records, key=labels.order))))
     if wished is not None and wished not in known:
         raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
     return known if wished is None else [wished]
@@ -124,21 +127,28 @@ def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
 
 def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
     """The ways to run a cell, fastest first; each once, at its nearest shape, from its newest run."""
-    alike = [
+    same_answer = [
         record
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
-        if record["layer"] not in PEER_LAYERS
-        if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
+        if _has_code(record)
+        if record["dtype"] == _DTYPE and set(labels.options(record)) <= set(_WAYS)
     ]
-    by_case = {(record["run_id"], record["case"]): record for record in alike}
+    by_case = {(record["run_id"], record["case"]): record for record in same_answer}
     nearest: dict[tuple, Way] = {}
-    for record in sorted(alike, key=_age, reverse=True):
-        way = _way(record, by_case, shape) if views.family(record) == cell else None
-        key = (record["subject"], views.options(record))
+    for record in sorted(same_answer, key=_age, reverse=True):
+        way = _way(record, by_case, shape) if labels.family(record) == cell else None
+        key = (record["subject"], labels.options(record))
         if way and (key not in nearest or _place(way) < _place(nearest[key])):
             nearest[key] = way
     return sorted(nearest.values(), key=lambda way: way.ratio.value)
+
+
+def _has_code(record: Record) -> bool:
+    """True where a line of code can say how to run the record's subject: a peer has none."""
+    if record["layer"] == "builtin":
+        return record["cell"] in _BUILTINS
+    return record["layer"] in {**_LAYERS, **_FUNCTIONS}
 
 
 def _place(way: Way) -> tuple[float, bool]:
@@ -146,7 +156,7 @@ def _place(way: Way) -> tuple[float, bool]:
 
 
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
-    """The record as a way; None where the plain built-in was not measured beside it."""
+    """The record as a way; None where the plain built-in was not measured in the same run."""
     builtin_id = _builtin_id(record)
     builtin = by_case.get((record["run_id"], builtin_id))
     paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
@@ -156,10 +166,10 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
     plain_ratio = _number(record["median_s"]) / builtin_s
     return Way(
         record,
-        views.baseline_label({"baseline": builtin_id}),
+        labels.baseline_label({"baseline": builtin_id}),
         builtin_s,
         _start(builtin) if builtin else None,
-        views.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
+        quantities.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
         paired,
         math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
     )
@@ -180,7 +190,7 @@ def _factor(record: Record, shape: Shape, name: str) -> float:
 def _described(way: Way, shape: Shape) -> Iterator[str]:
     """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
     record = way.record
-    named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
+    named = ", ".join((labels.label(record), *map(labels.option_name, labels.options(record))))
     yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
     yield f"  {formatting.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
@@ -197,7 +207,7 @@ def _number(value: Value) -> float:
 
 
 def nearness(record: Record, shape: Shape) -> str:
-    """How near a measured case is to the wished shape, in words."""
+    """Says how near a measured case is to the wished shape."""
     if not _differences(record, shape):
         return "measured at this very shape"
     far = _farthest(record, shape) > _FAR
@@ -210,7 +220,7 @@ def _differences(record: Record, shape: Shape) -> str:
     """In what a measured case differs from the wished shape, in words."""
     others = [name for name in SHAPE if record[name] != shape[name]]
     return ", ".join(
-        f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
+        f"{labels.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
     )
 
 
@@ -225,20 +235,20 @@ def _too_far(record: Record, shape: Shape) -> bool:
 
 
 def break_even(way: Way) -> str:
-    """What a way costs before its first call, and after how many calls it has earned that."""
+    """Says what a way costs before its first call, and after how many calls it has earned that."""
     start, plain = _start(way.record), way.builtin_start_s
     if start is None:
         return "what compiling costs is not known"
     takes = f"traces and compiles in {formatting.seconds(start)}"
-    beside = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
+    compared = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
     if way.record["case"] == _builtin_id(way.record):
         return takes
     if plain is not None and start <= plain:
-        return takes + beside
+        return takes + compared
     calls = calls_to_pay(start - (plain or 0), way.builtin_s, way.ratio)
     if calls is None:
-        return f"{takes}{beside}: never pays"
-    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
+        return f"{takes}{compared}: never pays"
+    return f"{takes}{compared}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
 
 
 def _start(record: Record) -> float | None:
@@ -248,29 +258,33 @@ def _start(record: Record) -> float | None:
 
 
 def code(record: Record, units: int) -> str:
-    """The line of Keras code that is this way."""
-    cell, layer = str(record["cell"]), record["layer"]
-    options = views.options(record)
-    of_layer = [argument for word in options if (argument := _WAYS[word][0]) and _WAYS[word][1]]
-    of_cell = [argument for word in options if (argument := _WAYS[word][0]) and not _WAYS[word][1]]
-    within = ["return_sequences=True", *of_layer]
-    arguments = ", ".join([str(units), *of_cell])
+    """The line of code that is this way; `inputs` in it is a batch of sequences."""
+    layer = str(record["layer"])
+    given = [_WAYS[word] for word in labels.options(record)]
+    of_layer, of_cell = (
+        [argument for argument, is_layers in given if argument and is_layers == wanted]
+        for wanted in (True, False)
+    )
+    cell = f"{_cell_class(record)}({', '.join([str(units), *of_cell])})"
     if layer == "builtin":
-        made = f"keras.layers.{_BUILTINS.get(cell, cell)}({', '.join([arguments, *within])})"
+        made = f"{cell[:-1]}, {', '.join(['return_sequences=True', *of_layer])})"
+    elif layer in _FUNCTIONS:
+        made = f"outputs, states = {_FUNCTIONS[layer]}({cell}, inputs)"
     else:
-        maker = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}.get(
-            str(layer), f"cells.LAYERS[{layer!r}]"
-        )
-        made = f"{maker}({', '.join([f'{_cell_class(record)}({arguments})', *within])})"
-    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in options else made
+        made = f"{_LAYERS[layer]}({', '.join([cell, 'return_sequences=True', *of_layer])})"
+    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in labels.options(record) else made
 
 
 def _cell_class(record: Record) -> str:
-    """The class of a cell, as code: Keras' own, ours, or somebody's, which is called by its name."""
+    """The class of a cell (of a built-in, the layer's), as code; a user's cell is called by its name."""
     cell = str(record["cell"])
+    if record["layer"] == "builtin":
+        return f"keras.layers.{_BUILTINS[cell]}"
+    if record["subject"] not in SUBJECTS:
+        return cell
     if cell.startswith("keras_"):
-        return f"keras.layers.{_BUILTINS.get(cell.removeprefix('keras_'), cell)}Cell"
-    return f'cells.CELLS["{cell}"]' if record["subject"] in SUBJECTS else cell
+        return f"keras.layers.{_BUILTINS[cell.removeprefix('keras_')]}Cell"
+    return f'cells.CELLS["{cell}"]'
 
 
 def subjects_to_measure(cell: str | None) -> tuple[str, ...]:

@@ -19,10 +19,8 @@ Record = dict[str, Value]
 
 
 def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]) -> Record:
-    """What a record says of its case; a field is empty where the column's meaning says so."""
+    """What a record says of its case; an option that is not used has its default, not an empty value."""
     fields = asdict(case)
-    for name in ("zero_output_for_mask", "dropout", "recurrent_dropout", "bidirectional", "backward_layer"):
-        fields[name] = fields[name] or None
     if "implementation" not in subjects[case.subject].options:
         fields["implementation"] = None
     elif case.recurrent_dropout:  # takes the gates apart
@@ -35,7 +33,6 @@ def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[st
         "case": case.id,
         "subject": case.subject,
         "baseline": baseline.id if baseline else None,
-        "depth": case.depth if case.depth > 1 else None,
         "static_timesteps": case.static_timesteps and case.mode != "generate",
     }
 

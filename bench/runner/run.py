@@ -16,7 +16,9 @@ from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.processes.worker import DEFAULT_LIMITS, Limits
 from bench.proof.verify import verify_again
 from bench.records import environment
-from bench.records.schema import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
+from bench.records.csv_file import RecordWriter
+from bench.records.run_folder import write_environment, write_tasks
+from bench.records.schema import KILLED, Value, make_record
 from bench.runner import row
 from bench.runner.proving import Proven, Prover
 from bench.runner.row import Record

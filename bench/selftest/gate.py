@@ -20,7 +20,7 @@ from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
 from bench.records.files import write_whole
 from bench.records.schema import Value, make_record
 from bench.report.markdown import plain, table
-from bench.timing.intervals import share_interval
+from bench.selftest.statistics import share_interval
 
 if TYPE_CHECKING:
     import numpy as np

@@ -22,6 +22,7 @@ from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
 from bench.report.markdown import NOTHING, plain, table
+from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
 from bench.timing.blocks import (
     PILOT_BLOCKS,
     PILOT_SHARE,
@@ -31,15 +32,7 @@ from bench.timing.blocks import (
     rounds_for,
     time_call,
 )
-from bench.timing.intervals import (
-    FEWEST_BLOCKS,
-    Draws,
-    Interval,
-    clustered_share,
-    ratio_interval,
-    sign_p_value,
-    suite_alarms,
-)
+from bench.timing.intervals import FEWEST_BLOCKS, Interval, ratio_interval
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
 PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot 5 s

@@ -1,17 +1,15 @@
-"""Write a figure to a file. matplotlib makes the figure; nothing of it is imported here."""
+"""Write a figure to a file. matplotlib makes the figure; nothing of it is imported here.
+
+A chart is one PNG, which every README and editor shows. As SVG it stands in the report's page, which draws
+the same charts from the same records.
+"""
 
 import io
 from pathlib import Path
-from typing import Any
 
 from bench.records.files import write_whole
 
-SUFFIXES = (".png", ".svg")
-# what matplotlib would write of itself and of the day: without it, the same figure gives the same bytes
-_UNWRITTEN: dict[str, dict[str, Any]] = {
-    ".png": {"Software": None},
-    ".svg": {"Date": None, "Creator": None},
-}
+SUFFIX = ".png"
 
 
 def save_figure(figure, file: Path, *, dpi: float, **metadata: str) -> None:
@@ -19,7 +17,7 @@ def save_figure(figure, file: Path, *, dpi: float, **metadata: str) -> None:
 
     Args:
         figure: of matplotlib.
-        file: ends in one of `SUFFIXES`.
+        file: ends in `SUFFIX`.
         dpi: dots an inch.
         metadata: texts that stand in the file beside the picture.
 
@@ -27,6 +25,5 @@ def save_figure(figure, file: Path, *, dpi: float, **metadata: str) -> None:
         OSError: the file cannot be written.
     """
     content = io.BytesIO()
-    written = {**_UNWRITTEN[file.suffix], **metadata}
-    figure.savefig(content, dpi=dpi, metadata=written, format=file.suffix[1:])
+    figure.savefig(content, dpi=dpi, metadata={"Software": None, **metadata}, format="png")
     write_whole(file, content.getvalue())

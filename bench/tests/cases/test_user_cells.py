@@ -11,7 +11,7 @@ import bench.runner.run
 from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.cases.user_cells import UserCellError, UserCells, broken_contract, loaded
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
 

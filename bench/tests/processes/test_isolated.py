@@ -21,7 +21,7 @@ from bench.processes.isolated import Isolated
 from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import prepare
 from bench.proof.verify import prove
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 from bench.runner import proving
 
 pytest_plugins = ["pytester"]
