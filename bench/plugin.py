@@ -190,12 +190,13 @@ def _read_choice(config) -> Choice:
 def _without_refused(config, rows: list[Row]) -> list[Row]:
     """The rows without user cells in `FusedRNN` that none of its engines can run, unless they are named."""
     choice = config.stash[_choice]
-    joined = choice.user_cells.subjects.keys() - set(choice.subjects)
-    refusals = {}
-    for row in rows:
-        name, subject = row.case.subject, choice.user_cells.subjects.get(row.case.subject)
-        if subject and name in joined and row.case.layer == "fused" and choice.case is None:
-            refusals[name] = refused_by_engines(subject.target or "", subject.kwargs)
+    own = {} if choice.case else choice.user_cells.subjects
+    joined = {row.case.subject for row in rows if row.case.layer == "fused"} & own.keys() - {*choice.subjects}
+    if not joined:
+        return rows
+    from bench.backend import libraries  # noqa: F401 - before a user's file imports them, aloud
+
+    refusals = {name: refused_by_engines(own[name].target or "", own[name].kwargs) for name in sorted(joined)}
     config.stash[_left_out] = [f"left out: {name}: {why}" for name, why in refusals.items() if why]
     return [row for row in rows if not refusals.get(row.case.subject)]
 

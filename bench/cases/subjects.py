@@ -187,12 +187,17 @@ def _in_its_directions(case: Case, make_one: Callable[[Case], Any]):
         return make_one(case)
     import keras
 
+    from bench.cases.layers.stack import cells_of
+
     one_way = replace(case, bidirectional=False, merge_mode=None, backward_layer=False)
-    return keras.layers.Bidirectional(
-        make_one(one_way),
-        merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
-        backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
-    )
+    forward = make_one(one_way)
+    # `Bidirectional` makes its layers anew from their configuration, a user's unregistered cell too
+    with keras.saving.custom_object_scope({type(cell).__name__: type(cell) for cell in cells_of(forward)}):
+        return keras.layers.Bidirectional(
+            forward,
+            merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
+            backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
+        )
 
 
 def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
@@ -344,23 +349,13 @@ def user_subject(
         return make_cell(case.units, **given)
 
     _, wrap, layer_options = _USER_LAYERS[layer]
-    make_layers = wrap(make_one)
-
-    def make(case):
-        try:
-            return make_layers(case)
-        except TypeError as error:  # what `FusedRNN` says of a cell that it cannot run
-            if layer != "fused":
-                raise
-            raise UnsupportedOption(f"{label}: {error}") from error
-
     honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
     return Subject(
         name,
         layer,
         label,
         baseline,
-        make,
+        wrap(make_one),
         honoured,
         kind="user",
         equation=name,

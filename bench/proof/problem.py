@@ -77,6 +77,8 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
             _check_initial_bias(cell)
     drops = _drops(subject, case, layer, cells)
     hidden = not drops and _draws(subject, case, layer)
+    if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not (drops or hidden):
+        raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
     recurrences, analytic, proof = _held_against(subject, case, cells, drops)
     composition = _composition(case, layer, recurrences)
     weights = _weights(layer) if alike is None else _shared(alike, composition, layer) or _weights(layer)
@@ -121,10 +123,9 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
     drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
         own = subject.target is not None
-        _check_masks("the inputs", of_cell.inputs, (cell if own else case).dropout)
-        _check_masks("the state", of_cell.states, (cell if own else case).recurrent_dropout)
-    if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not drops:
-        raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
+        rates = cell if own else case
+        _check_masks("the inputs", of_cell.inputs, getattr(rates, "dropout", 0))
+        _check_masks("the state", of_cell.states, getattr(rates, "recurrent_dropout", 0))
     return drops
 
 
