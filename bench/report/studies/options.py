@@ -44,12 +44,12 @@ def option_costs(records: Sequence[Record]) -> list[OptionCost]:
     The baseline may be the same case without the option, or another that the case without the option was
     compared with too; then the cost is the quotient of the two ratios.
     """
-    base = {str(record["case"]): record for record in select.at_base(records)}
+    base = {record["case"]: record for record in select.at_base(records)}
     costs = []
     for record in select.one_a_case(records):
         words = labels.options(record)
         if len(words) == 1 and words != ("xla",):
-            without = str(record["case"]).removesuffix(f"-{words[0]}")
+            without = record["case"].removesuffix(f"-{words[0]}")
             if without in base:
                 costs.append(OptionCost(record, words[0], _cost(record, base[without])))
     return sorted(costs, key=lambda cost: labels.order(cost.record))
@@ -71,7 +71,7 @@ def costs(records: Records) -> list[Table]:
     rows = select.by_mode(cost.record for cost in known.values())
     if not rows:
         return []
-    names = {"subject": labels.label, "mode": lambda record: str(record["mode"])}
+    names = {"subject": labels.label, "mode": lambda record: record["mode"]}
     columns = dict.fromkeys(labels.option_name(cost.option) for cost in known.values())
     caption = (
         f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
