@@ -1,10 +1,9 @@
-"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.runner.session`.
+"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.runner`.
 
 TensorFlow is not imported before a case is about to run.
 """
 
 import argparse
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,25 +12,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.cases.comparisons import Comparison, Row, Task, comparisons, tasks
+from bench.cases.choice import Choice
+from bench.cases.comparisons import Comparison, Row, Task
 from bench.cases.cost_estimate import expected_seconds
 from bench.cases.devices import may_have_gpu
+from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
-from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded
+from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
 from bench.contract.load_cell import FORM, TargetError
 from bench.processes.worker import DEFAULT_LIMITS, Limits
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
-    from bench.runner.session import Record, Run
+    from bench.runner.row import Record
+    from bench.runner.run import Run
     from bench.runner.tasks import Settings
 
-_DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
-_device = pytest.StashKey[str]()
-_user_cells = pytest.StashKey[UserCells]()
+_choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
+_left_out = pytest.StashKey[list[str]]()
 _settings = pytest.StashKey["Settings"]()
 
 
@@ -40,16 +41,50 @@ def pytest_addoption(parser):
     group.addoption(
         "--sweep",
         action="append",
-        choices=sorted(SWEEPS),
+        default=[],
         metavar="NAME",
-        help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))} (default: default).",
+        help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))}, or "
+        "path/to/my_sweeps.py:name (default: default).",
+    )
+    group.addoption(
+        "--subject",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this subject, cell-layer: lstm-builtin, slstm-rnn, ...; of a --sweep, its cases alone; "
+        "may repeat.",
+    )
+    group.addoption(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="B,T,F,U",
+        help="the batch size, timesteps, features and units of all cases, instead of a sweep's; may repeat.",
+    )
+    group.addoption(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE],...",
+        help="the options of all cases, instead of a sweep's: bidirectional,depth=2,dtype=mixed_bfloat16; "
+        "may repeat, one variant each.",
+    )
+    group.addoption(
+        "--mode", metavar="MODE,...", help="cases in these modes alone: infer, train (default: all)."
     )
     group.addoption(
         "--cell",
         action="append",
         default=[],
         metavar="TARGET",
-        help=f"your own cell joins the sweeps as a subject; {FORM}; may repeat.",
+        help=f"your own cell joins the sweeps as a subject; with --shape or --option it alone is measured; "
+        f"{FORM}; may repeat.",
+    )
+    group.addoption(
+        "--kwargs",
+        metavar="JSON",
+        default="{}",
+        help="the other arguments of --cell, a JSON object: '{\"alpha\": 0.5}'.",
     )
     group.addoption(
         "--baseline",
@@ -68,7 +103,7 @@ def pytest_addoption(parser):
         action="store_true",
         help="training tasks at the tutorials' size, not in the short form: hours without a GPU.",
     )
-    group.addoption("--case", metavar="ID", help="measure the one case with this id.")
+    group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
         "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."
     )
@@ -117,19 +152,56 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
         raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
-    try:
-        config.stash[_user_cells] = UserCells.of(config.getoption("cell"), config.getoption("baseline"))
-    except UserCellError as error:
-        raise pytest.UsageError(str(error)) from error
 
 
 def pytest_sessionstart(session):
     """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
     config = session.config
-    config.stash[_device] = _device_of(config)
-    rows = _choose(config)
-    _check_meaning(config, rows)
+    try:
+        choice = config.stash[_choice] = _read_choice(config)
+        rows = _without_refused(config, choice.rows())
+    except (ChoiceError, UserCellError) as error:
+        raise pytest.UsageError(str(error)) from error
+    except TargetError as error:
+        raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
+    for option in ("corpus", "full"):
+        if config.getoption(option) and not any(isinstance(row, Task) for row in rows):
+            tasks = [name for name, sweep in SWEEPS.items() if sweep.task]
+            raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
     config.stash[_wanted] = rows
+
+
+def _read_choice(config) -> Choice:
+    """What the options ask for; raises ChoiceError or UserCellError for one that makes no sense."""
+    ask = config.getoption
+    return Choice(
+        sweeps=dict(map(read_sweep, ask("sweep"))),
+        case=ask("case"),
+        subjects=tuple(ask("subject")),
+        shapes=tuple(map(read_shape, ask("shape"))),
+        options=tuple(map(read_option, ask("option"))),
+        modes=read_modes(ask("mode")) if ask("mode") is not None else (),
+        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs")),
+        full=ask("full"),
+        device=_device_of(config),
+    )
+
+
+def _without_refused(config, rows: list[Row]) -> list[Row]:
+    """The rows without user cells in `FusedRNN` that none of its engines can run, unless they are named."""
+    choice = config.stash[_choice]
+    joined = choice.user_cells.subjects.keys() - set(choice.subjects)
+    refusals = {}
+    for row in rows:
+        name, subject = row.case.subject, choice.user_cells.subjects.get(row.case.subject)
+        if subject and name in joined and row.case.layer == "fused" and choice.case is None:
+            refusals[name] = refused_by_engines(subject.target or "", subject.kwargs)
+    config.stash[_left_out] = [f"left out: {name}: {why}" for name, why in refusals.items() if why]
+    return [row for row in rows if not refusals.get(row.case.subject)]
+
+
+def pytest_report_header(config):
+    return config.stash.get(_left_out, [])
 
 
 def _device_of(config) -> str:
@@ -143,44 +215,6 @@ def _device_of(config) -> str:
     from bench.backend import devices
 
     return "gpu" if devices.gpu_name() else "cpu"
-
-
-def _check_meaning(config, rows: list[Row]) -> None:
-    """Raises pytest.UsageError for an option that none of the chosen rows would heed."""
-    subjects = {row.case.subject for row in rows}
-    takers = [name for name, sweep in SWEEPS.items() if any(grid.user_cells for grid in sweep.grids)]
-    for name in config.stash[_user_cells].joining(["rnn"]):
-        if name not in subjects and not config.getoption("case"):
-            raise pytest.UsageError(
-                f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}"
-            )
-    for option in ("corpus", "full"):
-        if config.getoption(option) and not any(isinstance(row, Task) for row in rows):
-            tasks = [name for name, sweep in SWEEPS.items() if sweep.task]
-            raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
-
-
-def _choose(config) -> list[Row]:
-    """The rows that the options ask for; raises pytest.UsageError for a case that is not there."""
-    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
-    if case_id is None:
-        return _rows(config, sweeps or [_DEFAULT_SWEEP])
-    known = _rows(config, sweeps or list(SWEEPS))
-    found = [row for row in known if row.case.id == case_id]
-    if not found:
-        near = difflib.get_close_matches(case_id, [row.case.id for row in known], n=3, cutoff=0.3)
-        raise pytest.UsageError(
-            f"--case {case_id}: no such case; the nearest are {', '.join(near) or 'none'}"
-        )
-    return [row for row in found if sweeps or row.sweep == found[0].sweep]
-
-
-def _rows(config, sweeps: list[str]) -> list[Row]:
-    user_cells, device = config.stash[_user_cells], config.stash[_device]
-    return [
-        *comparisons(sweeps, user_cells, device),
-        *tasks(sweeps, user_cells, config.getoption("full"), device),
-    ]
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -294,7 +328,7 @@ def _print_expectation(session) -> None:
         return
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
-    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_device]]
+    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_choice].device]
     reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on {machine}")
 
 
@@ -313,16 +347,16 @@ def _task_settings(config) -> "Settings":
 
 def _start_run(config) -> "Run":
     from bench.backend import devices
-    from bench.runner.session import Run
+    from bench.runner.run import Run
 
-    user_cells = config.stash[_user_cells]
-    subjects = {**SUBJECTS, **user_cells.subjects}
+    choice = config.stash[_choice]
+    own = choice.user_cells.subjects
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
         devices.check_backend()
-        device = devices.choose_device(config.stash[_device])
-        for subject in user_cells.subjects.values():
+        device = devices.choose_device(choice.device)
+        for subject in own.values():
             loaded(subject.target or "", subject.kwargs)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
@@ -331,7 +365,7 @@ def _start_run(config) -> "Run":
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, subjects, _limits(config), user_cells)
+        return Run(folder, device, {**SUBJECTS, **own}, _limits(config), choice.user_cells)
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 

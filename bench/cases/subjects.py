@@ -344,13 +344,23 @@ def user_subject(
         return make_cell(case.units, **given)
 
     _, wrap, layer_options = _USER_LAYERS[layer]
+    make_layers = wrap(make_one)
+
+    def make(case):
+        try:
+            return make_layers(case)
+        except TypeError as error:  # what `FusedRNN` says of a cell that it cannot run
+            if layer != "fused":
+                raise
+            raise UnsupportedOption(f"{label}: {error}") from error
+
     honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
     return Subject(
         name,
         layer,
         label,
         baseline,
-        wrap(make_one),
+        make,
         honoured,
         kind="user",
         equation=name,

@@ -61,7 +61,10 @@ class Sweep:
     longest_s: float = 60.0
 
 
+# the layers in which a user's cell joins
 IN_RNN = ("rnn",)
+IN_FUSED = ("fused",)
+IN_BOTH = (*IN_RNN, *IN_FUSED)
 OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
@@ -115,6 +118,9 @@ FUSED_OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"recurrent_dropout": 0.5},
     {"dtype": "mixed_bfloat16"},
     {"static_timesteps": False},
+)
+FUSED_LAYER_OPTIONS = tuple(
+    option for option in FUSED_OPTIONS if not {"dropout", "recurrent_dropout"} & option.keys()
 )
 ODD_MASKS: tuple[Mapping[str, Any], ...] = ({"masked": "left"}, {"masked": "full"})
 # options that change each other's price: a mask adds selects to every step, unrolled ones too, and XLA fuses
@@ -175,7 +181,7 @@ SWEEPS: dict[str, Sweep] = {
                 (BASE,),
                 ({"unroll": True}, {"implementation": 1}, {"stateful": True}),
             ),
-            Grid(FUSED, (BASE,)),
+            Grid(FUSED, (BASE,), user_cells=IN_FUSED),
             Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), user_cells=IN_RNN),
             Grid(LOOPS, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), user_cells=IN_RNN),
             Grid(LOOPS, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), user_cells=IN_RNN),
@@ -197,17 +203,28 @@ SWEEPS: dict[str, Sweep] = {
     "gate": Sweep(
         "Did a change make it slower? A dozen cases, about a minute a process on two cores.",
         (
-            Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn", "slstm-fused"), (BASE,)),
-            Grid(("slstm-rnn",), (BASE,), ({"jit_compile": True},)),
+            Grid(
+                ("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn", "slstm-fused"),
+                (BASE,),
+                user_cells=IN_BOTH,
+            ),
+            Grid(("slstm-rnn",), (BASE,), ({"jit_compile": True},), user_cells=IN_RNN),
         ),
     ),
     "fused": Sweep(
         "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over PyTorch?",
         (
-            Grid(FUSED, FUSED_SHAPES),
+            Grid(FUSED, FUSED_SHAPES, user_cells=IN_FUSED),
             Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
             # what compiling and training take there
-            Grid(LOOPS, FUSED_SHAPES, PLAIN_AND_XLA, modes=("train",), baselines=("loop",)),
+            Grid(
+                LOOPS,
+                FUSED_SHAPES,
+                PLAIN_AND_XLA,
+                modes=("train",),
+                user_cells=IN_RNN,
+                baselines=("loop",),
+            ),
             Grid(
                 tuple(f"{cell}-rnn" for cell in FROM_PAPERS),
                 FUSED_SHAPES[3:4],
@@ -223,10 +240,12 @@ SWEEPS: dict[str, Sweep] = {
         "What does leaving the default cost, option by option?",
         (
             Grid(WITH_CUDNN, (OPTIONS,), ({}, *LAYER_OPTIONS, *CELL_OPTIONS)),
+            Grid((), (OPTIONS,), ({}, *LAYER_OPTIONS), user_cells=IN_RNN),
             Grid(("gru-builtin", "keras_gru-rnn", "gru-rnn"), (OPTIONS,), ({"reset_after": False},)),
             Grid(GATED_CELLS, (OPTIONS,), ({}, *CELL_OPTIONS, {"implementation": 1})),
             Grid((*KERAS_GATED, "slstm-rnn"), (OPTIONS,), ({"depth": 2}, {"depth": 3})),
             Grid(("slstm-fused",), (OPTIONS,), ({}, *FUSED_OPTIONS)),
+            Grid((), (OPTIONS,), ({}, *FUSED_LAYER_OPTIONS), user_cells=IN_FUSED),
             Grid(WITH_CUDNN, (OPTIONS,), PAIRS),
             Grid(KERAS_GATED, (OPTIONS,), ({"dropout": 0.5, "implementation": 1},)),
             Grid(("lstm-builtin",), (OPTIONS,), ({"unroll": True, "jit_compile": True},)),
@@ -245,6 +264,7 @@ SWEEPS: dict[str, Sweep] = {
                 ("lstm-rnn",),
                 LONGER,
                 ({}, {"unroll": True}, {"jit_compile": True}, {"unroll": True, "jit_compile": True}),
+                user_cells=IN_RNN,
             ),
             Grid(("lstm-static_unroll", "lstm-dynamic_unroll"), LONGER),
             Grid(("lstm-static_rnn", "lstm-dynamic_rnn"), LONGER),
@@ -262,6 +282,7 @@ SWEEPS: dict[str, Sweep] = {
                     (batch_size, timesteps, 64, units)
                     for batch_size, units, timesteps in product((1, 32), (64, 256), (10, 50, 200, 500))
                 ),
+                user_cells=IN_BOTH,
             ),
         ),
         memory=True,
@@ -282,6 +303,7 @@ SWEEPS: dict[str, Sweep] = {
             Grid(
                 (*BUILTINS, *(f"{cell}-{layer}" for layer in ("rnn", "fused") for cell in CHAR_CELLS)),
                 ((32, 79, 256, 1024),),
+                user_cells=IN_BOTH,
             ),
         ),
         baselines=("simple_rnn",),

@@ -11,7 +11,7 @@ from functools import cache
 from inspect import Parameter
 
 from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
-from bench.contract.load_cell import FORM, Target, load_target
+from bench.contract.load_cell import FORM, Target
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 _NO_KWARGS = "{}"
@@ -116,12 +116,15 @@ def _name(text: str) -> str:
 
 @cache
 def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
-    """The target that a text names, with the other arguments of its cell, loaded once.
+    """The target that a text names, with the other arguments of its cell, loaded once, with every switch of
+    the process held.
 
     Raises:
         TargetError: there is no such file, module or name, or importing it raises.
     """
-    return load_target(text, json.loads(kwargs))
+    from bench.contract.switches import load_held
+
+    return load_held(text, json.loads(kwargs))
 
 
 @cache

@@ -13,7 +13,7 @@ import re
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -26,6 +26,7 @@ from keras import ops, tree
 from bench.contract.check import Refused, Skipped
 from bench.contract.load_cell import Target
 from bench.contract.report import short_path
+from bench.contract.switches import held
 
 BATCH, STEPS, SEED = 3, 4, 7
 
@@ -82,6 +83,13 @@ def variables_made(function: Callable[[], Any]) -> list[str]:
     return made
 
 
+def draws_at_random(function: Callable[[], Any]) -> bool:
+    """Whether the graph of `function` has an operation that draws random numbers."""
+    graph = tf.function(function, autograph=False).get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    return any(re.search(r"Random|Multinomial|TruncatedNormal|Rng", node.op) for node in nodes)
+
+
 def is_tensor_shape(value: Any) -> bool:
     return isinstance(value, tf.TensorShape)
 
@@ -93,18 +101,15 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
-    """On the CPU, with whole tracebacks, without the warnings that a broken cell provokes; leaves Python's
-    and NumPy's random numbers as they were."""
+    """On the CPU, with whole tracebacks, without the warnings that a broken cell provokes; leaves the
+    switches of the process as they were."""
     filtering = keras.config.is_traceback_filtering_enabled()
-    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     keras.config.disable_traceback_filtering()
     try:
-        with tf.device("/CPU:0"), warnings.catch_warnings():
+        with held(), tf.device("/CPU:0"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        random.setstate(drawn)
-        np.random.set_state(drawn_by_numpy)
         if filtering:
             keras.config.enable_traceback_filtering()
 
@@ -164,6 +169,18 @@ class Cells:
         numbers = np.random.default_rng(seed).standard_normal(shape).swapaxes(0, 1)
         return ops.convert_to_tensor(numbers, dtype=keras.config.floatx())
 
+    def trained(self, inputs: Any, weights: Any = None, **extra: Any) -> Any:
+        """The answer in training of a cell that is made after everything random has been set to one seed.
+
+        Args:
+            weights: given to the cell; None: it has its own.
+        """
+        keras.utils.set_random_seed(SEED)
+        cell = self.built(**extra)
+        if weights is not None:
+            cell.set_weights(weights)
+        return run(cell, inputs, training=True)
+
     def tolerance(self, dtype: str = "float32") -> float:
         """Allowed difference relative to the largest number: rounding errors of a dot product over features
         and units grow as the root of its length, and add up over the timesteps."""
@@ -204,6 +221,13 @@ class Cells:
     def build_shape(self) -> tuple[int | None, ...]:
         """What `build` is given: [batch, *step_shape], the batch size left open."""
         return None, *self.step_shape
+
+    def user_method(self, error: BaseException, methods: Container[str]) -> str:
+        """The last of these methods, as the user wrote them, that an exception went through, or ""."""
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename in self._files and frame.name in methods:
+                return frame.name
+        return ""
 
     @cached_property
     def _classes(self) -> list[Any]:
@@ -315,6 +339,16 @@ def run(
     layer = keras.layers.RNN(cell, return_sequences=True, return_state=True, **options)
     outputs, *states = layer(inputs, initial_state=initial_state, mask=mask, training=training)
     return outputs, states
+
+
+NO_MODEL = "no functional model takes keras.layers.RNN where the output of a step is no vector"
+
+
+def is_vector(cell: Any) -> bool:
+    """Whether the output of a step is said to be a vector, [batch, size]."""
+    said = getattr(cell, "output_size", None)
+    sizes = cell.state_size if said is None else said
+    return isinstance(sizes[0] if said is None and isinstance(sizes, (list, tuple)) else sizes, int)
 
 
 def reached_states(cell: Any, inputs: Any) -> list[Any]:

@@ -18,6 +18,7 @@ from bench.contract.check import Check, Refused, Seen, Skipped
 from bench.contract.checks import CHECKS
 from bench.contract.load_cell import Target
 from bench.contract.report import ENDED, OUT_OF_MEMORY, CheckResult, ContractReport
+from bench.contract.switches import changed_since, values
 
 
 def check_cell(
@@ -105,20 +106,21 @@ def _verb(result: CheckResult) -> str:
 
 
 def _ask(check: Check, cells: Cells) -> CheckResult:
+    switches = values()
     try:
         with dtype_policy("float32"):
             seen = check.function(cells)
     except Skipped as skipped:
         return CheckResult(check.name, "skipped", str(skipped), question=check.question)
     except (Refused, Exception, SystemExit) as error:
-        return _broken(check, cells, error)
+        return _broken(check, cells, error, changed_since(switches))
     seen = seen if isinstance(seen, Seen) else Seen(seen)
     return CheckResult(check.name, "ok", seen.message, seen.hint, check.question)
 
 
-def _broken(check: Check, cells: Cells, error: BaseException) -> CheckResult:
-    """The result of a check that raised."""
-    change, at = advice(error, check, cells)
+def _broken(check: Check, cells: Cells, error: BaseException, switched: list[str]) -> CheckResult:
+    """The result of a check that raised; `switched`: the switches of the process that the cell changed."""
+    change, at = advice(error, check, cells, switched)
     hint = f"{change} ({at})" if at else change
     if isinstance(error, Refused):
         status, message = "failed", str(error)

@@ -16,8 +16,8 @@ with no_chatter():
     import tensorflow as tf
 
     from bench.contract.check_cell import Contract
-    from bench.contract.load_cell import load_target
     from bench.contract.report import CheckResult
+    from bench.contract.switches import load_held
 
     tf.config.list_physical_devices()
 
@@ -53,7 +53,7 @@ class ContractService:
             TargetError: it cannot be loaded.
         """
         with self._traced(limit_s):
-            loaded = load_target(target, kwargs)
+            loaded = load_held(target, kwargs)
         self._contract = Contract(loaded, units, features)
         checks = [(check.name, check.question) for check in self._contract.checks.values()]
         return (str(loaded.file) if loaded.file else None), checks

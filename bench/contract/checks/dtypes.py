@@ -6,13 +6,12 @@ from typing import Any
 import keras
 from keras import tree
 
+from bench.contract.advice import DTYPES
 from bench.contract.cell_under_test import Cells, agree, dtype_policy, run, walk
 from bench.contract.check import Refused, check
 
-_DTYPE = "take dtypes from the inputs or from self.compute_dtype, and cast constants to them"
 
-
-@check(_DTYPE, needs=("set_weights",))
+@check(DTYPES, needs=("set_weights",))
 def float64(cells: Cells) -> str:
     """Does it compute in float64?"""
     return _computes_in(cells, policy="float64", dtype="float64", variables="float64")
@@ -40,13 +39,13 @@ def _expect_dtype(what: str, values: Sequence[Any], dtype: str) -> None:
             raise Refused(f"{what} to be {dtype}", seen)
 
 
-@check(_DTYPE, needs=("set_weights",))
+@check(DTYPES, needs=("set_weights",))
 def mixed_float16(cells: Cells) -> str:
     """Does it compute in float16, with float32 weights?"""
     return _computes_in(cells, policy="mixed_float16", dtype="float16", variables="float32")
 
 
-@check(_DTYPE, needs=("set_weights",))
+@check(DTYPES, needs=("set_weights",))
 def mixed_bfloat16(cells: Cells) -> str:
     """Does it compute in bfloat16, with float32 weights?"""
     return _computes_in(cells, policy="mixed_bfloat16", dtype="bfloat16", variables="float32")

@@ -7,12 +7,16 @@ import keras
 import numpy as np
 from keras import tree
 
+from bench.contract.advice import LOSSES
 from bench.contract.cell_under_test import (
+    BATCH,
     Cells,
+    arrays,
     dtype_policy,
     gradients,
     is_excused,
     reached_states,
+    run,
     total_of,
     walk,
 )
@@ -76,3 +80,36 @@ def _compare_slopes(name: str, source: Any, slope: np.ndarray | None, total: Cal
             f"the derivative with respect to {name} to be {(left + right) / 2:.6g}, as differences say",
             f"{auto:.6g} from autodiff",
         )
+
+
+@check(LOSSES, needs=("graph", "weight_gradients"))
+def fit(cells: Cells) -> str:
+    """Can a model with it be fitted?"""
+    cell = cells.built()
+    inputs = np.concatenate([arrays(cells.inputs(seed=seed))[0] for seed in (0, 1)])
+    outputs = run(cell, cells.inputs())[0]
+    targets = np.zeros((len(inputs), *outputs.shape[1:]))
+    model = _Model(keras.layers.RNN(cell, return_sequences=True))
+    model.compile("adam", "mse")
+    history = model.fit(inputs, targets, batch_size=BATCH, shuffle=False, verbose=0)
+    if not np.isfinite(history.history["loss"]).all():
+        raise Refused("a finite loss over two steps of fit", f"{history.history['loss'][0]}", _DIVERGES)
+    for weight in cell.weights:
+        if not np.isfinite(arrays(weight.value)[0]).all():
+            raise Refused(f"the weight {weight.name!r} to stay finite in fit", "NaN or infinity", _DIVERGES)
+    return "two steps of fit with Adam, its weights stay finite"
+
+
+_DIVERGES = "look for a root, a norm, a logarithm or a division that has no gradient where training starts"
+
+
+class _Model(keras.Model):
+    """A model of one layer, whatever the shapes of its inputs and outputs."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(name="fitted")
+        self.layer = layer
+
+    def call(self, sequences: Any, training: bool = False) -> Any:
+        """The layer's answer."""
+        return self.layer(sequences, training=training)

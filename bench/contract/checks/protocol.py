@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from bench.contract.advice import COMPLEX, arguments_not_given
 from bench.contract.cell_under_test import (
     BATCH,
     STEPS,
@@ -23,6 +24,7 @@ from bench.contract.cell_under_test import (
     walk,
 )
 from bench.contract.check import Refused, Seen, check
+from bench.contract.load_cell import TargetError
 
 
 @check("subclass keras.layers.Layer and write call(self, inputs, states)", at="__init__", needs=())
@@ -30,13 +32,33 @@ def layer(cells: Cells) -> str:
     """Is it a new Keras layer each time?"""
     cell, other = cells.new(), cells.new()
     if not isinstance(cell, keras.layers.Layer):
-        raise Refused("a keras.layers.Layer, which tracks its weights", f"{type(cell).__name__}")
+        seen, change = _foreign(type(cell))
+        raise Refused("a keras.layers.Layer, which tracks its weights", seen, change)
     if isinstance(cell, (keras.layers.RNN, keras.layers.Bidirectional)):
         change = "name the cell that runs one step, such as LSTMCell for LSTM"
         raise Refused("a cell, which runs one step", "a layer, which runs whole sequences", change)
     if cell is other:
         raise Refused("a new cell at each call", "the same one twice", "make the cell inside the function")
     return f"a {type(cell).__name__}"
+
+
+# where a class comes from that is no layer of Keras 3 -> what that is
+_ELSEWHERE = {
+    "tf_keras": "a layer of Keras 2",
+    "tensorflow.python.keras": "a layer of TensorFlow's old Keras",
+    "tensorflow": "a module of TensorFlow",
+    "torch": "a module of PyTorch",
+    "flax": "a module of Flax",
+}
+
+
+def _foreign(owner: type) -> tuple[str, str]:
+    """What is seen of a class that is no layer of Keras, and what to change."""
+    homes = [base.__module__ for base in owner.__mro__[1:]]
+    for prefix, what in _ELSEWHERE.items():
+        if any(f"{home}.".startswith(f"{prefix}.") for home in homes):
+            return f"{owner.__name__}, {what}", "import keras from `keras`, and subclass keras.layers.Layer"
+    return owner.__name__, ""
 
 
 @check(
@@ -134,7 +156,7 @@ def _old_call(method: Callable, error: Exception) -> Refused:
     at="get_initial_state",
     needs=("state_size", "build", "get_initial_state"),
 )
-def initial_state_shapes(cells: Cells) -> str:
+def initial_state_shapes(cells: Cells) -> Seen:
     """Does the initial state have the shapes of state_size?"""
     cell = cells.built()
     sizes = _as_list(cell.state_size)
@@ -143,7 +165,22 @@ def initial_state_shapes(cells: Cells) -> str:
         if not _fits(sizes, states, batch_size):
             expected = f"one state [{batch_size}, …] for each entry of state_size {sizes}"
             raise Refused(expected, f"shapes {shapes(states)}", _tensor_state_advice(cell.state_size))
-    return "one state for each entry of state_size"
+    return Seen("one state for each entry of state_size", _dtype_hint(cell, states))
+
+
+def _dtype_hint(cell: Any, states: Any) -> str:
+    """A hint for states that Keras casts; refuses those that this would change."""
+    dtypes = [keras.backend.standardize_dtype(state.dtype) for state in tree.flatten(states)]
+    strange = [dtype for dtype in dtypes if "complex" in dtype]
+    if strange:
+        raise Refused("states of real numbers", f"an initial state in {strange[0]}", COMPLEX)
+    wide = [dtype for dtype in dtypes if keras.backend.is_float_dtype(dtype) and dtype != cell.compute_dtype]
+    if not wide:
+        return ""
+    return (
+        f"the initial state is {wide[0]}, which Keras casts to the compute dtype, {cell.compute_dtype}: make "
+        "it with dtype=self.compute_dtype"
+    )
 
 
 def _asked_states(cell: Any, sizes: list[Any], batch_size: int) -> list[Any]:
@@ -200,9 +237,14 @@ def sublayers_built(cells: Cells) -> str:
 
 
 @check("write call(self, inputs, states) that returns output, [new states]", needs=("initial_state_shapes",))
-def call(cells: Cells) -> str:
+def call(cells: Cells) -> Seen:
     """Does a step return its output and its states?"""
     cell = cells.built()
+    needed, optional = arguments_not_given(cell.call)
+    if needed:
+        names = " or ".join(needed)
+        change = f"Keras 3 passes no {names} to a cell: give them with the inputs, or as weights"
+        raise Refused("call to need inputs and states alone", f"it needs {names} too", change)
     result = cell(cells.inputs()[:, 0], tuple(initial_states(cell)))
     expected = "call to return a pair: (output, [new states])"
     if ops.is_tensor(result):
@@ -212,7 +254,10 @@ def call(cells: Cells) -> str:
         raise Refused(expected, f"{count} values", "write `return output, [state, …]`")
     if not ops.is_tensor(result[0]):
         raise Refused(expected, f"an output of type {type(result[0]).__name__}")
-    return f"returns an output {tuple(result[0].shape)} and its states"
+    hint = (
+        f"Keras 3 passes no {' or '.join(optional)} to a cell: it is always as by default" if optional else ""
+    )
+    return Seen(f"returns an output {tuple(result[0].shape)} and its states", hint)
 
 
 @check("return one tensor for each entry of state_size, in a flat list", needs=("call",))
@@ -268,6 +313,7 @@ def state_dtypes(cells: Cells) -> str:
         before, after = map(keras.backend.standardize_dtype, (old.dtype, new.dtype))
         if before != after:
             change = f"Keras hands states over in the compute dtype: ops.cast(state, states[{index}].dtype)"
+            change = COMPLEX if "complex" in after else change
             raise Refused(f"state {index} to keep the dtype it is given in, {before}", after, change)
     return "the new states have the dtypes of the old"
 
@@ -290,6 +336,30 @@ def output_size(cells: Cells) -> str:
         at = cells.line(r"^\s*(self\.|def )?output_size\b")
         raise Refused(f"{name} to say the size of the output {shape}", f"{said}", change, at)
     return f"the output is {shape}, as declared"
+
+
+@check(
+    "let it be the width of the state or of the output; if it is something else, write a function of units",
+    at="__init__",
+    needs=("output_size", "state_shapes"),
+)
+def units(cells: Cells) -> Seen:
+    """Is the cell as wide as its units?"""
+    name = cells.target.units_argument
+    for number in (cells.units, 2 * cells.units):
+        try:
+            cell = cells.target.make(number)
+        except TargetError:
+            continue  # of another number it makes nothing
+        sizes = [cell.state_size, getattr(cell, "output_size", None)]
+        if number not in tree.flatten(sizes):
+            if not cells.built().weights:
+                return Seen("no weights", f"its width does not follow {name}, by which a run calls its rows")
+            raise Refused(
+                f"an output or a state {number} wide with {name}={number}",
+                f"state_size {sizes[0]}" + ("" if sizes[1] is None else f", output_size {sizes[1]}"),
+            )
+    return Seen(f"as wide as {name} says")
 
 
 @check("look for a logarithm, a root, a division or an exponential without bounds", needs=("state_shapes",))

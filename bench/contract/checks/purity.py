@@ -1,12 +1,14 @@
 """A step is a function of its inputs, states and weights alone: it keeps nothing, makes nothing, and is one
 in a graph, for every sample, batch size and number of timesteps."""
 
+import contextlib
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from bench.contract.advice import EAGER
 from bench.contract.cell_under_test import (
     BATCH,
     STEPS,
@@ -25,9 +27,9 @@ from bench.contract.cell_under_test import (
     variables_used,
 )
 from bench.contract.check import RUNS, Refused, Seen, Skipped, check
+from bench.contract.switches import changed_since, values
 
 _HIDDEN = "what a step leaves for later steps has to be in the states, not in an attribute, list or variable"
-_EAGER = "keep Python `if`, float() and .numpy() off tensors: use ops.where, ops.cond and static shapes"
 _BATCH = "leave the first axis alone: no reshape, mean or constant of a fixed batch size"
 
 
@@ -88,6 +90,21 @@ def hidden_state(cells: Cells) -> Seen:
     return Seen(agree(others, first, cells.tolerance(), what, at=at), f"{names} changes from call to call")
 
 
+@check("change nothing for the whole process in a cell: it would change every other cell too", needs=RUNS)
+def switches(cells: Cells) -> Seen:
+    """Does it leave the switches of TensorFlow, Keras and Python alone?"""
+    before = values()
+    cell, inputs = cells.built(), cells.inputs()
+    step(cell, inputs[:, 0], initial_states(cell))
+    with contextlib.suppress(Exception):  # what a graph has to say, `graph` will say
+        compiled(lambda x: run(cell, x))(inputs)
+    changed = changed_since(before)
+    if changed:
+        raise Refused("the switches of the process to stay as they are", f"{', '.join(changed)} changed")
+    loading = f"loading its file changed {', '.join(cells.target.switched)}; undone here, and in a run"
+    return Seen("no switch changes", loading if cells.target.switched else "")
+
+
 @check("make weights and sub-layers in build and keep them in attributes", needs=RUNS)
 def weights_created_once(cells: Cells) -> str:
     """Are weights made once, in build?"""
@@ -99,7 +116,7 @@ def weights_created_once(cells: Cells) -> str:
     return f"{len(cell.weights)} weights, made in build"
 
 
-@check(_EAGER)
+@check(EAGER)
 def graph(cells: Cells) -> str:
     """Does a graph answer as eager execution does?"""
     cell, inputs = cells.built(), cells.inputs()
@@ -161,13 +178,25 @@ def causality(cells: Cells) -> str:
 
 
 @check(_BATCH)
-def independent_samples(cells: Cells) -> str:
+def independent_samples(cells: Cells) -> Seen:
     """Are the samples of a batch independent?"""
     cell, inputs = cells.built(), cells.inputs()
     changed = ops.concatenate([cells.inputs(seed=1)[:1], inputs[1:]], axis=0)
-    others, seen = (samples(run(cell, given), slice(1, None)) for given in (inputs, changed))
+    whole = run(cell, inputs)
+    others, seen = (samples(result, slice(1, None)) for result in (whole, run(cell, changed)))
     what = "samples of a batch that do not change each other's answers"
-    return agree(seen, others, cells.tolerance(), what)
+    message = agree(seen, others, cells.tolerance(), what)
+    return Seen(message, _dependence_in_training(cells, changed, whole))
+
+
+def _dependence_in_training(cells: Cells, changed: Any, infer: Any) -> str:
+    """A hint for a cell whose samples change each other's answers in training only."""
+    if difference(run(cells.built(), cells.inputs(), training=True), infer) <= cells.tolerance():
+        return ""
+    others, seen = (samples(cells.trained(given), slice(1, None)) for given in (cells.inputs(), changed))
+    if difference(seen, others) <= cells.tolerance():
+        return ""
+    return "in training the samples of a batch depend on each other, as batch normalisation makes them"
 
 
 @check(_BATCH, needs=("graph", "independent_samples"))

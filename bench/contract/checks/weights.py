@@ -9,7 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from bench.contract.advice import CONFIG
 from bench.contract.cell_under_test import (
+    NO_MODEL,
     STEPS,
     Cells,
     agree,
@@ -19,13 +21,14 @@ from bench.contract.cell_under_test import (
     is_called,
     is_custom,
     is_excused,
+    is_vector,
+    reached_states,
     run,
     shapes,
     total_of,
 )
-from bench.contract.check import PURE, Refused, Seen, check
+from bench.contract.check import PURE, Refused, Seen, Skipped, check
 
-_CONFIG = "let get_config return super().get_config() and every argument of __init__"
 _GRADIENT = (
     "use the weight in call with operations that have a gradient, make it with trainable=False, "
     "or say in the cell why it has none: no_gradient = {name: reason}"
@@ -49,11 +52,25 @@ def weight_gradients(cells: Cells) -> Seen:
             continue
         if gradient is None or not np.isfinite(gradient).all():
             seen = "none" if gradient is None else "one that is not finite"
-            raise Refused(f"a finite gradient for the weight {variable.name!r}", seen)
+            change = _START if gradient is not None and _is_finite_elsewhere(cell, inputs) else ""
+            raise Refused(f"a finite gradient for the weight {variable.name!r}", seen, change)
         zero += [] if gradient.any() else [variable.name]
     hint = f"the gradient of {', '.join(zero)} is zero on random inputs" if zero else ""
     excuse = "".join(f"; {name} has none: {reason}" for name, reason in excused.items())
     return Seen(f"{len(found) - len(excused)} trainable weights receive a finite gradient{excuse}", hint)
+
+
+_START = (
+    "the gradient is finite from other states than the cell's own initial state: guard a root, a norm or a "
+    "division there, with an epsilon inside of it"
+)
+
+
+def _is_finite_elsewhere(cell: Any, inputs: Any) -> bool:
+    """Whether all gradients are finite where the cell starts from states that it can be in later."""
+    start = reached_states(cell, inputs)
+    found = gradients(lambda: total_of(run(cell, inputs, initial_state=start)), cell.trainable_variables)
+    return all(gradient is None or np.isfinite(gradient).all() for gradient in found)
 
 
 @check(
@@ -69,7 +86,7 @@ def set_weights(cells: Cells) -> str:
     return agree(run(other, inputs), run(one, inputs), cells.tolerance(), what)
 
 
-@check(_CONFIG, at="get_config", needs=("set_weights",))
+@check(CONFIG, at="get_config", needs=("set_weights",))
 def get_config(cells: Cells) -> Seen:
     """Does get_config say all it takes to make the cell again?"""
     cell, inputs = cells.built(), cells.inputs()
@@ -109,6 +126,8 @@ def _not_in_config(cell: Any, config: dict[str, Any]) -> list[str]:
 def save_load(cells: Cells) -> Seen:
     """Does a saved model answer the same when loaded?"""
     cell, inputs = cells.built(), cells.inputs()
+    if not is_vector(cell):
+        raise Skipped(NO_MODEL)
     model = keras.Sequential(
         [keras.Input((STEPS, *cells.step_shape)), keras.layers.RNN(cell, return_sequences=True)]
     )

@@ -21,7 +21,7 @@ from bench.proof.verify import TF32_EPSILON, prove, verify
 from bench.records.run_folder import read_environment
 from bench.report import html
 from bench.report.charts import run_charts
-from bench.runner.session import Run
+from bench.runner.run import Run
 from bench.tests.fake_nvml import FakeNvml
 from bench.timing import gpu_clocks
 from bench.timing.blocks import Budget

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import bench.contract.check_cell
-import bench.runner.session
+import bench.runner.run
 from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.cases.user_cells import UserCellError, UserCells, broken_contract, loaded
@@ -78,7 +78,7 @@ def test_what_cannot_be_a_subject_is_said(targets, baseline, message):
 def test_user_cells_join_the_sweeps_that_take_them():
     brought = UserCells.of(["a.py:A"])
     rows = [row.case for row in comparisons(["default"], brought) if row.case.cell == "A"]
-    assert len(rows) == 26
+    assert len(rows) == 26 + 2  # in RNN and in FusedRNN
     assert {"unroll", "stateful", "xla"} <= {option for case in rows for option in case.options}
     assert not [row for row in comparisons(["default"]) if row.case.cell == "A"]
 
@@ -110,7 +110,7 @@ def run(pytester, monkeypatch):
     "options, message",
     [
         (
-            ["--sweep=fused", "--cell=my_cells.py:Plain"],
+            ["--sweep=peers", "--cell=my_cells.py:Plain"],
             "--cell: the sweep takes no cells; those that do are*",
         ),
         (["--full"], "--full is for training tasks: --sweep=partial_sum, char_model, generate"),

@@ -22,7 +22,7 @@ from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, Wo
 from bench.proof.problem import prepare
 from bench.proof.verify import prove
 from bench.records.csv_file import read_records
-from bench.runner import session
+from bench.runner import proving
 
 pytest_plugins = ["pytester"]
 
@@ -170,7 +170,7 @@ def test_sweeps_that_measure_memory_or_may_be_too_large_are_isolated(name):
     assert SWEEPS[name].memory is (name != "deepbench")
 
 
-# --- a session ---------------------------------------------------------------------------------------
+# --- a run -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def run_isolated(pytester, monkeypatch, nursery):
         def close(self):
             pass
 
-    monkeypatch.setattr(session, "nursery", lambda device: Kept())
+    monkeypatch.setattr(proving, "nursery", lambda device: Kept())
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
@@ -221,7 +221,7 @@ def test_elsewhere_the_memory_is_empty_and_the_rest_is_not(run_isolated, monkeyp
     def none(*arguments):
         raise AssertionError("a worker was begun")
 
-    monkeypatch.setattr(session, "Isolated", none)
+    monkeypatch.setattr(proving, "Isolated", none)
     (record,) = run_isolated(Sweep("?", (Grid(("gru-rnn",), (SHAPE,), modes=("infer",)),)))
     assert record["status"] == "ok" and record["peak_bytes"] is None
     assert record["flops"] > 0 and record["roofline_fraction"] > 0 and record["queued_s"] > 0
@@ -229,7 +229,7 @@ def test_elsewhere_the_memory_is_empty_and_the_rest_is_not(run_isolated, monkeyp
 
 def test_a_compile_that_takes_too_long_is_skipped_and_longer_ones_are_not_tried(run_isolated, monkeypatch):
     begun = []
-    monkeypatch.setattr(session, "Isolated", lambda *arguments: begun.append(1) or Isolated(*arguments))
+    monkeypatch.setattr(proving, "Isolated", lambda *arguments: begun.append(1) or Isolated(*arguments))
     shapes = tuple((2, timesteps, 3, 5) for timesteps in (3, 30, 60))
     sweep = Sweep("?", (Grid(("lstm-rnn",), shapes, (EXPLODING,), modes=("train",)),), baselines=("loop",))
     records = run_isolated(sweep, "--compile-limit=1.5", "--memory-limit=20000000000")
@@ -275,7 +275,7 @@ def test_what_is_too_large_is_not_begun(run_isolated, monkeypatch):
 
 
 def test_a_user_cell_is_isolated_too(run_isolated, pytester, monkeypatch):
-    monkeypatch.setattr(session, "broken_contract", lambda *_: None)  # seconds, and of no matter here
+    monkeypatch.setattr(proving, "broken_contract", lambda *_: None)  # seconds, and of no matter here
     pytester.path.joinpath("mine.py").write_text(
         "import keras\n"
         "@keras.saving.register_keras_serializable('test_isolated')\n"

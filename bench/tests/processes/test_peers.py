@@ -21,7 +21,7 @@ from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import verify
 from bench.records.run_folder import read_environment
-from bench.runner.session import Run
+from bench.runner.run import Run
 from bench.timing.blocks import Budget
 from cells import reference
 
@@ -262,7 +262,7 @@ def row_of(sweep: str, case: Case, baseline: str) -> Comparison:
 
 
 def test_a_row_whose_subject_or_baseline_is_not_installed_is_skipped_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr("bench.runner.session.prepare", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr("bench.runner.proving.prepare", lambda *_: pytest.fail("something was built"))
     run = Run(None, "cpu", {**SUBJECTS, "lstm-torch": replace(SUBJECTS["lstm-torch"], requires=("no_such",))})
     for row in (
         row_of("peers", case_of("lstm-torch", "infer"), "lstm-builtin"),

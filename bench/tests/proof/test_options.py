@@ -17,7 +17,7 @@ from bench.proof.layer_reference import Cell, compose, run_composition
 from bench.proof.problem import WrongAnswer, _check_masks, prepare
 from bench.proof.verify import verify, verify_again
 from bench.records.schema import COLUMNS, make_record
-from bench.runner import session
+from bench.runner.row import names_of, outcome
 from cells import LSTMCell
 from cells.reference import lstm, simple_rnn
 
@@ -314,7 +314,7 @@ def test_a_size_that_an_option_must_know_is_not_left_open():
     ):
         with pytest.raises(NeedsStaticShape, match=message) as refused:
             prepare(SUBJECTS["lstm-rnn"], case_of("lstm-rnn", **options))
-        assert session._outcome(refused.value)["reason"] == "needs_static_shape"
+        assert outcome(refused.value)["reason"] == "needs_static_shape"
 
 
 def test_another_size_that_is_traced_again_is_found_out(monkeypatch):
@@ -466,7 +466,7 @@ def test_what_fell_back_says_which_requirement_it_missed(options, missed):
     elif case.device == "gpu":
         with pytest.raises(kernels.KernelMissed, match=f"cannot run, for {missed}") as refused:
             kernels.check_kernel_possible(layer, replace(case, use_cudnn="True"))
-        assert session._outcome(refused.value)["reason"] == "kernel"
+        assert outcome(refused.value)["reason"] == "kernel"
 
 
 def test_the_recurrent_activation_is_a_requirement_too():
@@ -482,8 +482,8 @@ def test_a_layer_that_never_had_the_fast_kernel_did_not_fall_back():
 def test_on_a_cpu_the_demanded_kernel_is_no_device_and_auto_falls_back():
     with pytest.raises(devices.NoDevice, match="runs on a GPU only") as refused:
         proven(SUBJECTS["lstm-builtin"], case_of("lstm-builtin", "infer", use_cudnn="True"))
-    assert session._outcome(refused.value)["status"] == "skipped"
-    assert session._outcome(refused.value)["reason"] == "no_device"
+    assert outcome(refused.value)["status"] == "skipped"
+    assert outcome(refused.value)["reason"] == "no_device"
     _, program, _ = proven(SUBJECTS["gru-builtin"], case_of("gru-builtin", "infer", use_cudnn="auto"))
     assert (program.kernel, program.fallback) == ("while", "no_gpu")
 
@@ -506,7 +506,7 @@ def test_the_record_says_what_the_case_is():
     case = case_of(
         "lstm-builtin", bidirectional=True, masked="full", dropout=0.25, depth=2, static_batch=False
     )
-    record = make_record(**session._names("options", case, case, SUBJECTS), status="ok")
+    record = make_record(**names_of("options", case, case, SUBJECTS), status="ok")
     wanted = {"bidirectional": True, "merge_mode": "concat", "masked": "full", "dropout": 0.25, "depth": 2}
     wanted |= {
         "static_batch": False,
@@ -516,8 +516,8 @@ def test_the_record_says_what_the_case_is():
     }
     assert {name: record[name] for name in wanted} == wanted
     apart = case_of("lstm-builtin", recurrent_dropout=0.5)
-    assert session._names("options", apart, apart, SUBJECTS)["implementation"] == 1
-    plain = make_record(**session._names("options", case_of("lstm-builtin"), case, SUBJECTS), status="ok")
+    assert names_of("options", apart, apart, SUBJECTS)["implementation"] == 1
+    plain = make_record(**names_of("options", case_of("lstm-builtin"), case, SUBJECTS), status="ok")
     for name in (
         "bidirectional",
         "merge_mode",
