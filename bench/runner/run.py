@@ -13,7 +13,8 @@ from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
 from bench.cases.subjects import Subject
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
-from bench.processes.worker import DEFAULT_LIMITS, Limits
+from bench.contract.switches import described
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.proof.verify import verify_again
 from bench.records import environment
 from bench.records.schema import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
@@ -34,6 +35,7 @@ class Run:
         subjects: every subject that a case may name.
         limits: what an isolated case may take.
         user_cells: what the command line brings, for the processes of isolated cases.
+        forking: forks workers, and ends with the run; None: one is begun where it is needed.
     """
 
     def __init__(
@@ -43,19 +45,22 @@ class Run:
         subjects: Mapping[str, Subject],
         limits: Limits = DEFAULT_LIMITS,
         user_cells: UserCells = NO_USER_CELLS,
+        forking: Nursery | None = None,
     ):
         self.folder = folder
         self.device = device
         self.subjects = subjects
         self.records: list[Record] = []
         self._artefacts: list[dict[str, Any]] = []
-        self._prover = Prover(device, subjects, limits, user_cells)
+        self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
         self._facts = _facts(folder.name if folder else "none", device)
         self._writer = RecordWriter(folder) if folder else None
         self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
         self._environment = environment.describe(
-            runtime=devices.build_information(), gpu={**devices.gpu_facts(), **self._gpu.facts()}
+            runtime=devices.build_information(),
+            gpu={**devices.gpu_facts(), **self._gpu.facts()},
+            switches=described(),
         )
         self._write_environment()
 

@@ -9,7 +9,7 @@ import bench.contract.check_cell
 import bench.runner.run
 from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
-from bench.cases.user_cells import UserCellError, UserCells, broken_contract, loaded
+from bench.cases.user_cells import UserCellError, UserCells, loaded
 from bench.records.schema import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
@@ -90,8 +90,7 @@ def run(pytester, monkeypatch):
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
-    for known in (loaded, broken_contract):
-        known.cache_clear()
+    loaded.cache_clear()
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(
         Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py", pytester.path / "test_cost.py"
