@@ -12,7 +12,7 @@ from bench.backend.flops import Flops
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
 from bench.cases.subjects import Subject
-from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
 from bench.contract.switches import described
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.proof.verify import verify_again
@@ -60,7 +60,7 @@ class Run:
         self._environment = environment.describe(
             runtime=devices.build_information(),
             gpu={**devices.gpu_facts(), **self._gpu.facts()},
-            switches=described(),
+            switches={**described(), **_switched(user_cells)},
         )
         self._write_environment()
 
@@ -183,6 +183,14 @@ class Run:
             dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
+
+
+def _switched(user_cells: UserCells) -> dict[str, Any]:
+    """What the files of the user's cells changed for the whole process, which is undone."""
+    own = user_cells.subjects.values()
+    found = {subject.target: loaded(subject.target or "", subject.kwargs).switched for subject in own}
+    undone = {target: list(changes) for target, changes in found.items() if changes}
+    return {"undone": undone} if undone else {}
 
 
 def _facts(run_id: str, device: str) -> dict[str, Value]:
