@@ -3,6 +3,7 @@
 Nothing of Keras is imported before a subject is made.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib.util import find_spec
@@ -98,6 +99,7 @@ class Subject:
         runs_in: what people call the library that runs it, where that is not Keras'.
         target, kwargs: of a user's cell, the texts that `--cell` and `--kwargs` gave; such a cell must pass
             the contract.
+        step_shape: of a user's cell whose steps are no vectors, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
@@ -115,6 +117,7 @@ class Subject:
     runs_in: str = ""
     target: str | None = None
     kwargs: str = "{}"
+    step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
 
@@ -328,6 +331,7 @@ def user_subject(
     layer: str = "rnn",
     target: str | None = None,
     kwargs: str = "{}",
+    step_shape: tuple[int, ...] | None = None,
     accepts: Callable[[str], bool] = lambda argument: False,
 ) -> Subject:
     """A subject for a user's cell.
@@ -337,6 +341,7 @@ def user_subject(
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
         layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
+        step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
     label = f"{name} in {_USER_LAYERS[layer][0]}"
@@ -346,7 +351,8 @@ def user_subject(
         missing = [argument for argument in given if not accepts(argument)]
         if missing:
             raise UnsupportedOption(f"{label} has no option {', '.join(missing)}: the cell takes none")
-        return make_cell(case.units, **given)
+        cell = make_cell(case.units, **given)
+        return cell if step_shape is None else _shaped(cell, case, step_shape, label)
 
     _, wrap, layer_options = _USER_LAYERS[layer]
     honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
@@ -361,7 +367,20 @@ def user_subject(
         equation=name,
         target=target,
         kwargs=kwargs,
+        step_shape=step_shape,
     )
+
+
+def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
+    """The cell, given steps of this shape; refuses a case of other features."""
+    from bench.cases.layers.shaped_steps import ShapedSteps
+
+    if math.prod(step_shape) != case.features:
+        shape = ",".join(map(str, step_shape))
+        raise UnsupportedOption(
+            f"{label} takes steps of shape {shape}, {math.prod(step_shape)} features, not {case.features}"
+        )
+    return ShapedSteps(cell, step_shape)
 
 
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have

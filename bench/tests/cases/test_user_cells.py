@@ -10,7 +10,7 @@ import bench.contract.check_cell
 import bench.runner.run
 from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
-from bench.cases.user_cells import UserCellError, UserCells, broken_contract, loaded
+from bench.cases.user_cells import UserCellError, UserCells, loaded
 from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
@@ -104,8 +104,7 @@ def run(pytester, monkeypatch):
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
-    for known in (loaded, broken_contract):
-        known.cache_clear()
+    loaded.cache_clear()
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(
         Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py", pytester.path / "test_cost.py"
@@ -228,9 +227,7 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
 
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
     result = run("--cell=my_cells.py:Plain", "--collect-only", sweep="--sweep=gate")
-    result.stdout.fnmatch_lines(
-        ["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"]
-    )
+    result.stdout.fnmatch_lines(["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"])
     assert "Plain-rnn" in result.stdout.str() and "[gate-infer-Plain-fused" not in result.stdout.str()
 
 
