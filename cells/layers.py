@@ -90,7 +90,7 @@ class FusedRNN(RNN):
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
     With a 16-bit policy it computes in float32, and casts what goes in and comes out. What masked steps hold
-    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the weights' gradients NaN.
+    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the gradients NaN.
 
     Args:
         cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and

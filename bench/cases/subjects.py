@@ -195,7 +195,9 @@ def _in_its_directions(case: Case, make_one: Callable[[Case], Any]):
     one_way = replace(case, bidirectional=False, merge_mode=None, backward_layer=False)
     forward = make_one(one_way)
     # `Bidirectional` makes its layers anew from their configuration, a user's unregistered cell too
-    with keras.saving.custom_object_scope({type(cell).__name__: type(cell) for cell in cells_of(forward)}):
+    with keras.saving.custom_object_scope(
+        {type(cell).__name__: type(cell) for cell in cells_of(forward, case.depth)}
+    ):
         return keras.layers.Bidirectional(
             forward,
             merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bench.cases.case import Case
-from bench.cases.sweeps import SWEEPS, comparisons, tasks
+from bench.cases.comparisons import comparisons, tasks
+from bench.cases.sweeps import SWEEPS
 from bench.records.csv_file import read_records
 from bench.records.plausible import NUMBERS, REQUIRED, RULES, impossible
 from bench.records.schema import COLUMNS, SHAPE, make_record
