@@ -1,0 +1,126 @@
+"""A cell with its plans, each made when it is first needed."""
+
+import tensorflow as tf
+from keras import tree
+
+from cells import fused
+from cells.engines import program
+from cells.engines.attributes import attributes_of, changed_attributes
+from cells.engines.draws import Draws
+from cells.engines.nodes import Refused
+from cells.engines.plan import plan_of
+from cells.engines.trace import layers_of, trace
+
+
+class TracedCell:
+    """Runs the recurrence of a Keras cell.
+
+    Args:
+        cell: the cell, built.
+    """
+
+    def __init__(self, cell):
+        self.cell = cell
+        self._recurrences = {}
+        self._had = None
+
+    def recurrence(self, sequences, states, training, masked):
+        """The `Recurrence` of a call.
+
+        Args:
+            sequences: [batch, steps, ...].
+            states: structure of tensors, as the cell takes its states.
+            training: as the cell's `call` takes it.
+            masked: whether steps may be masked.
+
+        Raises:
+            Refused: Keras' loop must run the cell.
+        """
+        if self._had is None or self._is_changed():
+            self._recurrences.clear()
+            things = layers_of(self.cell) or [self.cell]
+            self._had = [(thing, attributes_of(thing)) for thing in things]
+        inputs = tf.TensorSpec([sequences.shape[0], *sequences.shape[2:]], sequences.dtype)
+        specs = tree.map_structure(lambda state: tf.TensorSpec(state.shape, state.dtype), states)
+        found = self._find(inputs, specs, training, masked)
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def _find(self, inputs, specs, training, masked):
+        key = (inputs, tuple(tree.flatten(specs)), training, masked)
+        for of_batch in (False, True):  # most serve any number of sequences
+            found = self._recurrences.get(key if of_batch else _any_batch(key))
+            if found is not None:
+                return found
+        try:
+            step = trace(self.cell, inputs, specs, training)
+            found = Recurrence(plan_of(step, masked))
+        except Refused as refusal:
+            found = refusal
+        of_batch = found.may_be_of_batch if isinstance(found, Refused) else found.plan.step.batch is not None
+        if isinstance(found, Refused) or found.plan.step.keeps:
+            self._recurrences[key if of_batch else _any_batch(key)] = found
+        return found
+
+    def _is_changed(self):
+        return any(changed_attributes(thing, had) for thing, had in self._had)
+
+
+def _any_batch(key):
+    inputs, specs, *others = key
+    batch = inputs.shape[0]
+
+    def opened(spec):
+        if not spec.shape.rank or spec.shape[0] not in (None, batch):
+            return spec
+        return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+    return (opened(inputs), tuple(map(opened, specs)), *others)
+
+
+class Recurrence:
+    """A planned recurrence with its programs.
+
+    Args:
+        plan: `Plan`.
+    """
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.programs = program.programs(plan)
+        self.draws = Draws(plan.step)
+
+    def run(self, sequences, states, mask, *, zero_masked, sequence, save, known_steps=None):
+        """Runs it over a batch of sequences.
+
+        Args:
+            sequences: [batch, steps, ...].
+            states: flat list of the initial states.
+            mask: [batch, steps], bool, false where the states are to stay; or None.
+            zero_masked, sequence, save: as `cells.fused.run` takes them.
+            known_steps: a number of steps that sequences are not padded for.
+
+        Returns:
+            (outputs [batch, steps, ...] or None, last output [batch, ...], list of the final states).
+        """
+        step = self.plan.step
+        weights = [supply() for _, supply in step.weights]
+        floats, others = program.parted([leaf for leaf, _ in step.weights], weights)
+        float_states, other_states = program.parted(step.states, states)
+        operands = {"inputs": sequences, "states": float_states, "weights": floats}
+        constants = {"states": other_states, "weights": others}
+        if mask is not None:
+            constants["mask"] = mask
+        steps, batch = (sequences.shape[n] or tf.shape(sequences)[n] for n in (1, 0))
+        operands, constants = fused.padded(operands, constants, known=known_steps)
+        padded = operands["inputs"].shape[1] or tf.shape(operands["inputs"])[1]
+        constants["drawn"] = self.draws(steps, padded, batch)
+        outputs, states = fused.run(
+            self.programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
+        )
+        if not sequence:
+            return None, states[-1], states[:-1]
+        if "steps" in constants:
+            outputs = outputs[:, :steps]
+        return outputs, outputs[:, -1], states
