@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from typing import Any
 
 import keras
 from keras import ops, saving, tree
@@ -9,17 +10,7 @@ from keras import ops, saving, tree
 # Weights are read in their own dtype, whatever the layer's policy; Keras has no public name for that.
 from keras.src.backend.common.variables import AutocastScope
 
-from cells.gated import GatedCell
-from cells.recurrent import GRUCell, LSTMCell, SimpleRNNCell
-
-# Keras' own cells and the ones here that have their equations, weights and arguments.
-TWINS: dict[type, type[GatedCell]] = {
-    keras.layers.SimpleRNNCell: SimpleRNNCell,
-    keras.layers.LSTMCell: LSTMCell,
-    keras.layers.GRUCell: GRUCell,
-}
-
-ENGINES = ("auto", "native", "xla")
+ENGINES = ("auto", "native", "xla", "keras")
 
 
 @saving.register_keras_serializable("cells")
@@ -110,7 +101,7 @@ class FusedRNN(RNN):
             raise ValueError(
                 "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
             )
-        self._definition = definition_of(self.cell)
+        self._equation: Any = None  # of the cell, once a call has read it
         self._built_timesteps = None
 
     def get_config(self):
@@ -120,23 +111,49 @@ class FusedRNN(RNN):
         super().build(sequences_shape, initial_state_shape)
         self._built_timesteps = sequences_shape[1]
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"FusedRNN needs a timestep: sequences of the shape {tuple(sequences.shape)} have none."
+            )
+        return super().call(sequences, initial_state, mask, training)
+
+    def explain(self):
+        """Which engine runs the cell in eager code and in graphs here, and why no faster one; one line each.
+
+        Raises:
+            ValueError: the layer has not been built.
+        """
+        if not self.built:
+            raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
+        try:
+            engine, _, reason = self._choose()
+        except (TypeError, ValueError) as refusal:
+            return str(refusal)
+        runs = f"FusedRNN runs {_LOOPS[engine]} for {_name(self.cell)}."
+        return f"{runs}\nNo faster one: {reason}." if reason else runs
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        """What `keras.layers.RNN` calls for the loop: (last output, outputs, states)."""
-        if keras.backend.backend() != "tensorflow":
-            _say_plain_loop(keras.backend.backend())
+        """The loop of `keras.layers.RNN`: (last output, outputs, states)."""
+        states = tree.flatten(initial_state)
+        engine, programs, reason = self._choose((sequences, states, mask))
+        if engine == "keras":
+            if self.engine == "auto" and reason:
+                _say_keras_loop(_name(self.cell), reason)
             return super().inner_loop(sequences, initial_state, mask, training)
         from cells import fused
 
-        dtype = "float64" if self.cell.compute_dtype == "float64" else "float32"
+        recurrence = self._equation.recurrence
+        dtype = _dtype_of(self.cell)
+        mask = None if mask is None else _mask_of_steps(mask, sequences)
         sequences = ops.cast(sequences, dtype)
-        mask = None if mask is None else ops.cast(ops.reshape(mask, ops.shape(sequences)[:2]), "bool")
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        operands = self._operands(sequences, tree.flatten(initial_state), training, dtype)
+        states = [ops.cast(state, dtype) for state in _states_of(sequences, states, recurrence)]
+        operands = self._operands(sequences, states, training, dtype)
         constants = self._constants(mask, training, dtype)
-        programs, takes_any_length = self._programs()
-        if not takes_any_length:
+        if engine == "xla":
             operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
         outputs, states = fused.run(
             programs,
@@ -144,9 +161,9 @@ class FusedRNN(RNN):
             constants,
             zero_masked=self.zero_output_for_mask,
             sequence=self.return_sequences,
-            save=training or fused.recording(),
+            save=bool(training) or fused.recording(),
         )
-        last_output = states[self._recurrence.output]
+        last_output = states[recurrence.output]
         if not self.return_sequences:
             if mask is not None:  # as with all outputs, see `fused.run`
                 shown = mask[:, -1:] if self.zero_output_for_mask else ops.any(mask, axis=1, keepdims=True)
@@ -156,109 +173,196 @@ class FusedRNN(RNN):
             outputs = outputs[:, : ops.shape(sequences)[1]]
         return outputs[:, -1], outputs, states[: len(self.state_size)]
 
-    @functools.cached_property
-    def _recurrence(self):
-        from cells import fused
+    def _choose(self, arguments=None):
+        """(engine, its programs, why no faster one): the one place that says who runs a call.
 
-        return fused.recurrence_of(self._definition)
+        Args:
+            arguments: the call's sequences, states and mask; None to ask about an ordinary call.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return "keras", None, f"it is written for TensorFlow and not for {keras.backend.backend()}"
+        if self.engine == "keras":
+            return "keras", None, 'engine="keras" was asked for'
+        import tensorflow as tf
 
-    def _native_programs(self):
-        """The programs of the native engine, or None where it cannot run the cell here."""
+        from cells import converters, native
+        from cells.equation import Equation
+
+        if converters.converting() or tf.config.functions_run_eagerly():
+            return "keras", None, None
+        if self._equation is None or not self._equation.is_of(self.cell):
+            self._equation = Equation(self.cell)
+        refusal = self._equation.refusal
+        if refusal is None and arguments:
+            refusal = self._refusal_of(*arguments)
+        if refusal:
+            if self.engine != "auto":
+                raise TypeError(
+                    f"FusedRNN cannot run {_name(self.cell)} with the {self.engine} engine: it {refusal}. "
+                    "keras.layers.RNN runs it, and so does FusedRNN without `engine`."
+                )
+            return "keras", None, f"{_name(self.cell)} {refusal}"
+        recurrence = self._equation.recurrence
         if self.engine == "xla":
-            return None
-        is_double = self.cell.compute_dtype == "float64"
-        programs = "it computes in float64" if is_double else self._recurrence.native
+            return "xla", recurrence.compiled, 'engine="xla" was asked for'
+        if not native.in_place():
+            return "xla", recurrence.compiled, "the native engine runs neither under XLA nor in a SavedModel"
+        programs = recurrence.native if _dtype_of(self.cell) == "float32" else "it computes in float64"
         if not isinstance(programs, str):
-            return programs
+            return "native", programs, None
         if self.engine == "native":
             raise ValueError(
-                f"FusedRNN cannot run {type(self.cell).__name__} with the native engine: {programs}. "
+                f"FusedRNN cannot run {_name(self.cell)} with the native engine: {programs}. "
                 'engine="xla" can.'
             )
+        return "xla", recurrence.compiled, f"the native engine cannot: {programs}"
+
+    def _refusal_of(self, sequences, states, mask):
+        """Why no engine can run a call, as what follows the cell's name; None where one can."""
+        from cells import fused
+
+        if len(sequences.shape) != 3:
+            return f"gets inputs of {len(sequences.shape)} axes, not of batch, timesteps and features"
+        if mask is not None and len(mask.shape) == 3 and mask.shape[2] != 1:
+            return "gets a mask with a value for every unit"
+        if fused.in_forward_mode(self._sources(sequences, states)):
+            return "is differentiated in forward mode, which only Keras' loop has"
         return None
 
-    def _programs(self):
-        """The two programs that run the recurrence where TensorFlow traces, and whether they are native."""
-        from cells import native
-
-        programs = self._native_programs() if native.in_place() else None
-        return (programs, True) if programs else (self._recurrence.compiled, False)
+    def _sources(self, sequences, states):
+        """What a call computes with: tensors, and the handles of variables."""
+        yield sequences
+        yield from states
+        for weight in self.cell.weights:
+            yield getattr(weight.value, "handle", weight.value)
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
-        definition = self._definition
+        recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
             weights = {
                 name: ops.cast(getattr(self.cell, name), dtype)
-                for name in ("kernel", "recurrent_kernel", "bias", *definition.vectors)
+                for name in ("kernel", "recurrent_kernel", "bias", *vectors)
                 if getattr(self.cell, name, None) is not None
             }
-        width, units = weights["kernel"].shape[1], definition.units
-        separate = len(definition.separate) * units
-        sums = width - separate - len(definition.late) * units
-        bias = weights.get("bias", ops.zeros((2, width) if definition.separate else (width,), dtype))
-        operands = {
-            "states": [ops.cast(state, dtype) for state in states],
-            "vectors": [weights[name] for name in definition.vectors],
-        }
-        if definition.separate:
+        width, units = weights["kernel"].shape[1], recurrence.units
+        sums, separate = recurrence.sums * units, recurrence.separate * units
+        bias = weights.get("bias")
+        if bias is None:
+            bias = ops.zeros((2, width) if separate else (width,), dtype)
+        operands = {"states": states, "vectors": [weights[name] for name in vectors]}
+        if separate:
             bias, recurrent_bias = bias[0], bias[1]
             operands["separate_bias"] = recurrent_bias[sums : sums + separate]
             bias = bias + ops.pad(recurrent_bias[:sums], [[0, width - sums]])
-        if definition.recurrent:
+        if recurrence.recurrent:
             operands["recurrent"] = weights["recurrent_kernel"]
         return {**operands, **self._inputs(sequences, weights["kernel"], bias, training)}
 
     def _inputs(self, sequences, kernel, bias, training):
         """Inputs, kernel and bias; with a dropout mask for each gate, the products of all gates instead."""
-        masks = self.cell.get_dropout_mask(sequences[:, 0]) if _drops(self.cell.dropout, training) else None
+        masks = None
+        if self._drops(self.cell.dropout, training):
+            masks = self.cell.get_dropout_mask(sequences[:, 0])  # drawn by Keras before the loop
         if masks is None:
             return {"inputs": sequences, "kernel": kernel, "bias": bias}
         if not isinstance(masks, (list, tuple)):
-            return {"inputs": sequences * masks[:, None], "kernel": kernel, "bias": bias}
+            return {"inputs": _dropped(sequences, masks), "kernel": kernel, "bias": bias}
         parts = zip(masks, ops.split(kernel, len(masks), axis=1), strict=True)
-        products = [ops.matmul(sequences * mask[:, None], part) for mask, part in parts]
+        products = [ops.matmul(_dropped(sequences, mask), part) for mask, part in parts]
         return {"inputs": ops.concatenate(products, axis=-1) + bias}
 
     def _constants(self, mask, training, dtype):
         """What the engine takes and gives no gradient for; see `fused.run`."""
         constants = {} if mask is None else {"mask": mask}
-        if _drops(self.cell.recurrent_dropout, training):
+        if self._drops(self.cell.recurrent_dropout, training):
             masks = self.cell.get_recurrent_dropout_mask(None)  # drawn by Keras before the loop
             if not isinstance(masks, (list, tuple)):
-                masks = [masks] * len(self._definition.gates)
+                masks = [masks] * self._equation.recurrence.gates
             constants["drops"] = [ops.cast(mask, dtype) for mask in masks]
         return constants
 
+    def _drops(self, rate, training):
+        return training and rate > 0 and (rate < 1 or self._equation.drops_all)
 
-def definition_of(cell):
-    """The `GatedCell` that has the cell's equation: the cell, or the twin of one of Keras' own.
+
+_LOOPS = {
+    "native": "the native engine",
+    "xla": "the xla engine",
+    "keras": "Keras' own loop",
+}
+
+
+def _mask_of_steps(mask, sequences):
+    """A mask as [batch, steps], bool; as in Keras it may have 1 for either, and a last axis of 1.
 
     Raises:
-        TypeError: there is none; the message says what is missing.
+        ValueError: it has another shape; the message names both.
     """
-    twin = TWINS.get(type(cell))
-    if twin is not None:
-        return twin.from_config(cell.get_config())
-    name = type(cell).__name__
-    if not isinstance(cell, GatedCell):
-        missing = "is no GatedCell: it has no list of `gates` and no elementwise `update` of them"
-    elif type(cell).call is not GatedCell.call:
-        missing = "has a `call` of its own, which need not be its `update`"
-    elif not cell.gates:
-        missing = "names no `gates`"
-    else:
-        return cell
-    raise TypeError(f"FusedRNN cannot run {name}, which {missing}. keras.layers.RNN runs it.")
+    mask = ops.cast(mask, "bool")
+    given = tuple(mask.shape)
+    if len(given) == 3:
+        mask = ops.squeeze(mask, axis=-1)
+    wanted = sequences.shape[:2]
+    fits = len(mask.shape) == 2 and all(
+        size in (1, None) or expected in (size, None)
+        for size, expected in zip(mask.shape, wanted, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"FusedRNN: a mask of the shape {given} does not fit sequences of the shape "
+            f"{tuple(sequences.shape)}; it must be (batch, timesteps), {tuple(wanted)}."
+        )
+    if None not in wanted and tuple(mask.shape) == tuple(wanted):
+        return mask
+    return ops.broadcast_to(mask, ops.shape(sequences)[:2])
 
 
-def _drops(rate, training):
-    return training and 0 < rate < 1
+def _states_of(sequences, states, recurrence):
+    """Initial states as [batch, units]; as in Keras one for all sequences may stand for them.
+
+    Raises:
+        ValueError: there are too few or too many, or one has another shape.
+    """
+    if len(states) != recurrence.carried:
+        raise ValueError(f"FusedRNN: the cell has {recurrence.carried} states, not {len(states)}.")
+    wanted = (sequences.shape[0], recurrence.units)
+    return [_state_of(sequences, state, wanted) for state in states]
+
+
+def _state_of(sequences, state, wanted):
+    """One of the initial states as [batch, units]."""
+    given = tuple(state.shape)
+    if given == wanted:
+        return state
+    fits = len(given) in (1, 2) and all(
+        size in (expected, None) or expected is None or (axis == 1 and size == 1)
+        for axis, (size, expected) in enumerate(zip(reversed(given), reversed(wanted), strict=False))
+    )
+    if not fits:
+        raise ValueError(
+            f"FusedRNN: an initial state of the shape {given} does not fit sequences of the shape "
+            f"{tuple(sequences.shape)}; it must be (batch, units), {wanted}."
+        )
+    if len(given) == 2 and given[0] != 1:
+        return state
+    return ops.broadcast_to(state, (ops.shape(sequences)[0], wanted[1]))
+
+
+def _dropped(sequences, mask):
+    """Sequences with the features dropped that are 0 in a mask [batch, features], at every step."""
+    return sequences * ops.cast(mask, sequences.dtype)[:, None]
+
+
+def _name(cell):
+    return type(cell).__name__
+
+
+def _dtype_of(cell):
+    """The dtype that the engines compute a cell in."""
+    return "float64" if cell.compute_dtype == "float64" else "float32"
 
 
 @functools.cache
-def _say_plain_loop(backend):
-    warnings.warn(
-        f"FusedRNN is written for TensorFlow; on {backend} it runs Keras' own loop, at its speed.",
-        stacklevel=2,
-    )
+def _say_keras_loop(name, reason):
+    warnings.warn(f"FusedRNN runs Keras' own loop for {name}, at its speed: {reason}.", stacklevel=2)

@@ -28,10 +28,10 @@ class DenseRNNCell(layers.Layer):
 
     def __init__(self, units, activation="tanh", use_bias=True, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.dense = layers.Dense(units, self.activation, use_bias, dtype=self.dtype_policy, name="dense")
+        self.units = int(units)
 
     @property
     def state_size(self):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from cells.fused import pull_back
+from cells.equation import pull_back
 
 
 class Unavailable(Exception):
@@ -162,12 +162,16 @@ def _trace(recurrence, counts):
 
     @tf.function(autograph=False)
     def step(arrays):
-        z, s, v, u, w = (arrays[name] for name in "zsvuw")
-        update = lambda: recurrence.step(z, s, v)  # noqa: E731
-        late_input = lambda: [recurrence.wait(z, s, v) if recurrence.late else s[0]]  # noqa: E731
-        both = (update, u), (late_input, w)
+        of_step, (of_input,) = [arrays[name] for name in "zsv"], arrays["w"]
+        update = lambda variables: recurrence.step(*variables)  # noqa: E731
+        late_input = lambda variables: [  # noqa: E731
+            recurrence.wait(*variables) if recurrence.late else variables[1][0]
+        ]
+        both = (update, arrays["u"]), (late_input, [of_input])
         return [
-            result for function, of in both for result in (function(), pull_back(function, [z, s, v], of))
+            result
+            for function, of in both
+            for result in (function(of_step), pull_back(function, of_step, of))
         ]
 
     any_size = tf.TensorSpec([5], tf.float32)  # known, so that no operation is needed to make shapes meet
