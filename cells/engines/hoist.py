@@ -1,6 +1,6 @@
 """Computes values of a step for all steps at once.
 
-A stack holds a value of all steps, [steps, ...]. Where every operation takes each row (sequence) by itself,
+A stack holds a value of all steps, [steps, batch, ...] or [batch, steps, ...]. Where every operation takes each row (sequence) by itself,
 the rows of all steps are one long batch, and the step is replayed once for it. Otherwise TensorFlow's `pfor`
 finds for each operation one that does it for all steps.
 """
@@ -13,14 +13,15 @@ from cells.engines.nodes import Level, ordered, replay
 from cells.engines.rewrite import ELEMENTWISE, constant
 
 
-def over_steps(wanted, stacks, known, steps, batch):
+def over_steps(wanted, stacks, known, steps, batch, axis):
     """The stacks of values.
 
     Args:
         wanted: values.
-        stacks: dict of stacks [steps, ...] by values, given.
+        stacks: dict of stacks by values, given.
         known: dict of tensors by values, the same at every step; filled with what is computed of them.
         steps, batch: how many, ints or tensors.
+        axis: that of the steps in stacks, 0 or 1.
     """
     missing = [ref for ref in wanted if ref not in stacks]
     if missing:
@@ -28,7 +29,7 @@ def over_steps(wanted, stacks, known, steps, batch):
         replay(_same_at_every_step(nodes), known, batch)
         nodes = ordered(missing, given={**stacks, **known})
         compute = _as_rows if all(_takes_rows(each, known) for each in nodes) else _with_pfor
-        made = compute(missing, _given(nodes, missing, stacks), known, steps, batch)
+        made = compute(missing, _given(nodes, missing, stacks), known, steps, batch, axis)
         stacks = {**stacks, **dict(zip(missing, made, strict=True))}
     return [stacks[ref] for ref in wanted]
 
@@ -43,25 +44,20 @@ def _given(nodes, missing, stacks):
     return {ref: stack for ref, stack in stacks.items() if ref in read}
 
 
-def _as_rows(wanted, stacks, known, steps, batch):
-    rows = {ref: _merged(stack) for ref, stack in stacks.items()}
+def _as_rows(wanted, stacks, known, steps, batch, axis):
+    lead = [batch, steps] if axis else [steps, batch]
+    rows = {ref: tf.reshape(stack, [-1, *stack.shape[2:]]) for ref, stack in stacks.items()}
     results = replay(wanted, {**known, **rows}, steps * batch)
-    return [
-        tf.reshape(each, [steps, batch, *ref.shape[1:]]) for ref, each in zip(wanted, results, strict=True)
-    ]
+    return [tf.reshape(each, [*lead, *ref.shape[1:]]) for ref, each in zip(wanted, results, strict=True)]
 
 
-def _merged(stack):
-    """A stack [steps, batch, ...] as [steps * batch, ...]."""
-    return tf.reshape(stack, [-1, *stack.shape[2:]])
-
-
-def _with_pfor(wanted, stacks, known, steps, batch):
+def _with_pfor(wanted, stacks, known, steps, batch, axis):
     def one(step):
-        mine = {ref: tf.gather(stack, step) for ref, stack in stacks.items()}
+        mine = {ref: tf.gather(stack, step, axis=axis) for ref, stack in stacks.items()}
         return replay(wanted, {**known, **mine}, batch)
 
-    return pfor(one, steps)
+    made = pfor(one, steps)
+    return [tf.transpose(each, [1, 0, *range(2, each.shape.rank)]) if axis else each for each in made]
 
 
 # --- which operations take each row by itself

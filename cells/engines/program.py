@@ -1,5 +1,7 @@
 """A plan as two programs, forward and backward, as `cells.fused.run` calls them.
 
+    xla_programs(plan), native_programs(plan)
+
     operands: inputs [batch, steps, ...]; states and weights, lists of those of floats
     constants: states and weights, lists of the others; drawn, the stacks of `Draws`; where wanted mask and
         steps, see `cells.fused.run`
@@ -11,67 +13,98 @@ from functools import partial
 
 import tensorflow as tf
 
-from cells import fused
+from cells import fused, native
 from cells.engines.hoist import over_steps
 from cells.engines.nodes import Level, dimensions, replay
+from cells.engines.native_loop import NativeLoop, gates_of
 from cells.engines.xla_loop import XlaLoop, sizes_of
 
 
-def programs(plan):
+def xla_programs(plan):
     """(forward, backward) of a plan, which XLA compiles once for every shape."""
+    return _programs(partial(_XlaFrame, plan), jit_compile=True)
+
+
+def native_programs(plan):
+    """(forward, backward) of a plan whose loop the native engine runs, for every shape.
+
+    Raises:
+        native.Unavailable: it cannot; says why.
+    """
+    gates = gates_of(plan)
+    return _programs(partial(_NativeFrame, gates, native.programs(gates.recurrence())), reduce_retracing=True)
+
+
+def _programs(frame, **options):
     return tuple(
-        tf.function(partial(program, plan), jit_compile=True, autograph=False)
-        for program in (_forward, _backward)
+        tf.function(partial(each, frame), autograph=False, **options) for each in (_forward, _backward)
     )
 
 
-def _forward(plan, operands, constants, zero_masked, sequence, save):
-    return _Frame(plan, operands, constants, zero_masked).forward(sequence, save)
+def _forward(frame, operands, constants, zero_masked, sequence, save):
+    return frame(operands, constants, zero_masked).forward(sequence, save)
 
 
-def _backward(plan, operands, constants, zero_masked, saved, outputs, states):
-    return _Frame(plan, operands, constants, zero_masked).backward(saved, outputs, states)
+def _backward(frame, operands, constants, zero_masked, saved, outputs, states):
+    return frame(operands, constants, zero_masked).backward(saved, outputs, states)
 
 
 class _Frame:
-    """One trace of a program: what is known before the loop.
+    """One trace of a program: what is known before the loop, and what follows it.
 
     Attributes:
+        axis: that of the steps in stacks, 0 or 1; the other one is that of the sequences.
         known: dict of tensors by values, the same at every step.
-        stacks: dict of stacks [steps, batch, ...] by values.
+        stacks: dict of stacks by values.
     """
+
+    axis = 0
 
     def __init__(self, plan, operands, constants, zero_masked):
         self.plan, self.operands, self.constants = plan, operands, constants
         self.states = _merged(plan.step.states, operands["states"], constants["states"])
-        weights = _merged([leaf for leaf, _ in plan.step.weights], operands["weights"], constants["weights"])
+        leaves = [leaf for leaf, _ in plan.step.weights]
+        weights = _merged(leaves, operands["weights"], constants["weights"])
         self.batch = _batch(operands["inputs"], plan.step.states, self.states)
         self.steps = sizes_of(operands["inputs"])[1]
         self.end = constants.get("steps", self.steps)
-        self.mask = _turned(constants["mask"]) if "mask" in constants else None
+        self.mask = constants.get("mask")
         self.zero_masked = zero_masked
-        self.known = dict(zip([leaf for leaf, _ in plan.step.weights], weights, strict=True))
+        self.known = dict(zip(leaves, weights, strict=True))
         replay([*plan.weights, *plan.weights_after], self.known, self.batch)
-        self.stacks = {plan.step.inputs: self._inputs()}
-        self.stacks.update(
-            (draw.ref, stack) for draw, stack in zip(plan.step.draws, constants["drawn"], strict=True)
-        )
+        self.stacks = {plan.step.inputs: self._filled(self.laid_out(operands["inputs"]))}
+        for draw, drawn in zip(plan.step.draws, constants["drawn"], strict=True):
+            self.stacks[draw.ref] = _turned(drawn) if self.axis == 1 else drawn
         for n in plan.delayed:
             self._delay(n)
-        wanted = [*plan.inputs, *plan.inputs_after]
-        stacks = over_steps(wanted, self.stacks, self.known, self.steps, self.batch)
-        self.stacks.update(zip(wanted, stacks, strict=True))
-        self.loop = XlaLoop(plan, self.known, self.stacks, self.batch, self.steps, self.end, self.mask)
+        self.first = [self._first(n) for n in plan.looped]
+        self.loop = self._loop()
+
+    def _loop(self):
+        raise NotImplementedError
+
+    def laid_out(self, tensor):
+        """[batch, steps, ...] as a stack, or a stack so."""
+        return _turned(tensor) if self.axis == 0 else tensor
+
+    def at(self, stack, step):
+        """A step of a stack."""
+        return stack[step] if self.axis == 0 else stack[:, step]
+
+    def stack_of(self, *refs):
+        """Adds the stacks of values that are known before the loop."""
+        missing = [ref for ref in refs if ref not in self.stacks]
+        made = over_steps(missing, self.stacks, self.known, self.steps, self.batch, self.axis)
+        self.stacks.update(zip(missing, made, strict=True))
+        return self.stacks[refs[0]] if refs else None
 
     def forward(self, sequence, save):
         plan = self.plan
         outputs, looped, saved = {}, [], ()
         if plan.looped:
-            outputs, looped, saved = self.loop.forward(
-                [self._first(n) for n in plan.looped], keep=save, yields=sequence or self._place is None
-            )
+            outputs, looped, saved = self.loop.forward(keep=save, yields=sequence or self._place is None)
         final = dict(zip(plan.looped, looped, strict=True))
-        final.update((n, self.stacks[plan.new[n]][self.end - 1]) for n in plan.delayed)
+        final.update((n, self.at(self.stacks[plan.new[n]], self.end - 1)) for n in plan.delayed)
         states = [final[n] for n in range(len(self.states))]
         result = self.result(outputs, looped, sequence)
         needed = outputs if plan.after else {}
@@ -84,7 +117,7 @@ class _Frame:
         sequence = of_outputs is not None
         of_result = of_outputs if sequence else of_states[len(self.states)]
         # Only what follows the loop reads its outputs: without it their values are of no account.
-        outputs = dict(zip(plan.outputs, kept_outputs or map(self.loop.zeros, plan.outputs), strict=True))
+        outputs = dict(zip(plan.outputs, kept_outputs or map(self.zeros, plan.outputs), strict=True))
         looped = [
             tf.zeros(dimensions(plan.states[n].shape, self.batch), plan.states[n].dtype) for n in plan.looped
         ]
@@ -102,7 +135,7 @@ class _Frame:
             upstream += [gradient for _, gradient in pairs]
         for n in plan.delayed:
             if plan.states[n].is_float:
-                targets.append(self.stacks[plan.new[n]][self.end - 1])
+                targets.append(self.at(self.stacks[plan.new[n]], self.end - 1))
                 upstream.append(of_states[n])
         gradients = _gradients(targets, self.operands, upstream)
         if plan.looped:
@@ -138,10 +171,9 @@ class _Frame:
             looped: the loop's final states.
             sequence: whether all outputs are wanted.
         """
-        plan = self.plan
         if sequence:
-            output = _turned(self._output(outputs, self.stacks, self.steps))
-            shown = fused.shown(self.constants.get("mask"), self.zero_masked)
+            output = self.laid_out(self._output(outputs, self.stacks, self.steps))
+            shown = fused.shown(self.mask, self.zero_masked)
         else:
             output = looped[self._place] if self._place is not None else self._last_output(outputs)
             shown = self._last_shown()
@@ -161,29 +193,31 @@ class _Frame:
         output = self.plan.output
         if output.level <= Level.WEIGHT:
             tensor = replay([output], self.known, self.batch)[0]
-            return tf.repeat(tensor[None], steps, axis=0)
+            return tf.repeat(tf.expand_dims(tensor, self.axis), steps, axis=self.axis)
         outputs = {ref: self._filled(stack) for ref, stack in outputs.items()}
-        return over_steps([output], {**stacks, **outputs}, self.known, steps, self.batch)[0]
+        return over_steps([output], {**stacks, **outputs}, self.known, steps, self.batch, self.axis)[0]
 
     def _last_output(self, outputs):
-        last = slice(self.end - 1, self.end)
         outputs, stacks = (
-            {ref: stack[last] for ref, stack in each.items()} for each in (outputs, self.stacks)
+            {ref: tf.expand_dims(self.at(stack, self.end - 1), self.axis) for ref, stack in each.items()}
+            for each in (outputs, self.stacks)
         )
-        return self._output(outputs, stacks, 1)[0]
+        return self.at(self._output(outputs, stacks, 1), 0)
 
     def _last_shown(self):
         """Which of the last outputs are not zero, [batch], or None where all are shown."""
         if self.mask is None:
             return None
         if self.zero_masked:
-            return self.mask[self.end - 1]
-        return tf.reduce_any(self.mask, axis=0)
+            return self.mask[:, self.end - 1]
+        return tf.reduce_any(self.mask, axis=1)
 
     # --- what comes before it
 
-    def _inputs(self):
-        return self._filled(_turned(self.operands["inputs"]))
+    def zeros(self, ref):
+        """A stack of zeros."""
+        shape = dimensions(ref.shape, self.batch)
+        return tf.zeros([*shape[: self.axis], self.steps, *shape[self.axis :]], ref.dtype)
 
     def _filled(self, stack):
         """A stack whose steps that are not taken are as the last that is: harmless, whatever is done to them."""
@@ -195,9 +229,10 @@ class _Frame:
     def _delay(self, n):
         """Adds the values of a delayed state: those of its next value, a step later."""
         ref, state = self.plan.new[n], self.plan.states[n]
-        (self.stacks[ref],) = over_steps([ref], self.stacks, self.known, self.steps, self.batch)
-        first = tf.reshape(self._first(n), [1, *dimensions(state.shape, self.batch)])
-        self.stacks[state] = tf.concat([first, self.stacks[ref][:-1]], axis=0)
+        later = self.stack_of(ref)
+        later = later[:-1] if self.axis == 0 else later[:, :-1]
+        first = tf.reshape(self._first(n), dimensions(state.shape, self.batch))
+        self.stacks[state] = tf.concat([tf.expand_dims(first, self.axis), later], axis=self.axis)
 
     def _first(self, n):
         """A state before the first step."""
@@ -205,6 +240,27 @@ class _Frame:
             return self.states[n]
         state = self.plan.states[n]  # the held output
         return tf.zeros(dimensions(state.shape, self.batch), state.dtype)
+
+
+class _XlaFrame(_Frame):
+    def _loop(self):
+        plan = self.plan
+        self.stack_of(*plan.inputs, *plan.inputs_after)
+        mask = None if self.mask is None else _turned(self.mask)
+        return XlaLoop(plan, self.known, self.stacks, self.first, self.batch, self.steps, self.end, mask)
+
+
+class _NativeFrame(_Frame):
+    axis = 1
+
+    def __init__(self, gates, programs, *arguments):
+        self.gates, self.programs = gates, programs
+        super().__init__(gates.plan, *arguments)
+
+    def _loop(self):
+        self.stack_of(*self.plan.inputs_after)
+        known = self.known, self.stack_of, self.first, self.batch, self.steps
+        return NativeLoop(self.gates, self.programs, *known, self.mask, self.zero_masked)
 
 
 def _merged(refs, floats, others):

@@ -1,9 +1,11 @@
 """A cell with its plans, each made when it is first needed."""
 
+from functools import cached_property
+
 import tensorflow as tf
 from keras import tree
 
-from cells import fused
+from cells import fused, native
 from cells.engines import program
 from cells.engines.attributes import attributes_of, changed_attributes
 from cells.engines.draws import Draws
@@ -88,13 +90,26 @@ class Recurrence:
 
     def __init__(self, plan):
         self.plan = plan
-        self.programs = program.programs(plan)
         self.draws = Draws(plan.step)
 
-    def run(self, sequences, states, mask, *, zero_masked, sequence, save, known_steps=None):
+    @cached_property
+    def compiled(self):
+        """The two programs of the XLA engine."""
+        return program.xla_programs(self.plan)
+
+    @cached_property
+    def native(self):
+        """The two programs of the native engine, or the sentence that says why they cannot be had."""
+        try:
+            return program.native_programs(self.plan)
+        except native.Unavailable as reason:
+            return str(reason)
+
+    def run(self, programs, sequences, states, mask, *, zero_masked, sequence, save, known_steps=None):
         """Runs it over a batch of sequences.
 
         Args:
+            programs: its `compiled` or its `native`.
             sequences: [batch, steps, ...].
             states: flat list of the initial states.
             mask: [batch, steps], bool, false where the states are to stay; or None.
@@ -113,11 +128,12 @@ class Recurrence:
         if mask is not None:
             constants["mask"] = mask
         steps, batch = (sequences.shape[n] or tf.shape(sequences)[n] for n in (1, 0))
-        operands, constants = fused.padded(operands, constants, known=known_steps)
+        if programs is not self.native:
+            operands, constants = fused.padded(operands, constants, known=known_steps)
         padded = operands["inputs"].shape[1] or tf.shape(operands["inputs"])[1]
         constants["drawn"] = self.draws(steps, padded, batch)
         outputs, states = fused.run(
-            self.programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
+            programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
         )
         if not sequence:
             return None, states[-1], states[:-1]

@@ -25,34 +25,35 @@ class XlaLoop:
         plan: `Plan`.
         known: dict of tensors by values, the same at every step.
         stacks: dict of stacks [steps, ...] by values that are known before the loop.
+        first: the looped states before the first step.
         batch, steps: how many, ints or tensors; stacks have as many steps.
         end: how many of the steps to take.
         mask: [steps, batch], bool, false where the states are to stay; or None.
     """
 
-    def __init__(self, plan, known, stacks, batch, steps, end, mask):
-        self.plan, self.known, self.stacks = plan, known, stacks
+    def __init__(self, plan, known, stacks, first, batch, steps, end, mask):
+        self.plan, self.known, self.stacks, self.first = plan, known, stacks, first
         self.batch, self.steps, self.end, self.mask = batch, steps, end, mask
         self.states = [plan.states[n] for n in plan.looped]
         self.new = [plan.new[n] for n in plan.looped]
         self.float_states = [ref for ref in self.states if ref.is_float]
         self.weights = {ref: known[ref] for ref in plan.weights}
 
-    def forward(self, states, keep, yields):
+    def forward(self, keep, yields):
         """(dict of the stacks of the loop's outputs by value, final states, what the backward loop needs).
 
         Args:
-            states: the looped states.
             keep: whether the backward loop is to follow.
             yields: whether the outputs of all steps are wanted.
         """
         plan = self.plan
         places = {ref: self.new.index(ref) for ref in plan.outputs if ref in self.new}  # in a state's stack
         own = [ref for ref in plan.outputs if ref not in places] if yields else []
-        kept = range(len(states)) if keep else sorted(set(places.values())) if yields else []
-        kept_stacks = [self.begun(self.states[n], states[n]) for n in kept]
+        kept = range(len(self.states)) if keep else sorted(set(places.values())) if yields else []
+        kept_stacks = [self.begun(self.states[n], self.first[n]) for n in kept]
         own_stacks = [self.zeros(ref) for ref in own]
         products = [self.zeros(Ref(each)) for each in plan.cuts] if keep else []
+        first = [self.shaped(each, ref) for each, ref in zip(self.first, self.states, strict=True)]
 
         def body(step, states, kept_stacks, own_stacks, products):
             known = {**self.weights, **dict(zip(self.states, states, strict=True))}
@@ -68,7 +69,7 @@ class XlaLoop:
             return step + 1, new, kept_stacks, own_stacks, products
 
         _, states, kept_stacks, own_stacks, products = tf.while_loop(
-            lambda step, *_: step < self.end, body, (0, list(states), kept_stacks, own_stacks, products)
+            lambda step, *_: step < self.end, body, (0, first, kept_stacks, own_stacks, products)
         )
         outputs = dict(zip(own, own_stacks, strict=True))
         if yields:
@@ -89,12 +90,17 @@ class XlaLoop:
         kept, products, inputs = saved
         slots = list(dict.fromkeys(self.slots.values()))
         lefts = self.recomputed_lefts
-        self.transposed  # before the loop
+        float_new = [ref for ref in self.new if ref.is_float]
+        self.transposed = self.turn_weights()
 
         def body(step, of_states, sums, slot_stacks, left_stacks):
+            upstream = {ref: row(stack, step) for ref, stack in of_outputs.items()}
+            of_states = [  # a state that is an output as well; a masked step holds it
+                each + upstream.pop(new) if new in upstream else each
+                for each, new in zip(of_states, float_new, strict=True)
+            ]
             stay, of_new = self.split_by_mask(step, of_states)
             backward = _Step(self, step, kept, products, inputs)
-            upstream = {ref: row(stack, step) for ref, stack in of_outputs.items()}
             slot_stacks = backward.run(of_new, upstream, dict(zip(slots, slot_stacks, strict=True)))
             floats = [each for each in backward.before if each.dtype.is_floating]
             of_states = [
@@ -228,15 +234,11 @@ class XlaLoop:
         lefts = dict.fromkeys(each.inputs[0] for each in self.plan.cuts)
         return [ref for ref in lefts if ref not in self.states]
 
-    @cached_property
-    def transposed(self):
-        """The weights of plain products, turned over before the loop."""
+    def turn_weights(self):
+        """The transposed weights of plain products, by product."""
         plain = [each for each in self.plan.cuts if each.kind == "matmul"]
-        rights = {each: self.weights.get(each.inputs[1]) for each in plain}
-        return {
-            each: tf.transpose(replay([each.inputs[1]], {}, self.batch)[0] if right is None else right)
-            for each, right in rights.items()
-        }
+        rights = replay([each.inputs[1] for each in plain], dict(self.weights), self.batch)
+        return {each: tf.transpose(right) for each, right in zip(plain, rights, strict=True)}
 
 
 class _Step:
