@@ -1,8 +1,8 @@
 """Computes values of a step for all steps at once.
 
-A stack holds a value of all steps, [steps, batch, ...] or [batch, steps, ...]. Where every operation takes each row (sequence) by itself,
-the rows of all steps are one long batch, and the step is replayed once for it. Otherwise TensorFlow's `pfor`
-finds for each operation one that does it for all steps.
+A stack holds a value of all steps, [steps, batch, ...] or [batch, steps, ...]. Where every operation takes
+each row (sequence) by itself, the rows of all steps are one long batch, and the step is replayed once for it.
+Otherwise TensorFlow's `pfor` finds for each operation one that does it for all steps.
 """
 
 import numpy as np

@@ -23,17 +23,17 @@ class Part(NamedTuple):
 
     Attributes:
         source: the value that has them, known before the loop or the result of a product.
-        index: of the block in it.
+        place: of the block in it, counted in blocks.
         ref: the block.
     """
 
     source: Ref
-    index: int
+    place: int
     ref: Ref
 
 
 class Gate(NamedTuple):
-    """A gate: a block known before the loop, one of a product, either may lack, and what the loop reads of it.
+    """A gate: a block that is known before the loop, and one of a product; either may lack.
 
     Attributes:
         of_input, of_product: the blocks, or None.
@@ -150,7 +150,7 @@ class _GateReader:
             left: [part for cut in plan.cuts if cut.inputs[0] == left for part in self._parts(Ref(cut))]
             for left in (first, late)
         }
-        self._check_loop({part.ref.node for part in (*inputs, *sum(products.values(), []))})
+        self._check_loop({part.ref.node for part in (*inputs, *products[first], *products[late])})
         sums, apart = self._paired(products[first], inputs)
         lates, alone = self._paired(products[late], inputs)
         lates += [Gate(None, part, None) for part in alone]
@@ -171,11 +171,11 @@ class _GateReader:
             late=tuple(lates),
             vectors=self._vectors(),
             late_input=late,
-            own_output=plan.held or bool(plan.outputs) and plan.outputs[0] != plan.new[h],
+            own_output=plan.held or (bool(plan.outputs) and plan.outputs[0] != plan.new[h]),
         )
 
     def _width(self):
-        if not self.looped or self.plan.held and len(self.looped) == 1:
+        if len(self.looped) == self.plan.held:
             raise native.Unavailable("nothing is left in its loop")
         if any(len(ref.shape) != 2 or not ref.has_rows or ref.dtype != tf.float32 for ref in self.looped):
             odd = next(ref for ref in self.looped if len(ref.shape) != 2 or ref.dtype != tf.float32)
@@ -207,7 +207,7 @@ class _GateReader:
         nodes = set(self.users.get(ref, ()))
         only = nodes.pop() if len(nodes) == 1 else None
         split = only and split_of_last_axis(only)
-        if not ref.has_rows or not split or split[0] != ref or set(split[1]) != {self.units}:
+        if only is None or not ref.has_rows or not split or split[0] != ref or set(split[1]) != {self.units}:
             raise native.Unavailable(f"its loop reads a value {list(ref.shape[1:])} that is no gate")
         return [Part(ref, index, each) for index, each in enumerate(only.results())]
 
@@ -350,7 +350,7 @@ class NativeLoop:
         return operands
 
     def _inputs(self):
-        """Inputs, kernel and bias, if all gates have the same inputs; otherwise what is known before the loop."""
+        """Inputs, kernel and bias, if all gates have the same inputs; otherwise blocks as inputs."""
         parts = [gate.of_input for gate in self.gates.all]
         affine = {part.source: _affine(part.source) for part in parts if part}
         lefts = {each[0] for each in affine.values() if each}
@@ -375,16 +375,16 @@ class NativeLoop:
     def _columns(self, parts, tensor_of, shape):
         """The blocks of gates side by side, zeros where there is none."""
         units, columns = self.gates.units, []
-        for parts in _runs(parts):
-            first, last = parts[0], parts[-1]
+        for run in _runs(parts):
+            first, last = run[0], run[-1]
             if first is None:
-                columns.append(tf.zeros([*shape, len(parts) * units]))
+                columns.append(tf.zeros([*shape, len(run) * units]))
                 continue
             tensor = tf.cast(tensor_of(first.source), tf.float32)
             if tensor.shape[-1] == 1:
                 tensor = tf.repeat(tensor, units, axis=-1)
-            whole = len(parts) * units == tensor.shape[-1]
-            columns.append(tensor if whole else tensor[..., first.index * units : (last.index + 1) * units])
+            whole = len(run) * units == tensor.shape[-1]
+            columns.append(tensor if whole else tensor[..., first.place * units : (last.place + 1) * units])
         return columns[0] if len(columns) == 1 else tf.concat(columns, axis=-1)
 
 
@@ -394,7 +394,7 @@ def _runs(parts):
     for part in parts:
         last = runs[-1][-1] if runs else None
         follows = runs and (
-            last is part is None or (last and part and part[:2] == (last.source, last.index + 1))
+            last is part is None or (last and part and part[:2] == (last.source, last.place + 1))
         )
         runs[-1].append(part) if follows else runs.append([part])
     return runs

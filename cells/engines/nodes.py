@@ -4,7 +4,7 @@ Every value has a level, the highest of what it is made of:
 
     CONSTANT  replayed where it is needed
     WEIGHT    weights and what is made of them: computed once, before everything
-    INPUT     depends on a step's inputs or on drawn numbers, not on the states: computed for all steps at once
+    INPUT     depends on a step's inputs or on drawn numbers, not on states: computed for all steps at once
     STATE     depends on the states: stays in the loop
 """
 
@@ -93,15 +93,15 @@ class Ref(NamedTuple):
     """A value: one of the results of a node."""
 
     node: Node
-    index: int = 0
+    place: int = 0
 
     @property
     def shape(self):
-        return self.node.shapes[self.index]
+        return self.node.shapes[self.place]
 
     @property
     def dtype(self):
-        return self.node.dtypes[self.index]
+        return self.node.dtypes[self.place]
 
     @property
     def level(self):

@@ -112,7 +112,8 @@ def plan_of(step, masked):
 
 def _delay(states, output, new):
     """States whose next value needs no state are known before the loop, and what needs them alone too."""
-    states, delayed = list(states), []
+    states = list(states)
+    delayed: list[int] = []
     while True:
         found = [n for n, ref in enumerate(new) if n not in delayed and ref.level == Level.INPUT]
         if not found:

@@ -15,8 +15,8 @@ import tensorflow as tf
 
 from cells import fused, native
 from cells.engines.hoist import over_steps
-from cells.engines.nodes import Level, dimensions, replay
 from cells.engines.native_loop import NativeLoop, gates_of
+from cells.engines.nodes import Level, dimensions, replay
 from cells.engines.xla_loop import XlaLoop, sizes_of
 
 
@@ -100,15 +100,14 @@ class _Frame:
 
     def forward(self, sequence, save):
         plan = self.plan
-        outputs, looped, saved = {}, [], ()
+        outputs, looped, kept = {}, [], None
         if plan.looped:
-            outputs, looped, saved = self.loop.forward(keep=save, yields=sequence or self._place is None)
+            outputs, looped, kept = self.loop.forward(keep=save, yields=sequence or self._place is None)
         final = dict(zip(plan.looped, looped, strict=True))
         final.update((n, self.at(self.stacks[plan.new[n]], self.end - 1)) for n in plan.delayed)
         states = [final[n] for n in range(len(self.states))]
         result = self.result(outputs, looped, sequence)
-        needed = outputs if plan.after else {}
-        saved = (saved, list(needed.values())) if save else None
+        saved = (kept, list(outputs.values()) if plan.after else []) if save else None
         return (result, states, saved) if sequence else (None, [*states, result], saved)
 
     def backward(self, saved, of_outputs, of_states):
@@ -220,7 +219,7 @@ class _Frame:
         return tf.zeros([*shape[: self.axis], self.steps, *shape[self.axis :]], ref.dtype)
 
     def _filled(self, stack):
-        """A stack whose steps that are not taken are as the last that is: harmless, whatever is done to them."""
+        """A stack whose steps that are not taken are as the last that is: harmless, whatever reads them."""
         if "steps" not in self.constants or stack.shape[0] == 1:
             return stack
         taken = tf.reshape(tf.range(sizes_of(stack)[0]) < self.end, [-1, *[1] * (stack.shape.rank - 1)])

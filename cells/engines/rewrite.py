@@ -12,12 +12,16 @@ from cells.engines.nodes import Level, Node, Ref, add, matmul, node, ordered, pa
 
 # TensorFlow's operations that do to each element the same, whatever the shape.
 ELEMENTWISE = frozenset(
-    """Abs Acos Acosh Add AddN AddV2 Asin Asinh Atan Atan2 Atanh Cast Ceil ClipByValue Cos Cosh DivNoNan Elu Equal
-    Erf Erfc Erfinv Exp Expm1 Floor FloorDiv FloorMod Greater GreaterEqual Inv IsFinite IsInf IsNan LeakyRelu
-    Less LessEqual Lgamma Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Mod Mul MulNoNan Neg
-    NotEqual OnesLike Pow PreventGradient RealDiv Reciprocal Relu Relu6 Rint Round Rsqrt SelectV2 Selu Sigmoid
-    Sign Sin Sinh Softplus Softsign Sqrt Square SquaredDifference StopGradient Sub Tan Tanh Xdivy Xlogy
-    ZerosLike""".split()
+    [
+        *("Abs", "Acos", "Acosh", "Add", "AddN", "AddV2", "Asin", "Asinh", "Atan", "Atan2", "Atanh", "Cast"),
+        *("Ceil", "ClipByValue", "Cos", "Cosh", "DivNoNan", "Elu", "Equal", "Erf", "Erfc", "Erfinv", "Exp"),
+        *("Expm1", "Floor", "FloorDiv", "FloorMod", "Greater", "GreaterEqual", "Inv", "IsFinite", "IsInf"),
+        *("IsNan", "LeakyRelu", "Less", "LessEqual", "Lgamma", "Log", "Log1p", "LogicalAnd", "LogicalNot"),
+        *("LogicalOr", "Maximum", "Minimum", "Mod", "Mul", "MulNoNan", "Neg", "NotEqual", "OnesLike", "Pow"),
+        *("PreventGradient", "RealDiv", "Reciprocal", "Relu", "Relu6", "Rint", "Round", "Rsqrt", "SelectV2"),
+        *("Selu", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Square"),
+        *("SquaredDifference", "StopGradient", "Sub", "Tan", "Tanh", "Xdivy", "Xlogy", "ZerosLike"),
+    ]
 )
 
 # Products, of which one operand may be a weight.
@@ -25,8 +29,11 @@ PRODUCTS = ("matmul", "MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3",
 
 # What is cheap to compute again in the loop, where its result is larger than what it is made of.
 CHEAP = frozenset(
-    """AddV2 BatchMatMulV2 BroadcastTo Cast Einsum ExpandDims Fill Maximum Minimum Mul Neg OneHot RealDiv
-    Reshape SelectV2 Sigmoid Sub Tanh Tile""".split()
+    [
+        *("AddV2", "BatchMatMulV2", "BroadcastTo", "Cast", "Einsum", "ExpandDims", "Fill", "Maximum"),
+        *("Minimum", "Mul", "Neg", "OneHot", "RealDiv", "Reshape", "SelectV2", "Sigmoid", "Sub", "Tanh"),
+        *("Tile",),
+    ]
 )
 
 Rule = Callable[[Node, Callable[[Ref], Ref]], Sequence[Ref] | None]
@@ -114,14 +121,16 @@ def split_of_last_axis(each):
 
 
 def is_cut(each):
-    """Whether a node is the product of a state's value with a weight, whose gradient waits for the loop's end.
+    """Whether a node is a product of a state's value with a weight, whose gradient is taken after the loop.
 
     The left operand has a row for each sequence, and so has the result.
     """
     if each.kind not in PRODUCTS or each.level != Level.STATE:
         return False
-    left, right = each.inputs if len(each.inputs) == 2 else (None, None)
-    if left is None or left.level != Level.STATE or right.level > Level.WEIGHT or not left.is_float:
+    if len(each.inputs) != 2:
+        return False
+    left, right = each.inputs
+    if left.level != Level.STATE or right.level > Level.WEIGHT or not left.is_float:
         return False
     if not left.has_rows or not Ref(each).has_rows or right.has_rows:
         return False
@@ -271,7 +280,7 @@ def split_before_adding(roots):
 
     Parts of what is known before the loop are taken in the loop, which reads them one by one.
     """
-    counts = Counter()
+    counts: Counter[Node] = Counter()
     for ref, count in uses(roots).items():
         counts[ref.node] += count
 
@@ -310,7 +319,7 @@ def split_before_adding(roots):
 
 
 def parts_in_the_loop(roots):
-    """Splits of what is known before the loop, of which the loop alone reads the parts, belong to the loop."""
+    """Splits of what is known before the loop belong to it, where it alone reads the parts."""
     users: dict[Node, set[Level]] = {}
     for each in ordered(roots):
         for ref in each.inputs:
@@ -328,7 +337,7 @@ def parts_in_the_loop(roots):
 
 
 def expansions_in_the_loop(roots, fixed, usual):
-    """What is cheap and larger than what it is made of belongs to the loop, as the outer product of two inputs.
+    """What is cheap and larger than what it is made of belongs to the loop, as an outer product does.
 
     Args:
         roots: values.

@@ -7,7 +7,7 @@ is not the same each time, or computes with the number of sequences, is found ou
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras import tree
+from keras.src.backend.common.stateless_scope import in_stateless_scope  # no public name
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # no public name
 from tensorflow.python.framework import func_graph  # no public names
 from tensorflow.python.framework import ops as framework_ops
@@ -82,10 +83,10 @@ def trace(cell, inputs, states, training):
     Raises:
         Refused: an engine cannot run the step.
     """
-    batch = inputs.shape[0]
+    batch = batch_of(inputs, states)
 
     def record(size):
-        return _record(cell, inputs, states, training, size)
+        return _record(cell, inputs, states, training, batch, size)
 
     with _LOCK:
         if any(not layer.built for layer in layers_of(cell)):
@@ -97,6 +98,14 @@ def trace(cell, inputs, states, training):
                 if batch is None or not refusal.may_be_of_batch:
                     raise
             return _Reader(record(batch)).step(batch)
+
+
+def batch_of(inputs, states):
+    """The number of sequences as inputs tell it, or else states that agree on it; None if it is not known."""
+    if inputs.shape[0] is not None:
+        return inputs.shape[0]
+    sizes = {spec.shape[0] for spec in tree.flatten(states) if spec.shape.rank}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 # --- recording
@@ -128,13 +137,15 @@ class _Record:
     new_states: list = field(default_factory=list)
 
 
-def _record(cell, inputs, states, training, batch):
+def _record(cell, inputs, states, training, batch, size):
+    """Traces a step with `size` sequences in place of `batch`."""
+
     def placeholder(dtype, shape):
         return tf.raw_ops.Placeholder(dtype=dtype, shape=shape)
 
-    def with_batch(spec):
-        is_batch = spec.shape.rank and spec.shape[0] in (None, inputs.shape[0])
-        return [batch, *spec.shape[1:]] if is_batch else spec.shape
+    def resized(spec):
+        is_batch = spec.shape.rank and spec.shape[0] in (None, batch)
+        return [size, *spec.shape[1:]] if is_batch else spec.shape
 
     for spec in [inputs, *tree.flatten(states)]:
         if spec.shape.rank is None or None in spec.shape[1:]:
@@ -144,19 +155,17 @@ def _record(cell, inputs, states, training, batch):
         arguments["training"] = training
     graph = _StepGraph("step")
     with graph.as_default():
-        record = _Record(graph, placeholder(inputs.dtype, [batch, *inputs.shape[1:]]), [])
-        given = tree.map_structure(lambda spec: placeholder(spec.dtype, with_batch(spec)), states)
+        record = _Record(graph, placeholder(inputs.dtype, [size, *inputs.shape[1:]]), [])
+        given = tree.map_structure(lambda spec: placeholder(spec.dtype, resized(spec)), states)
         record.states = tree.flatten(given)
-        with _traceable(cell, record, lambda mask: placeholder(mask.dtype, [batch, *mask.shape[1:]])):
+        with _traceable(cell, record, lambda mask: placeholder(mask.dtype, [size, *mask.shape[1:]])):
             try:
                 output, new = cell(record.inputs, given, **arguments)
             except Refused:
                 raise
             except Exception as error:
-                reason = str(error).strip().split("\n")[0]
-                raise Refused(
-                    f"has a `call` that cannot be traced: {reason}", may_be_of_batch=True
-                ) from error
+                reason = f"has a `call` that cannot be traced: {_message(error)}"
+                raise Refused(reason, may_be_of_batch=True) from error
         if tree.is_nested(output):
             raise Refused("has an output that is not one tensor")
         record.output = tf.convert_to_tensor(output)
@@ -171,6 +180,13 @@ def _record(cell, inputs, states, training, batch):
                 may_be_of_batch=True,
             )
     return record
+
+
+def _message(error):
+    """What an error says, without the frame that Keras puts around it."""
+    lines = [line.strip() for line in str(error).replace("\x1b[1m", "").replace("\x1b[0m", "").split("\n")]
+    said = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return (said or [type(error).__name__])[0].rstrip(".")
 
 
 @contextmanager
@@ -254,7 +270,6 @@ def _unchanged(cell):
 
 # What draws numbers from a seed that it is given, and what only prepares that seed.
 _PREPARES_SEED = ("StatelessRandomGetAlg", "StatelessRandomGetKeyCounter", "StatelessRandomGetKeyCounterAlg")
-_HOLDS_FUNCTION = "has the operation {0}, a branch or a loop inside of a step"
 _CONVOLVES = ("Conv", "DepthwiseConv")
 
 
@@ -272,7 +287,7 @@ class _Reader:
         self.seeds: list[Ref] = []
         self.draws: list[Draw] = []
         self.by_source: dict[Any, Ref] = {}
-        self.keeps = True
+        self.keeps = not in_stateless_scope()
 
     def step(self, batch):
         """The `Step`.
@@ -285,13 +300,14 @@ class _Reader:
             raise Refused("draws numbers without a seed generator of its own")
         pairs = self._pairs()
         self._refuse_effects()
-        self.give(record.inputs, "inputs", Level.INPUT)
-        for each in record.states:
-            self.give(each, "state", Level.STATE)
+        other = self.other or record
+        self.give(record.inputs, other.inputs, "inputs", Level.INPUT)
+        for each, second in zip(record.states, other.states, strict=True):
+            self.give(each, second, "state", Level.STATE)
         for each in record.seeds:
-            self.seeds.append(self.give(each, "seed", Level.INPUT))
-        for tensor, supply in record.masks:
-            self.weights.append((self.give(tensor, "mask", Level.WEIGHT), supply))
+            self.seeds.append(self.give(each, each, "seed", Level.INPUT))
+        for (tensor, supply), (second, _) in zip(record.masks, other.masks, strict=True):
+            self.weights.append((self.give(tensor, second, "mask", Level.WEIGHT), supply))
         for operation, other in pairs:
             if operation.outputs[0].ref() not in self.refs:
                 self.read(operation, other)
@@ -311,13 +327,9 @@ class _Reader:
     def ref(self, tensor):
         return self.refs[tensor.ref()]
 
-    def give(self, tensor, kind, level):
+    def give(self, tensor, other, kind, level):
         """The leaf that a placeholder of the trace becomes."""
-        shape = [
-            Batch(size) if self.other and axis == 0 and size == TRACED_BATCH and kind != "seed" else size
-            for axis, size in enumerate(tensor.shape)
-        ]
-        self.refs[tensor.ref()] = leaf(kind, shape, tensor.dtype, level)
+        self.refs[tensor.ref()] = leaf(kind, self._shape(tensor, other), tensor.dtype, level)
         return self.ref(tensor)
 
     def _pairs(self):

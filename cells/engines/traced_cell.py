@@ -11,7 +11,8 @@ from cells.engines.attributes import attributes_of, changed_attributes
 from cells.engines.draws import Draws
 from cells.engines.nodes import Refused
 from cells.engines.plan import plan_of
-from cells.engines.trace import layers_of, trace
+from cells.engines.supported import unsupported
+from cells.engines.trace import batch_of, layers_of, trace
 
 
 class TracedCell:
@@ -24,7 +25,7 @@ class TracedCell:
     def __init__(self, cell):
         self.cell = cell
         self._recurrences = {}
-        self._had = None
+        self._had: list = []
 
     def recurrence(self, sequences, states, training, masked):
         """The `Recurrence` of a call.
@@ -38,7 +39,7 @@ class TracedCell:
         Raises:
             Refused: Keras' loop must run the cell.
         """
-        if self._had is None or self._is_changed():
+        if not self._had or self._is_changed():
             self._recurrences.clear()
             things = layers_of(self.cell) or [self.cell]
             self._had = [(thing, attributes_of(thing)) for thing in things]
@@ -50,20 +51,21 @@ class TracedCell:
         return found
 
     def _find(self, inputs, specs, training, masked):
+        """The `Recurrence` of a call, or the `Refused` that says why there is none."""
         key = (inputs, tuple(tree.flatten(specs)), training, masked)
-        for of_batch in (False, True):  # most serve any number of sequences
-            found = self._recurrences.get(key if of_batch else _any_batch(key))
-            if found is not None:
-                return found
+        keys = {False: _any_batch(key), True: key}  # most serve any number of sequences
+        for each in keys.values():
+            if each in self._recurrences:
+                return self._recurrences[each]
         try:
             step = trace(self.cell, inputs, specs, training)
             found = Recurrence(plan_of(step, masked))
+            if step.keeps:
+                self._recurrences[keys[step.batch is not None]] = found
+            return found
         except Refused as refusal:
-            found = refusal
-        of_batch = found.may_be_of_batch if isinstance(found, Refused) else found.plan.step.batch is not None
-        if isinstance(found, Refused) or found.plan.step.keeps:
-            self._recurrences[key if of_batch else _any_batch(key)] = found
-        return found
+            self._recurrences[keys[refusal.may_be_of_batch]] = refusal
+            return refusal
 
     def _is_changed(self):
         return any(changed_attributes(thing, had) for thing, had in self._had)
@@ -71,7 +73,7 @@ class TracedCell:
 
 def _any_batch(key):
     inputs, specs, *others = key
-    batch = inputs.shape[0]
+    batch = batch_of(inputs, specs)
 
     def opened(spec):
         if not spec.shape.rank or spec.shape[0] not in (None, batch):
@@ -92,10 +94,14 @@ class Recurrence:
         self.plan = plan
         self.draws = Draws(plan.step)
 
+    def describe(self):
+        """What is computed where, a line each."""
+        return self.plan.describe()
+
     @cached_property
     def compiled(self):
-        """The two programs of the XLA engine."""
-        return program.xla_programs(self.plan)
+        """The two programs of the XLA engine, or the sentence that says why they cannot be had."""
+        return unsupported(self.plan.step) or program.xla_programs(self.plan)
 
     @cached_property
     def native(self):

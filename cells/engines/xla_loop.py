@@ -8,6 +8,7 @@ Stacks are [steps, batch, ...].
 """
 
 from functools import cached_property
+from typing import Any
 
 import tensorflow as tf
 
@@ -262,7 +263,7 @@ class _Step:
         summed = [self.known[ref] for ref in loop.plan.summed]
         everything = [*self.before, *(each for parts in self.parts.values() for each in parts), *summed]
         self.sources = [each for each in everything if each.dtype.is_floating]
-        self.totals = {each.ref(): [] for each in self.sources}
+        self.totals: dict[Any, list] = {each.ref(): [] for each in self.sources}
 
     def total(self, tensor):
         """The gradients of a source, to be summed."""
