@@ -177,9 +177,9 @@ class _GateReader:
     def _width(self):
         if len(self.looped) == self.plan.held:
             raise native.Unavailable("nothing is left in its loop")
-        if any(len(ref.shape) != 2 or not ref.has_rows or ref.dtype != tf.float32 for ref in self.looped):
-            odd = next(ref for ref in self.looped if len(ref.shape) != 2 or ref.dtype != tf.float32)
-            raise native.Unavailable(f"it has a state of {odd.dtype.name} {list(odd.shape[1:])}")
+        for ref in self.looped:
+            if len(ref.shape) != 2 or not ref.has_rows or ref.dtype != tf.float32:
+                raise native.Unavailable(f"it has a state of {ref.dtype.name} {list(ref.shape[1:])}")
         widths = {ref.shape[1] for ref in self.looped}
         if len(widths) > 1:
             raise native.Unavailable(f"its states are of the widths {', '.join(map(str, sorted(widths)))}")

@@ -8,7 +8,7 @@ is not the same each time, or computes with the number of sequences, is found ou
 import inspect
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -90,14 +90,15 @@ def trace(cell, inputs, states, training):
 
     with _LOCK:
         if any(not layer.built for layer in layers_of(cell)):
-            record(TRACED_BATCH)  # Keras builds in the first call what it has not built before
+            with suppress(Refused):
+                record(TRACED_BATCH)  # Keras builds in the first call what it has not built before
         with _unchanged(cell):
             try:
                 return _Reader(record(TRACED_BATCH), record(_OTHER_BATCH)).step(None)
             except Refused as refusal:
                 if batch is None or not refusal.may_be_of_batch:
                     raise
-            return _Reader(record(batch)).step(batch)
+            return _Reader(record(batch), record(batch)).step(batch)
 
 
 def batch_of(inputs, states):
@@ -135,6 +136,7 @@ class _Record:
     generators: list = field(default_factory=list)
     output: Any = None
     new_states: list = field(default_factory=list)
+    makes_variable: bool = False
 
 
 def _record(cell, inputs, states, training, batch, size):
@@ -166,6 +168,8 @@ def _record(cell, inputs, states, training, batch, size):
             except Exception as error:
                 reason = f"has a `call` that cannot be traced: {_message(error)}"
                 raise Refused(reason, may_be_of_batch=True) from error
+        if record.makes_variable:
+            raise Refused("makes a variable in `call`")
         if tree.is_nested(output):
             raise Refused("has an output that is not one tensor")
         record.output = tf.convert_to_tensor(output)
@@ -205,6 +209,10 @@ def _traceable(cell, record, placeholder):
     def silu(features, beta=1.0, name=None):  # TensorFlow's has a gradient of its own, the same as this one's
         features = tf.convert_to_tensor(features, name=name)
         return features * tf.sigmoid(tf.cast(beta, features.dtype) * features)
+
+    def note_variable(create, **arguments):
+        record.makes_variable = True
+        return create(**arguments)
 
     with ExitStack() as stack:
         replace = lambda *args: stack.enter_context(mock.patch.object(*args))  # noqa: E731
@@ -278,9 +286,9 @@ def _draws(kind):
 
 
 class _Reader:
-    """Makes nodes of one trace, or of two with different numbers of sequences."""
+    """Makes nodes of two traces: with different numbers of sequences, or with the same for that one alone."""
 
-    def __init__(self, record, other=None):
+    def __init__(self, record, other):
         self.record, self.other = record, other
         self.refs: dict[Any, Ref] = {}  # by tensors of the first trace
         self.weights: list[tuple[Ref, Callable[[], Any]]] = []
@@ -300,7 +308,7 @@ class _Reader:
             raise Refused("draws numbers without a seed generator of its own")
         pairs = self._pairs()
         self._refuse_effects()
-        other = self.other or record
+        other = self.other
         self.give(record.inputs, other.inputs, "inputs", Level.INPUT)
         for each, second in zip(record.states, other.states, strict=True):
             self.give(each, second, "state", Level.STATE)
@@ -334,8 +342,6 @@ class _Reader:
 
     def _pairs(self):
         """The operations that the results need, each with that of the other trace."""
-        if not self.other:
-            return [(operation, operation) for operation in _needed(self.record)]
         first, second = _needed(self.record), _needed(self.other)
         if [each.type for each in first] != [each.type for each in second]:
             raise Refused("has a `call` that is not the same each time", may_be_of_batch=True)
@@ -400,8 +406,14 @@ class _Reader:
             return size
         factor, rest = divmod(size, TRACED_BATCH)
         if rest or factor * _OTHER_BATCH != other:
-            raise Refused("computes a size from the number of sequences", may_be_of_batch=True)
+            raise self._differs("a size")
         return Batch(size)
+
+    def _differs(self, what):
+        """What is told of a trace that is not as the other."""
+        if self.record.inputs.shape == self.other.inputs.shape:
+            return Refused("has a `call` that is not the same each time")
+        return Refused(f"computes {what} from the number of sequences", may_be_of_batch=True)
 
     def _values(self, operation, other, inputs, shapes):
         """The values of an operation, simplified where there is something to gain."""
@@ -456,10 +468,14 @@ class _Reader:
                 for both in zip(value.ravel().tolist(), second.ravel().tolist(), strict=True)
             ]
             make = lambda _, batch: [_sizes(sizes, batch, dtype, value.ndim)]  # noqa: E731
-        elif value.ndim and value.shape[0] == TRACED_BATCH and _is_row(value, second):  # one row for each
+        elif (
+            value.ndim
+            and (len(value), len(second)) == (TRACED_BATCH, _OTHER_BATCH)
+            and _is_row(value, second)
+        ):  # one row for each
             make = lambda _, batch: [tf.repeat(tf.constant(value[:1], dtype), batch, axis=0)]  # noqa: E731
         else:
-            raise Refused("computes with the number of sequences", may_be_of_batch=True)
+            raise self._differs("a number")
         return Ref(Node("Const", (), (tuple(shape),), (dtype,), make, Level.CONSTANT))
 
 
