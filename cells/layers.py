@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -121,14 +122,16 @@ class FusedRNN(RNN):
             )
         self._equation: Any = None  # of the cell, once a call has read it
         self._equations_read = 0
+        self._traced: Any = None
         self._built_timesteps = None
+        self._built_shape: Any = None
 
     def get_config(self):
         return {**super().get_config(), "engine": self.engine}
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape, initial_state_shape)
-        self._built_timesteps = sequences_shape[1]
+        self._built_shape, self._built_timesteps = tuple(sequences_shape), sequences_shape[1]
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         if sequences.shape[1] == 0:
@@ -138,7 +141,7 @@ class FusedRNN(RNN):
         return super().call(sequences, initial_state, mask, training)
 
     def explain(self):
-        """Which engine runs the cell in eager code and in graphs here, and why no faster one; one line each.
+        """What is computed where, which engine runs an ordinary call here, and why no faster one; in lines.
 
         Raises:
             ValueError: the layer has not been built.
@@ -146,42 +149,55 @@ class FusedRNN(RNN):
         if not self.built:
             raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
         try:
-            engine, _, reason = self._choose()
+            choice = self._choose(self._ordinary_call())
         except (TypeError, ValueError) as refusal:
             return str(refusal)
-        runs = f"FusedRNN runs {_LOOPS[engine]} for {_name(self.cell)}."
-        return f"{runs}\nNo faster one: {reason}." if reason else runs
+        lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]
+        if choice.engine != "keras":
+            lines += choice.recurrence.describe()
+        if choice.reason:
+            lines.append(f"No faster one: {choice.reason}.")
+        return "\n".join(lines)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The loop of `keras.layers.RNN`: (last output, outputs, states)."""
-        states = tree.flatten(initial_state)
-        engine, programs, reason = self._choose((sequences, states, mask))
-        if engine == "keras":
-            if self.engine == "auto" and reason:
-                _say_keras_loop(_name(self.cell), reason)
+        choice = self._choose((sequences, initial_state, mask, training))
+        if choice.engine == "keras":
+            if self.engine == "auto" and choice.reason:
+                _say_keras_loop(_name(self.cell), choice.reason)
             return super().inner_loop(sequences, initial_state, mask, training)
-        from cells import fused
-
-        recurrence = self._equation.recurrence
-        dtype = _dtype_of(self.cell)
         mask = None if mask is None else _mask_of_steps(mask, sequences)
-        sequences = ops.cast(sequences, dtype)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        states = [ops.cast(state, dtype) for state in _states_of(sequences, states, recurrence)]
-        operands = self._operands(sequences, states, training, dtype)
-        constants = self._constants(mask, training, dtype)
-        if engine == "xla":
-            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
-        outputs, states = fused.run(
-            programs,
-            operands,
-            constants,
-            zero_masked=self.zero_output_for_mask,
-            sequence=self.return_sequences,
-            save=bool(training) or fused.recording(),
+        run = self._run_traced if choice.is_traced else self._run_gated
+        return run(choice, sequences, initial_state, mask, training)
+
+    def _run_traced(self, choice, sequences, initial_state, mask, training):
+        """Runs a cell whose `call` was traced."""
+        outputs, last_output, states = choice.recurrence.run(
+            choice.programs,
+            sequences,
+            tree.flatten(initial_state),
+            mask,
+            known_steps=self._built_timesteps,
+            **self._options(training),
         )
+        outputs = last_output[:, None] if outputs is None else outputs
+        return last_output, outputs, tree.pack_sequence_as(initial_state, states)
+
+    def _run_gated(self, choice, sequences, initial_state, mask, training):
+        """Runs a cell that is made of gates."""
+        from cells import fused
+
+        recurrence, dtype = choice.recurrence, _dtype_of(self.cell)
+        sequences = ops.cast(sequences, dtype)
+        states = _states_of(sequences, tree.flatten(initial_state), recurrence)
+        operands = self._operands(sequences, [ops.cast(state, dtype) for state in states], training, dtype)
+        constants = self._constants(mask, training, dtype)
+        if choice.engine == "xla":
+            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
+        outputs, states = fused.run(choice.programs, operands, constants, **self._options(training))
         last_output = states[recurrence.output]
         if not self.return_sequences:
             if mask is not None:  # as with all outputs, see `fused.run`
@@ -192,59 +208,100 @@ class FusedRNN(RNN):
             outputs = outputs[:, : ops.shape(sequences)[1]]
         return outputs[:, -1], outputs, states[: len(self.state_size)]
 
-    def _choose(self, arguments=None):
-        """(engine, its programs, why no faster one): the one place that says who runs a call.
+    def _options(self, training):
+        """What every engine is told of a call; see `fused.run`."""
+        from cells import fused
+
+        return {
+            "zero_masked": self.zero_output_for_mask,
+            "sequence": self.return_sequences,
+            "save": bool(training) or fused.recording(),
+        }
+
+    def _ordinary_call(self):
+        """Arguments for `_choose` as of a call for inference."""
+        states = self.get_initial_state(2)
+        shape = (2, 1, *self._built_shape[2:])
+        sequences = ops.zeros(shape, dtype=self.compute_dtype)
+        cast = lambda state: ops.convert_to_tensor(state, dtype=self.cell.compute_dtype)  # noqa: E731
+        return sequences, tree.map_structure(cast, states), None, False
+
+    def _choose(self, call):
+        """The `_Choice` of a call: the one place that says who runs it.
 
         Args:
-            arguments: the call's sequences, states and mask; None to ask about an ordinary call.
+            call: its sequences, states, mask and `training`.
         """
         if keras.backend.backend() != "tensorflow":
-            return "keras", None, f"it is written for TensorFlow and not for {keras.backend.backend()}"
+            return _Choice("keras", f"it is written for TensorFlow and not for {keras.backend.backend()}")
         if self.engine == "keras":
-            return "keras", None, 'engine="keras" was asked for'
+            return _Choice("keras", 'engine="keras" was asked for')
         import tensorflow as tf
 
         from cells import converters, native
-        from cells.equation import Equation
 
         if converters.converting() or tf.config.functions_run_eagerly():
-            return "keras", None, None
+            return _Choice("keras", None)
+        recurrence, is_traced, refusal = self._recurrence(*call)
+        if refusal:
+            return self._refused(refusal)
+        programs = (
+            "it was not asked for"
+            if self.engine == "xla"
+            else "it runs neither under XLA nor in a SavedModel"
+        )
+        if self.engine != "xla" and native.in_place():
+            programs = recurrence.native if _dtype_of(self.cell) == "float32" else "it computes in float64"
+            if not isinstance(programs, str):
+                return _Choice("native", None, recurrence, programs, is_traced)
+            if self.engine == "native":
+                raise ValueError(
+                    f"FusedRNN cannot run {_name(self.cell)} with the native engine: {programs}. "
+                    'engine="xla" can.'
+                )
+        reason = f"the native engine cannot: {programs}"
+        if isinstance(recurrence.compiled, str):
+            return self._refused(f"cannot run with an engine: {recurrence.compiled}, and {reason}")
+        if self.engine == "xla":
+            reason = 'engine="xla" was asked for'
+        return _Choice("xla", reason, recurrence, recurrence.compiled, is_traced)
+
+    def _refused(self, refusal):
+        """The choice of Keras' loop, where a certain engine was not asked for."""
+        if self.engine != "auto":
+            raise TypeError(
+                f"FusedRNN cannot run {_name(self.cell)} with the {self.engine} engine: it {refusal}. "
+                "keras.layers.RNN runs it, and so does FusedRNN without `engine`."
+            )
+        return _Choice("keras", f"{_name(self.cell)} {refusal}")
+
+    def _recurrence(self, sequences, states, mask, training):
+        """(recurrence of a call, whether it is traced, why there is none or None)."""
+        from cells.engines.nodes import Refused
+        from cells.engines.traced_cell import TracedCell
+        from cells.equation import Equation
+
+        refusal = self._refusal_of(sequences, states, mask)
+        if refusal:
+            return None, False, refusal
         if self._equation is None or not self._equation.is_of(self.cell):
             self._equation = Equation(self.cell)
             self._equations_read += 1
-        refusal = self._equation.refusal
         if self._equations_read > MOST_EQUATIONS and self.engine == "auto":
-            refusal = f"had {MOST_EQUATIONS} equations already, each of which is compiled"
-        if refusal is None and arguments:
-            refusal = self._refusal_of(*arguments)
-        if refusal:
-            if self.engine != "auto":
-                raise TypeError(
-                    f"FusedRNN cannot run {_name(self.cell)} with the {self.engine} engine: it {refusal}. "
-                    "keras.layers.RNN runs it, and so does FusedRNN without `engine`."
-                )
-            return "keras", None, f"{_name(self.cell)} {refusal}"
-        recurrence = self._equation.recurrence
-        if self.engine == "xla":
-            return "xla", recurrence.compiled, 'engine="xla" was asked for'
-        if not native.in_place():
-            return "xla", recurrence.compiled, "the native engine runs neither under XLA nor in a SavedModel"
-        programs = recurrence.native if _dtype_of(self.cell) == "float32" else "it computes in float64"
-        if not isinstance(programs, str):
-            return "native", programs, None
-        if self.engine == "native":
-            raise ValueError(
-                f"FusedRNN cannot run {_name(self.cell)} with the native engine: {programs}. "
-                'engine="xla" can.'
-            )
-        return "xla", recurrence.compiled, f"the native engine cannot: {programs}"
+            return None, False, f"had {MOST_EQUATIONS} equations already, each of which is compiled"
+        if self._equation.refusal is None and len(sequences.shape) == 3:
+            return self._equation.recurrence, False, None
+        if self._traced is None or self._traced.cell is not self.cell:
+            self._traced = TracedCell(self.cell)
+        try:
+            return self._traced.recurrence(sequences, states, training, mask is not None), True, None
+        except Refused as reason:
+            return None, True, str(reason)
 
     def _refusal_of(self, sequences, states, mask):
         """Why no engine can run a call, as what follows the cell's name; None where one can."""
         from cells import fused
 
-        if len(sequences.shape) != 3:
-            return f"gets inputs of {len(sequences.shape)} axes, not of batch, timesteps and features"
         if mask is not None and len(mask.shape) == 3 and mask.shape[2] != 1:
             return "gets a mask with a value for every unit"
         if fused.in_forward_mode(self._sources(sequences, states)):
@@ -254,7 +311,7 @@ class FusedRNN(RNN):
     def _sources(self, sequences, states):
         """What a call computes with: tensors, and the handles of variables."""
         yield sequences
-        yield from states
+        yield from tree.flatten(states)
         for weight in self.cell.weights:
             yield getattr(weight.value, "handle", weight.value)
 
@@ -308,6 +365,24 @@ class FusedRNN(RNN):
 
     def _drops(self, rate, training):
         return training and rate > 0 and (rate < 1 or self._equation.drops_all)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Who runs a call.
+
+    Attributes:
+        engine: "native", "xla" or "keras".
+        reason: why no faster one, or None.
+        recurrence: what an engine runs: of `cells.equation`, or of `cells.engines` if `is_traced`.
+        programs: those of the engine.
+    """
+
+    engine: str
+    reason: str | None
+    recurrence: Any = None
+    programs: Any = None
+    is_traced: bool = False
 
 
 _LOOPS = {
