@@ -5,17 +5,21 @@ to the wished one, in factors (logarithms), and how near that is is said. Reads 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
-from bench.records.run_folder import StoredRun
-from bench.records.schema import SHAPE, Value
+from bench.records.frame import rows
+from bench.records.schema import SHAPE
 from bench.report import formatting, labels, quantities
 from bench.report.labels import Record
 from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
 from bench.timing.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Shape = Mapping[str, int]
 
@@ -26,6 +30,7 @@ _BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
 _LAYERS = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}
 _FUNCTIONS = {"static_unroll": "cells.static_unroll", "dynamic_unroll": "cells.dynamic_unroll"}
 _DTYPE = "float32"
+_AGE = ["timestamp", "run_id"]  # of a record, the newest last
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
 _TOO_FAR = 8.0  # beyond which it says nothing: other kernels, other caches, other limits
@@ -59,12 +64,17 @@ class Way:
 
 
 def advice(
-    runs: Sequence[StoredRun], shape: Shape, mode: str, cell: str | None = None, device: str = "cpu"
+    frame: "pd.DataFrame", shape: Shape, mode: str, cell: str | None = None, device: str = "cpu"
 ) -> list[str]:
-    """The advice in lines; raises AdviceError where the runs have nothing to advise from."""
-    records = _of_one_machine([r for run in runs for r in run.records if r["device"] == device], device)
-    cells = _cells(records, cell)
-    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(records), ""]
+    """The advice in lines, from runs; raises AdviceError where they have nothing to advise from.
+
+    Args:
+        frame: of runs, as `bench.load` gives it.
+    """
+    measured = _of_one_machine(frame[frame["device"] == device], device)
+    cells = _cells(measured, cell)
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(measured), ""]
+    records = rows(measured[(measured["mode"] == mode) & measured["median_s"].notna()])
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
         who = cell or "any cell"
@@ -93,23 +103,24 @@ def advice(
     ]
 
 
-def _of_one_machine(records: Sequence[Record], device: str) -> list[Record]:
-    """The records of this machine, or else of the one that was measured last, under its newest libraries."""
-    if not records:
+def _of_one_machine(frame: "pd.DataFrame", device: str) -> "pd.DataFrame":
+    """The rows of this machine, or else of the one that was measured last, under its newest libraries."""
+    if frame.empty:
         raise AdviceError(f"no records of device {device}: measure some, or add --measure")
-    here = [record for record in records if record["machine"] == machine_key()]
-    newest = max(here or records, key=_age)
-    same = ("machine", "tensorflow", "keras")
-    return [record for record in records if all(record[name] == newest[name] for name in same)]
+    here = frame[frame["machine"] == machine_key()]
+    by_age = (frame if here.empty else here).sort_values(_AGE, na_position="first")
+    newest = by_age.iloc[-1]
+    for name in ("machine", "tensorflow", "keras"):
+        frame = frame[frame[name] == newest[name]]
+    return frame
 
 
-def _age(record: Record) -> tuple[str, str]:
-    return str(record["timestamp"]), str(record["run_id"])
+def _age(record: Record) -> tuple[str, ...]:
+    return tuple(str(record[name] or "") for name in _AGE)
 
 
-def _source(records: Sequence[Record]) -> str:
-    first = records[0]
-    runs = len({record["run_id"] for record in records})
+def _source(frame: "pd.DataFrame") -> str:
+    first, runs = frame.iloc[0], frame["run_id"].nunique()
     versions = f"TensorFlow {first['tensorflow']}, Keras {first['keras']}"
     measured = f"measured on {first['machine']}, {versions}, in {runs} run{'s' if runs > 1 else ''}"
     if first["device"] == "cpu" and first["machine"] != machine_key():
@@ -117,9 +128,10 @@ def _source(records: Sequence[Record]) -> str:
     return measured
 
 
-def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
+def _cells(frame: "pd.DataFrame", wished: str | None) -> list[str]:
     """The cells to advise on, by equation; raises AdviceError where the wished one was not measured."""
-    known = list(dict.fromkeys(map(labels.family, sorted(records, key=labels.order))))
+    subjects = sorted(rows(frame.drop_duplicates("subject")), key=labels.order)
+    known = list(dict.fromkeys(map(labels.family, subjects)))
     if wished is not None and wished not in known:
         raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
     return known if wished is None else [wished]
@@ -162,8 +174,8 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
     paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
     if not paired and builtin is None:
         return None
-    builtin_s = _number(record["baseline_median_s"]) if paired else _number((builtin or record)["median_s"])
-    plain_ratio = _number(record["median_s"]) / builtin_s
+    builtin_s = record["baseline_median_s"] if paired else (builtin or record)["median_s"]
+    plain_ratio = record["median_s"] / builtin_s
     return Way(
         record,
         labels.baseline_label({"baseline": builtin_id}),
@@ -177,14 +189,14 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
 
 def _builtin_id(record: Record) -> str:
     """The id of the built-in that the record's subject stands for, at the record's shape, without options."""
-    subject = SUBJECTS.get(str(record["subject"]))
+    subject = SUBJECTS.get(record["subject"])
     name = subject.baseline if subject else "-".join(str(record["baseline"]).split("-")[1:3])
     sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
     return f"{record['mode']}-{name}-{sizes}"
 
 
 def _factor(record: Record, shape: Shape, name: str) -> float:
-    return _number(record[name]) / shape[name]
+    return record[name] / shape[name]
 
 
 def _described(way: Way, shape: Shape) -> Iterator[str]:
@@ -192,7 +204,7 @@ def _described(way: Way, shape: Shape) -> Iterator[str]:
     record = way.record
     named = ", ".join((labels.label(record), *map(labels.option_name, labels.options(record))))
     yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
-    yield f"  {formatting.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
+    yield f"  {formatting.seconds(record['median_s'])} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
     yield f"  {code(record, shape['units'])}"
 
@@ -200,10 +212,6 @@ def _described(way: Way, shape: Shape) -> Iterator[str]:
 def _ratio(way: Way) -> str:
     value = formatting.ratio(way.ratio.value)
     return f"{value} {formatting.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
-
-
-def _number(value: Value) -> float:
-    return float(str(value))
 
 
 def nearness(record: Record, shape: Shape) -> str:
@@ -254,12 +262,12 @@ def break_even(way: Way) -> str:
 def _start(record: Record) -> float | None:
     if record["compile_s"] is None:
         return None
-    return _number(record["compile_s"]) + _number(record["trace_s"] or 0)
+    return record["compile_s"] + (record["trace_s"] or 0)
 
 
 def code(record: Record, units: int) -> str:
     """The line of code that is this way; `inputs` in it is a batch of sequences."""
-    layer = str(record["layer"])
+    layer = record["layer"]
     given = [_WAYS[word] for word in labels.options(record)]
     of_layer, of_cell = (
         [argument for argument, is_layers in given if argument and is_layers == wanted]
@@ -277,7 +285,7 @@ def code(record: Record, units: int) -> str:
 
 def _cell_class(record: Record) -> str:
     """The class of a cell (of a built-in, the layer's), as code; a user's cell is called by its name."""
-    cell = str(record["cell"])
+    cell = record["cell"]
     if record["layer"] == "builtin":
         return f"keras.layers.{_BUILTINS[cell]}"
     if record["subject"] not in SUBJECTS:

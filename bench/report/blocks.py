@@ -58,7 +58,7 @@ def environment(records: Sequence[Record]) -> str:
 
 def cases(records: Sequence[Record]) -> str:
     """One line: how many cases, how they ended, and how well their ratios are known."""
-    statuses = Counter(str(record["status"]) for record in records)
+    statuses = Counter(record["status"] for record in records)
     count = len({record["case"] for record in records})
     parts = [
         f"{count} cases" + (f" in {len(records)} rows" if len(records) > count else ""),

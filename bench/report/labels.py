@@ -5,12 +5,13 @@ that is added later needs no change here.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
 from bench.records import options as options_of_cases
 from bench.records.schema import SHAPE, Value
 
-Record = Mapping[str, Value]
+Record = Mapping[str, Any]  # its columns and their types: `bench.records.schema.Record`
 AXES = {"timesteps": "timesteps", "batch_size": "batch size", "units": "units"}
 _IN_WORDS = {
     "batch_size": "batch {}",
@@ -28,7 +29,7 @@ FAMILIES = tuple(EQUATIONS)[:5]
 
 def label(record: Record) -> str:
     """The record's subject, as people call it: `keras LSTM`, `slstm in RNN`."""
-    subject, layer = str(record["subject"]), str(record["layer"])
+    subject, layer = record["subject"], record["layer"]
     if subject in SUBJECTS:
         return SUBJECTS[subject].label
     return f"{record['cell']} in {_LAYERS[layer]}" if layer in _LAYERS else subject
@@ -67,14 +68,14 @@ def faster_than(record: Record) -> str:
 
 def family(record: Record) -> str:
     """The cell's equation: Keras' own `keras_lstm` is an `lstm`."""
-    return equation_of(str(record["cell"]))
+    return equation_of(record["cell"])
 
 
 def order(record: Record) -> tuple:
     """Sorts subjects: by equation, then the built-in layer, Keras' cell, ours, and the rest by name."""
-    name, layer = family(record), str(record["layer"])
+    name, layer = family(record), record["layer"]
     known = FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
-    own = not str(record["cell"]).startswith("keras_")
+    own = not record["cell"].startswith("keras_")
     return (known, name, layer != "builtin", layer != "rnn", layer, own)
 
 
@@ -95,7 +96,7 @@ def in_words(record: Record, *, without: Iterable[str] = ()) -> str:
 
 def options(record: Record) -> tuple[str, ...]:
     """The options that are not the default, in the words of the case's id."""
-    _, _, rest = str(record["case"]).partition(f"{record['mode']}-{record['subject']}-")
+    _, _, rest = record["case"].partition(f"{record['mode']}-{record['subject']}-")
     return tuple(rest.split("-")[len(SHAPE) :])
 
 

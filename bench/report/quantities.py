@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from bench.records.schema import Value
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 
 def ratio_of(record: Record) -> Interval:
     """The record's ratio to its baseline with its interval."""
-    value = _number(record["ratio"])
+    value = record["ratio"]
     low, high = record["ratio_low"], record["ratio_high"]
-    return Interval(value, value if low is None else _number(low), value if high is None else _number(high))
+    return Interval(value, value if low is None else low, value if high is None else high)
 
 
 def quotient(above: Interval, below: Interval) -> Interval:
@@ -29,8 +28,8 @@ def time_of(record: Record) -> Interval | None:
     """The median time of a call, with half the interquartile range on each side, not below the shortest."""
     if record["median_s"] is None:
         return None
-    median, half = _number(record["median_s"]), _number(record["iqr_s"] or 0.0) / 2
-    shortest = median if record["min_s"] is None else _number(record["min_s"])
+    median, half = record["median_s"], (record["iqr_s"] or 0.0) / 2
+    shortest = median if record["min_s"] is None else record["min_s"]
     return Interval(median, max(median - half, min(shortest, median)), median + half)
 
 
@@ -39,7 +38,7 @@ def throughput_of(record: Record) -> Interval | None:
     time = time_of(record)
     if time is None:
         return None
-    batch_size = _number(record["batch_size"])
+    batch_size = record["batch_size"]
     return Interval(*(batch_size / value for value in (time.value, time.high, time.low)))
 
 
@@ -56,7 +55,7 @@ def inverse(ratio: Interval) -> Interval:
 def exactly(record: Record, name: str) -> Interval | None:
     """A figure that has no interval, or None where it was not taken."""
     value = record[name]
-    return None if value is None else Interval(_number(value), _number(value), _number(value))
+    return None if value is None else Interval(value, value, value)
 
 
 def queued(record: Record) -> Interval | None:
@@ -64,7 +63,7 @@ def queued(record: Record) -> Interval | None:
     in_queue, awaited = record["queued_s"], record["median_s"]
     if in_queue is None or awaited is None:
         return None
-    value = _number(in_queue) / _number(awaited)
+    value = in_queue / awaited
     return Interval(value, value, value)
 
 
@@ -72,14 +71,8 @@ def start_of(record: Record) -> Interval | None:
     """The time to trace and to compile, seconds; None where it was not taken."""
     if record["compile_s"] is None:
         return None
-    start = _number(record["compile_s"]) + _number(record["trace_s"] or 0.0)
+    start = record["compile_s"] + (record["trace_s"] or 0.0)
     return Interval(start, start, start)
-
-
-def _number(value: Value) -> float:
-    """A figure of a record, for the type checker's sake."""
-    assert isinstance(value, (int, float))
-    return float(value)
 
 
 def precision_in_words(records: Iterable[Record]) -> str:

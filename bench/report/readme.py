@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records.csv_file import read_records
 from bench.records.files import write_whole
+from bench.records.frame import load, rows
 from bench.records.schema import RecordError
 from bench.report.blocks import Block
 from bench.report.labels import Record
@@ -116,7 +116,7 @@ def _run_of(file: Path, block: _Place, run: Path | None, known: dict[Path, list[
 
 def _records(folder: Path, known: dict[Path, list[Record]]) -> list[Record]:
     if folder not in known:
-        known[folder] = list(read_records(folder))
+        known[folder] = list(rows(load(folder)))
     return known[folder]
 
 

@@ -31,7 +31,7 @@ def by_shape(records: Iterable[Record]) -> list[Record]:
 
 def modes_of(records: Iterable[Record]) -> list[str]:
     """The modes of the records, forward first."""
-    present = dict.fromkeys(str(record["mode"]) for record in records)
+    present = dict.fromkeys(record["mode"] for record in records)
     return sorted(present, key=[*MODES, *present].index)
 
 

@@ -30,7 +30,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
 def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     """The rows without options at the base shape; an XLA row joins the line of its plain one."""
     base = at_base(compared)
-    by_case = {str(record["case"]): record for record in base}
+    by_case = {record["case"]: record for record in base}
     if base:
         yield f"at {_shape(base[0])}:"
     for case, record in by_case.items():
@@ -56,13 +56,13 @@ def _ratio(record: Record, labels: Mapping[str, str]) -> str:
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     for record in measured:
         figures = ", ".join(
-            text.format(write(float(value)))
+            text.format(write(value))
             for name, (text, write) in _TASK_FIGURES.items()
             if (value := record[name]) is not None
         )
         if figures:
             calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
-            named = ", ".join((_label(record, labels), str(record["mode"]), *calls, *options(record)))
+            named = ", ".join((_label(record, labels), record["mode"], *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
 
 
@@ -74,7 +74,7 @@ _TASK_FIGURES = {
 
 
 def _label(record: Record, labels: Mapping[str, str]) -> str:
-    return labels.get(str(record["subject"]), str(record["subject"]))
+    return labels.get(record["subject"], record["subject"])
 
 
 def _shape(record: Record) -> str:
@@ -115,7 +115,7 @@ def _cause(record: Record) -> tuple:
 
 
 def _throttled(measured: Sequence[Record]) -> Iterator[str]:
-    cases = [str(record["case"]) for record in measured if record["throttled"]]
+    cases = [record["case"] for record in measured if record["throttled"]]
     if cases:
         others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         yield f"throttled: {cases[0]}{others}: the GPU's clocks were held down"

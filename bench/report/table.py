@@ -116,7 +116,7 @@ def _varies(records: Sequence[Record], write: Callable[[Record], str]) -> bool:
 SHAPE_HEADER = "batch · timesteps · features · units"
 _NAMES: dict[str, Callable[[Record], str]] = {
     "subject": labels.label,
-    "mode": lambda record: str(record["mode"]),
+    "mode": lambda record: record["mode"],
     "options": labels.options_in_words,
     SHAPE_HEADER: labels.shape_in_numbers,
 }
@@ -163,7 +163,7 @@ def why_not(record: Record) -> Cell:
     if record["status"] == "ok":
         return Cell(NOTHING)
     reason = str(record["reason"])
-    return Cell(f"{record['status']}: {reason}", title=str(record["message"] or ""), reason=reason)
+    return Cell(f"{record['status']}: {reason}", title=record["message"] or "", reason=reason)
 
 
 def ratio_text(ratio: Interval) -> str:
@@ -196,7 +196,7 @@ def _share(value: float) -> str:
 RATES: dict[str, Callable[[Record], Cell]] = {
     "GFLOP/s": exact("gflops_per_s", formatting.number),
     "of the peak": exact("roofline_fraction", _share),
-    "kernel": lambda record: Cell(str(record["kernel"] or NOTHING)),
+    "kernel": lambda record: Cell(record["kernel"] or NOTHING),
 }
 PAIR: dict[str, Callable[[Record], Cell]] = {
     "time": time,

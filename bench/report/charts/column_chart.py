@@ -97,7 +97,7 @@ def _panel(axes, columns: Sequence[Column], groups: Sequence[str], kinds: Kinds)
 
 def _column(axes, x: float, width: float, column: Column, look: Mapping[str, Any]) -> None:
     figure = column.figure
-    axes.bar(x, figure.value, width, gid=str(column.record["case"]), **look)
+    axes.bar(x, figure.value, width, gid=column.record["case"], **look)
     axes.errorbar(x, figure.value, yerr=drawing.error(figure), fmt="none", ecolor="black", elinewidth=1)
     axes.annotate(
         f"{figure.value:.1f}",

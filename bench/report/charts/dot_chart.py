@@ -202,7 +202,7 @@ def _dot(axes, y: float, dot: Dot, look: Look) -> None:
         elinewidth=1 if look.labelled else 0.7,
         capsize=2.5 if look.labelled else 0,
         barsabove=look.labelled,
-        gid=str(dot.record["case"]),
+        gid=dot.record["case"],
     )
     if not look.labelled:
         return
@@ -230,7 +230,7 @@ def _arrow(axes, y: float, dot: Dot, look: Look) -> None:
         va="center",
         fontsize=8,
         color=look.style(dot.record).colour,
-        gid=str(dot.record["case"]),
+        gid=dot.record["case"],
     )
 
 

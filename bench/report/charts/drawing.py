@@ -93,8 +93,8 @@ class Style:
 
 def style(record: Record) -> Style:
     """The style of the record's subject, by its name alone."""
-    cell, layer = labels.family(record), str(record["layer"])
-    line, marker = _LINES.get((layer, str(record["cell"]).startswith("keras_")), ("-", "d"))
+    cell, layer = labels.family(record), record["layer"]
+    line, marker = _LINES.get((layer, record["cell"].startswith("keras_")), ("-", "d"))
     if cell in COLOURS:
         return Style(COLOURS[cell], line, marker)
     seed = zlib.crc32(cell.encode())
@@ -105,7 +105,7 @@ def style(record: Record) -> Style:
 def way_style(record: Record) -> Style:
     """The style of a way to run a cell, by its layer and options alone; other options are dotted."""
     options = set(labels.options(record)) - {"xla"}
-    layer = str(record["layer"])
+    layer = record["layer"]
     spare = (_SPARE_COLOURS[zlib.crc32(layer.encode()) % len(_SPARE_COLOURS)], "-.", "h")
     colour, line, marker = _WAYS.get((layer, "unroll" in options), spare)
     return Style(colour, ":", "d") if options - {"unroll"} else Style(colour, line, marker)
@@ -332,7 +332,7 @@ def why_none(records: Sequence[Record]) -> str:
 
 
 def by_mode(records: Iterable[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: str(record["mode"]))
+    return sorted(records, key=lambda record: record["mode"])
 
 
 def of_mode(records: Iterable[Record], mode: str) -> list[Record]:

@@ -29,7 +29,7 @@ def draw(axis: str, records: Sequence[Record]):
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(name)
-        drawing.ticks_at(axes.xaxis, sorted({int(str(record[axis])) for record in drawn}))
+        drawing.ticks_at(axes.xaxis, sorted({record[axis] for record in drawn}))
     for axes in panels.values():
         drawing.log_ticks(axes.yaxis, 8, lambda value: formatting.tick(formatting.seconds(value)))
         axes.label_outer()
@@ -39,5 +39,5 @@ def draw(axis: str, records: Sequence[Record]):
 
 def _line(axes, axis: str, points: list[Record]) -> None:
     times = [time for point in points if (time := quantities.time_of(point))]
-    xs = [float(str(point[axis])) for point in points]
+    xs = [point[axis] for point in points]
     drawing.joined(axes, xs, times, points[0], drawing.style(points[0]))

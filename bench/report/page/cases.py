@@ -1,7 +1,7 @@
 """The table of all cases of a run, and all that is known of each."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bench.cases.subjects import SUBJECTS
@@ -36,7 +36,7 @@ class CaseRow:
 
 def command(record: Record) -> str:
     """The command that measures the record's case alone."""
-    sweep = SWEEPS.get(str(record["sweep"]))
+    sweep = SWEEPS.get(record["sweep"])
     full_size = sweep.full.items() if sweep else ()
     full = bool(full_size) and all(record[name] == value for name, value in full_size)
     in_checkout = record["commit"] is not None
@@ -93,21 +93,25 @@ def _facts(record: Record) -> Iterator[tuple[Column, str]]:
 
 
 def value_text(column: Column, value: Value) -> str:
-    """A value of a record as people read it."""
+    """A value of a record as people read it, by the column's unit."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if not isinstance(value, (int, float)):
         return value
-    if column.name.endswith("_s") and not column.name.endswith("_per_s"):
-        return formatting.seconds(value)
-    if column.name.startswith("ratio"):
-        return formatting.ratio(value)
-    if column.name.endswith("_bytes"):
-        return formatting.memory(value)
-    if column.name.endswith("_per_s") or column.name == "flops":
-        return formatting.count(value)
+    if column.unit in _BY_UNIT:
+        return _BY_UNIT[column.unit](value)
     if column.kind is int:
         return str(value)
     return formatting.number(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
+_BY_UNIT: dict[str, Callable[[float], str]] = {
+    "s": formatting.seconds,
+    "bytes": formatting.memory,
+    "1/s": formatting.count,
+    "flop": formatting.count,
+    "Gflop/s": formatting.number,
+    "ratio": formatting.ratio,
+}

@@ -26,7 +26,7 @@ def of_run(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _counts(records: Sequence[Record]) -> str:
-    statuses = Counter(str(record["status"]) for record in records)
+    statuses = Counter(record["status"] for record in records)
     missing = ", ".join(select.counted_reasons(record for record in records if record["status"] != "ok"))
     known = quantities.precision_in_words(records)
     parts = [f"{len(records)} rows: {statuses['ok']} ok", missing or "none skipped or failed"]
@@ -70,7 +70,7 @@ def _noise(base: Iterable[Record]) -> Iterator[str]:
 
 def _xla(base: Sequence[Record]) -> Iterator[str]:
     """Says what XLA costs, of the cases that were timed in turns with the same without it."""
-    pairs = [record for record in base if record["baseline"] == str(record["case"]).removesuffix("-xla")]
+    pairs = [record for record in base if record["baseline"] == record["case"].removesuffix("-xla")]
     prices = sorted((each for each in pairs if labels.options(each)), key=_ratio)
     if prices:
         ends = [f"{ratio_text(quantities.ratio_of(each))} ({_who(each)})" for each in (prices[0], prices[-1])]
@@ -99,12 +99,12 @@ def task_figures(record: Record) -> list[str]:
         "characters_per_s": lambda value: f"{formatting.count(value)} characters a second",
         "loss": lambda value: f"loss {formatting.number(value)}",
     }
-    return [text(float(value)) for name, text in texts.items() if (value := record[name]) is not None]
+    return [text(value) for name, text in texts.items() if (value := record[name]) is not None]
 
 
 def _task(record: Record) -> str:
     calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
-    named = ", ".join((labels.label(record), str(record["mode"]), *calls, *labels.options(record)))
+    named = ", ".join((labels.label(record), record["mode"], *calls, *labels.options(record)))
     return f"{record['sweep']}: {named}: {', '.join(task_figures(record))}."
 
 

@@ -24,7 +24,7 @@ def costs(records: Records) -> list[Table]:
 
 _NAMES: Mapping[str, Callable[[Record], str]] = {
     "subject": labels.label,
-    "mode": lambda record: str(record["mode"]),
+    "mode": lambda record: record["mode"],
     "baseline": lambda record: labels.plain_baseline_name(record) if record["baseline"] else NOTHING,
 }
 

@@ -33,7 +33,7 @@ def measured_rates(records: Records) -> list[Table]:
 
 
 def _message(record: Record) -> Cell:
-    return Cell(str(record["message"] or ""))
+    return Cell(record["message"] or "")
 
 
 def _chart(records: Records):
@@ -52,7 +52,7 @@ def _chart(records: Records):
     places: dict[tuple[str, Row], list[Record]] = {}
     for record in swept:
         if _row(record) in shown:
-            places.setdefault((str(record["mode"]), _row(record)), []).append(record)
+            places.setdefault((record["mode"], _row(record)), []).append(record)
     skipped = any(record["status"] == "skipped" for record in swept)
     return dot_chart.draw(
         "DeepBench's shapes",
@@ -105,7 +105,7 @@ def _options_name(record: Record) -> str:
 def shares(records: Records) -> str:
     """The shares of the peak, those of the records in their order."""
     known = [share for record in records if (share := record["roofline_fraction"]) is not None]
-    return " · ".join(f"{float(str(share)):.0%}" for share in known)
+    return " · ".join(f"{share:.0%}" for share in known)
 
 
 def _by_size(record: Record) -> tuple:

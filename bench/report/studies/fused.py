@@ -77,7 +77,7 @@ def _kinds(records: Records) -> list[str]:
 
 
 def _mode(record: Record) -> str:
-    return str(record["mode"])
+    return record["mode"]
 
 
 def _speed_up(record: Record) -> Cell:

@@ -15,8 +15,8 @@ def along(axis: str, records: Records) -> list[Table]:
     if not line:
         return []
     caption = f"Time against {labels.AXES[axis]}, at {labels.in_words(line[0], without=(axis,))}:"
-    points = sorted({int(str(record[axis])) for record in line})
-    names = {"subject": labels.series_name, "mode": lambda record: str(record["mode"])}
+    points = sorted({record[axis] for record in line})
+    names = {"subject": labels.series_name, "mode": lambda record: record["mode"]}
 
     def time(record: Record) -> dict[str, Cell]:
         return {str(record[axis]): table.time(record)}

@@ -115,17 +115,17 @@ def pays(records: Records) -> list[Table]:
 
 
 def _by_timesteps(caption: str, records: Records, figure: Callable[[Record], Cell]) -> Table:
-    steps = sorted({int(str(record["timesteps"])) for record in records})
+    steps = sorted({record["timesteps"] for record in records})
     found = {(select.series(record), record["timesteps"]): record for record in records}
     ordered = sorted(
-        records, key=lambda record: (str(record["mode"]), labels.order(record), labels.options(record))
+        records, key=lambda record: (record["mode"], labels.order(record), labels.options(record))
     )
     ways = {select.series(record): record for record in ordered}
     rows = [
         [
             Cell(labels.label(way)),
             Cell(labels.options_in_words(way)),
-            Cell(str(way["mode"])),
+            Cell(way["mode"]),
             *(figure(point) if (point := found.get((way_key, n))) else Cell(NOTHING) for n in steps),
         ]
         for way_key, way in ways.items()
@@ -192,7 +192,7 @@ def _chart(records: Records):
             _column(record, cells),
             select.series(record),
             record,
-            float(str(record["timesteps"])),
+            record["timesteps"],
             figure,
         )
         for row, (figure_of, _) in rows.items()
@@ -225,14 +225,14 @@ def _chart(records: Records):
 
 
 def _column(record: Record, with_cell: bool) -> str:
-    mode = str(record["mode"])
+    mode: str = record["mode"]
     return f"{labels.family(record)}, {mode}" if with_cell else drawing.MODE_NAMES.get(mode, mode)
 
 
 def _first_stops(stopped: Iterable[Record]) -> list[Record]:
     """The shortest case of each way and mode that did not run."""
     first: dict[tuple, Record] = {}
-    for record in sorted(stopped, key=lambda record: int(str(record["timesteps"]))):
+    for record in sorted(stopped, key=lambda record: record["timesteps"]):
         first.setdefault(select.series(record), record)
     return list(first.values())
 
@@ -241,7 +241,7 @@ def _stops_in_words(stops: Iterable[Record]) -> list[str]:
     """Says where each way was stopped, and why; one line for the modes that were for the same reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for record in stops:
-        message = str(record["message"] or "").removeprefix(f"{record['case']}: ")
+        message = (record["message"] or "").removeprefix(f"{record['case']}: ")
         key = f"{labels.series_name(record)}: {record['reason']}", message
         reasons.setdefault(key, []).append(f"{record['timesteps']} timesteps ({record['mode']})")
     return [
@@ -256,7 +256,7 @@ def _mark_stops(axes, stops: Sequence[Record]) -> None:
     for record in stops:
         below = at[record["timesteps"]] = at.get(record["timesteps"], -1) + 1
         axes.plot(
-            [float(str(record["timesteps"]))],
+            [record["timesteps"]],
             [0.96 - 0.07 * below],
             "x",
             color=drawing.way_style(record).colour,

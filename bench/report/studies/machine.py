@@ -24,7 +24,7 @@ _BY_TIMESTEPS = ("static_dynamic", "scaling")  # sweeps whose own charts show th
 def roofline(records: Records) -> list[Table]:
     """Every case whose operations were counted: the fastest rate first."""
     counted = [record for record in records if record["gflops_per_s"] is not None]
-    counted.sort(key=lambda record: -float(str(record["gflops_per_s"])))
+    counted.sort(key=lambda record: -record["gflops_per_s"])
     caption = (
         "GFLOP/s, and that as a share of the matmul peak measured in the same process at the same dtype."
     )
@@ -74,13 +74,13 @@ def _roofline_chart(records: Records):
             look = drawing.style(record)
             axes.plot(
                 [_work_a_step(record)],
-                [float(str(record["gflops_per_s"]))],
+                [record["gflops_per_s"]],
                 look.marker,
                 markersize=4.5,
                 color=look.colour,
                 markerfacecolor=drawing.face(record, look),
                 alpha=0.85,
-                gid=str(record["case"]),
+                gid=record["case"],
             )
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -96,7 +96,7 @@ def _roofline_chart(records: Records):
 
 
 def _work_a_step(record: Record) -> float:
-    return float(str(record["flops"])) / int(str(record["timesteps"]))
+    return record["flops"] / record["timesteps"]
 
 
 def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
@@ -104,8 +104,8 @@ def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
     peaks: dict[str, list[float]] = {}
     for record in counted:
         if record["roofline_fraction"] is not None:
-            peak = float(str(record["gflops_per_s"])) / float(str(record["roofline_fraction"]))
-            peaks.setdefault(str(record["dtype"]), []).append(peak)
+            peak = record["gflops_per_s"] / record["roofline_fraction"]
+            peaks.setdefault(record["dtype"], []).append(peak)
     low = panels[0].get_ylim()[0]
     groups = _equal({dtype: median(values) for dtype, values in peaks.items()})
     for dtypes, peak in groups:
@@ -186,7 +186,7 @@ def _memory_chart(records: Records):
     handles = {labels.series_name(record): record for record in sorted(taken, key=labels.order)}
     known = [
         Dot(labels.shape_in_numbers(record), "", record, peak, names.index(labels.series_name(record)))
-        for record in sorted(taken, key=lambda record: float(str(record["peak_bytes"])))
+        for record in sorted(taken, key=lambda record: record["peak_bytes"])
         if (peak := quantities.exactly(record, "peak_bytes"))
     ]
     if not known:

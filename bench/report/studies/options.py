@@ -6,12 +6,12 @@ default. The options that other sweeps hold are compared with what those have.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bench.records.schema import Value
+import numpy as np
+
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import dot_chart, drawing
 from bench.report.charts.dot_chart import Dot, Row
@@ -21,6 +21,9 @@ from bench.report.markdown import NOTHING
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Cell, Table
 from bench.timing.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SWEEP = "options"
 _NOWHERE = Interval(1.0, 1.0, 1.0)  # of what was not timed
@@ -44,12 +47,12 @@ def option_costs(records: Sequence[Record]) -> list[OptionCost]:
     The baseline may be the same case without the option, or another that the case without the option was
     compared with too; then the cost is the quotient of the two ratios.
     """
-    base = {str(record["case"]): record for record in select.at_base(records)}
+    base = {record["case"]: record for record in select.at_base(records)}
     costs = []
     for record in select.one_a_case(records):
         words = labels.options(record)
         if len(words) == 1 and words != ("xla",):
-            without = str(record["case"]).removesuffix(f"-{words[0]}")
+            without = record["case"].removesuffix(f"-{words[0]}")
             if without in base:
                 costs.append(OptionCost(record, words[0], _cost(record, base[without])))
     return sorted(costs, key=lambda cost: labels.order(cost.record))
@@ -71,7 +74,7 @@ def costs(records: Records) -> list[Table]:
     rows = select.by_mode(cost.record for cost in known.values())
     if not rows:
         return []
-    names = {"subject": labels.label, "mode": lambda record: str(record["mode"])}
+    names = {"subject": labels.label, "mode": lambda record: record["mode"]}
     columns = dict.fromkeys(labels.option_name(cost.option) for cost in known.values())
     caption = (
         f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
@@ -121,84 +124,73 @@ COSTS = Study(
 # --- the price list of the sweep `options` ---
 
 
-@dataclass
-class Price:
-    """A row of the list: an option, or several at once, and what it costs each subject in each mode.
-
-    Attributes:
-        option: its words in the case's id.
-        records: the record of each subject and mode.
-    """
-
-    option: str
-    records: dict[tuple[Value, Value], Record] = field(default_factory=dict)
-
-    @property
-    def name(self) -> str:
-        return labels.option_name(self.option)
-
-    @property
-    def typical(self) -> float | None:
-        """The geometric mean over subjects and modes, which sorts the list; None: nothing was timed."""
-        known = [price.value for record in self.records.values() if (price := quantities.compared(record))]
-        return math.exp(sum(map(math.log, known)) / len(known)) if known else None
-
-
 @dataclass(frozen=True)
 class PriceList:
-    """The list.
+    """The price list.
 
     Attributes:
         subjects: a record of each subject, in order.
-        groups: the options that belong together, the dearest group first, in each the dearest option first.
-        records: all that the list is about, what was not timed included.
-        noise: the default against a second instance of itself, for each subject and mode.
+        prices: a row a priced case, the dearest group of options first, in it the dearest option: `option`,
+            as ids write it, its `group`, `name` and `short` name below the group's, `subject`, `mode`,
+            `ratio`, `record`.
+        noise: the same of the default, compared with a second instance of itself.
     """
 
     subjects: list[Record]
-    groups: dict[str, list[Price]]
-    records: list[Record]
-    noise: dict[tuple[Value, Value], Interval]
-
-    @property
-    def prices(self) -> Iterator[Price]:
-        for prices in self.groups.values():
-            yield from prices
+    prices: "pd.DataFrame"
+    noise: "pd.DataFrame"
 
 
-def price_list(records: Iterable[Record]) -> PriceList | None:
+def price_list(records: Records) -> PriceList | None:
     """The price list of the sweep `options`, at the shape that most of its cases have."""
-    swept = list(records)
-    if not swept:
+    import pandas as pd
+
+    if not records:
         return None
-    ((shape, _),) = Counter(map(labels.shape, swept)).most_common(1)
-    at_shape = sorted((record for record in swept if labels.shape(record) == shape), key=labels.order)
-    prices: dict[str, Price] = {}
-    noise: dict[tuple[Value, Value], Interval] = {}
-    for record in at_shape:
-        key, option = (record["subject"], record["mode"]), "-".join(labels.options(record))
-        if record["baseline"] != select.default_id(record):
-            continue
-        if option:
-            prices.setdefault(option, Price(option)).records[key] = record
-        elif ratio := quantities.compared(record):
-            noise[key] = ratio
-    if not prices:
+    cases = pd.DataFrame(map(_priced, sorted(records, key=labels.order)))
+    cases = cases[cases["shape"] == cases["shape"].mode()[0]]
+    priced = cases[cases["is_priced"]]
+    is_noise = priced["option"] == ""
+    if is_noise.all():
         return None
-    subjects = {record["subject"]: record for record in at_shape}
-    return PriceList(list(subjects.values()), _grouped(prices.values()), at_shape, noise)
+    subjects = cases.drop_duplicates("subject")["record"].tolist()
+    return PriceList(subjects, _dearest_first(priced[~is_noise]), priced[is_noise & priced["ratio"].notna()])
 
 
-def _grouped(prices: Iterable[Price]) -> dict[str, list[Price]]:
-    """The prices by group; what has no price comes last."""
-    groups: dict[str, list[Price]] = {}
-    for price in sorted(prices, key=_dearest_first):
-        groups.setdefault(labels.option_group(price.option), []).append(price)
-    return groups
+def _priced(record: Record) -> dict[str, Any]:
+    option = "-".join(labels.options(record))
+    group, name = labels.option_group(option), labels.option_name(option)
+    return {
+        "option": option,
+        "group": group,
+        "name": name,
+        "short": _without_beginning(name, (f"{group} + ", "mask, ")),
+        "subject": record["subject"],
+        "mode": record["mode"],
+        "ratio": record["ratio"],
+        "shape": labels.shape_in_numbers(record),
+        "is_priced": record["baseline"] == select.default_id(record),
+        "record": record,
+    }
 
 
-def _dearest_first(price: Price) -> tuple[float, str]:
-    return -(price.typical or 0.0), price.option
+def _without_beginning(name: str, beginnings: Iterable[str]) -> str:
+    """An option's name without what its group's heading says already."""
+    return next((name.removeprefix(each) for each in beginnings if name.startswith(each)), name)
+
+
+def _dearest_first(prices: "pd.DataFrame") -> "pd.DataFrame":
+    """The prices by group and option, by their geometric means; what has no price comes last."""
+    typical = prices.groupby("option")["ratio"].transform(_typical).fillna(0.0)
+    dearest = typical.groupby(prices["group"]).transform("max")
+    sorting = prices.assign(typical=typical, dearest=dearest)
+    keys = ["dearest", "group", "typical", "option"]
+    return sorting.sort_values(keys, ascending=[False, True, False, True], kind="stable")
+
+
+def _typical(ratios: "pd.Series") -> float:
+    """The geometric mean of what is known; NaN where nothing is."""
+    return float(np.exp(np.log(ratios.astype(float)).mean()))
 
 
 def prices(records: Records) -> list[Table]:
@@ -206,34 +198,28 @@ def prices(records: Records) -> list[Table]:
     known = price_list(records)
     if known is None:
         return []
-    return [_prices_of(known, mode) for mode in select.modes_of(known.records)]
+    return [_prices_of(known, mode) for mode in select.modes_of(known.prices["record"])]
 
 
 def _prices_of(known: PriceList, mode: str) -> Table:
-    subjects = [record["subject"] for record in known.subjects]
-    rows = [
-        [
-            Cell(price.name),
-            _typical(price, mode),
-            *(table.ratio(price.records.get((subject, mode))) for subject in subjects),
-        ]
-        for price in known.prices
-    ]
-    noise = [known.noise.get((subject, mode)) for subject in subjects]
-    rows.append(
-        [Cell("nothing (noise)"), Cell(NOTHING), *(table.interval(n) if n else Cell(NOTHING) for n in noise)]
-    )
+    prices, noise = (each[each["mode"] == mode] for each in (known.prices, known.noise))
+    typical = prices.groupby("name")["ratio"].agg(_typical)
     caption = (
         f"{mode} at {labels.in_words(known.subjects[0])}: time with the option / time with all options at "
         "their default, timed in turns, with its 95% interval; typical is the geometric mean of the row."
     )
-    return Table(caption, ("option", "typical", *map(labels.label, known.subjects)), rows)
+
+    def cells(record: Record) -> dict[str, Cell]:
+        value = float(typical.get(_option(record), math.nan))
+        mean = Cell(NOTHING) if math.isnan(value) else Cell(formatting.ratio(value), value)
+        return {"typical": mean, labels.label(record): table.ratio(record)}
+
+    columns = ("typical", *map(labels.label, known.subjects))
+    return table.crossed(caption, [*prices["record"], *noise["record"]], {"option": _option}, cells, columns)
 
 
-def _typical(price: Price, mode: str) -> Cell:
-    of_mode = {key: record for key, record in price.records.items() if key[1] == mode}
-    typical = Price(price.option, of_mode).typical
-    return Cell(formatting.ratio(typical), typical) if typical else Cell(NOTHING)
+def _option(record: Record) -> str:
+    return labels.option_name("-".join(labels.options(record))) or "nothing (noise)"
 
 
 _DEAREST = 5.0  # times the default: the end of the price list's axis
@@ -241,26 +227,28 @@ _DEAREST = 5.0  # times the default: the end of the price list's axis
 
 def _price_list_chart(records: Records):
     """A row an option, a dot a subject; what was not timed is marked."""
-    prices = price_list(records)
-    if prices is None:
+    known = price_list(records)
+    if known is None:
         return None
-    known: list[Dot] = []
+    dots: list[Dot] = []
     crosses: list[Dot] = []
-    for group, row in ((group, price) for group, prices_of in prices.groups.items() for price in prices_of):
-        lanes = _lanes(row.records.values())
-        for record in row.records.values():
+    for (_, short), row in known.prices.groupby(["option", "short"], sort=False):
+        lanes = drawing.distinct(each["subject"] for each in sorted(row["record"], key=labels.order))
+        for group, record in zip(row["group"], row["record"], strict=True):
             ratio = quantities.compared(record)
-            lane = lanes.index(record["subject"])
-            into = known if ratio else crosses
-            into.append(Dot(_short(row), group, record, ratio or _NOWHERE, lane))
-    noise = _noise(prices)
+            into = dots if ratio else crosses
+            into.append(Dot(short, group, record, ratio or _NOWHERE, lanes.index(record["subject"])))
+    noise = {
+        mode: (min(1.0, ratios.min()), max(1.0, ratios.max()))
+        for mode, ratios in known.noise.groupby("mode")["ratio"]
+    }
     return dot_chart.draw(
         "What leaving the default costs",
-        f"{drawing.where(prices.subjects[0])} · time with the option / time with all options at their "
+        f"{drawing.where(known.subjects[0])} · time with the option / time with all options at their "
         "default, timed in turns · line: 95% interval · on the right: from the least to the most",
         "× the default's time: left of 1 is faster",
-        known,
-        [record for price in prices.prices for record in price.records.values()],
+        dots,
+        known.prices["record"].tolist(),
         dot_chart.Look(
             row_height=0.2,
             lane_height=0.052,
@@ -272,34 +260,15 @@ def _price_list_chart(records: Records):
             label_size=9,
         ),
         handles=[
-            *map(drawing.subject_handle, prices.subjects),
+            *map(drawing.subject_handle, known.subjects),
             *_noise_handle(noise),
             *_missing_handle(crosses),
         ],
-        rows=[(group, _short(price)) for group, rows in prices.groups.items() for price in rows],
-        at_the_end=_texts(prices, _range),
-        at_the_start=_texts(prices, drawing.why_none),
+        rows=drawing.distinct(zip(known.prices["group"], known.prices["short"], strict=True)),
+        at_the_end=_texts(known.prices, _range),
+        at_the_start=_texts(known.prices, drawing.why_none),
         crosses=crosses,
     )
-
-
-def _lanes(records: Iterable[Record]) -> list[Any]:
-    """The subjects of a row, each in a lane of its own."""
-    return drawing.distinct(record["subject"] for record in sorted(records, key=labels.order))
-
-
-def _short(price: Price) -> str:
-    """The option's name without what its group's heading says already."""
-    beginnings = (f"{labels.option_group(price.option)} + ", "mask, ")
-    return next((price.name[len(b) :] for b in beginnings if price.name.startswith(b)), price.name)
-
-
-def _noise(prices: PriceList) -> dict[str, tuple[float, float]]:
-    """The range of the default against itself, in each mode."""
-    found: dict[str, list[float]] = {}
-    for (_, mode), ratio in prices.noise.items():
-        found.setdefault(str(mode), [1.0]).append(ratio.value)
-    return {mode: (min(values), max(values)) for mode, values in found.items()}
 
 
 def _noise_handle(noise: dict[str, Any]) -> list[Any]:
@@ -312,14 +281,10 @@ def _missing_handle(crosses: Sequence[Dot]) -> list[Any]:
     return [drawing.marker(Style(GREY, "none", "x"), "skipped or failed")] if crosses else []
 
 
-def _texts(prices: PriceList, text: Callable[[Sequence[Record]], str]) -> dict[tuple[str, Row], str]:
+def _texts(prices: "pd.DataFrame", text: Callable[[Sequence[Record]], str]) -> dict[tuple[str, Row], str]:
     """A text for each row and mode that has records."""
-    return {
-        (mode, (group, _short(price))): text(drawing.of_mode(price.records.values(), mode))
-        for group, rows in prices.groups.items()
-        for price in rows
-        for mode in select.modes_of(price.records.values())
-    }
+    places = prices.groupby(["mode", "group", "short"], sort=False)["record"]
+    return {(mode, (group, short)): text(list(found)) for (mode, group, short), found in places}
 
 
 def _range(records: Sequence[Record]) -> str:

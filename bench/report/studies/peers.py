@@ -35,9 +35,7 @@ def _chart(records: Records):
         swept,
         dot_chart.Look(row_height=0.19, lane_height=0.09, headings=True, size=5, label_size=8.5),
         rows=drawing.distinct(rows.values()),
-        at_the_start={
-            (str(record["mode"]), rows[id(record)]): drawing.why_none([record]) for record in swept
-        },
+        at_the_start={(record["mode"], rows[id(record)]): drawing.why_none([record]) for record in swept},
     )
 
 

@@ -75,11 +75,11 @@ def _key(record: Record) -> tuple:
 
 def _line(points: list[Record]) -> Line:
     times = [time.value for point in points if (time := quantities.time_of(point))]
-    return line([float(str(point["timesteps"])) for point in points], times)
+    return line([point["timesteps"] for point in points], times)
 
 
 def _fit_order(record: Record) -> tuple:
-    mode = str(record["mode"])
+    mode = record["mode"]
     return (mode, labels.order(record), record["units"], record["batch_size"], record["timesteps"])
 
 
@@ -98,7 +98,7 @@ def fit_by_batch(records: Records) -> list[Table]:
 
 
 def _fits_by_batch(known: Sequence[Fit]) -> Table:
-    batches = sorted({int(str(fit.record["batch_size"])) for fit in known})
+    batches = sorted({fit.record["batch_size"] for fit in known})
     found = {(_row_of(fit), fit.record["batch_size"]): fit for fit in known}
     rows = [
         [*map(Cell, row), *(_fit_cell(found.get((row, batch))) for batch in batches)]
@@ -114,7 +114,7 @@ def _fits_by_batch(known: Sequence[Fit]) -> Table:
 
 def _row_of(fit: Fit) -> tuple[str, str, str]:
     subject = ", ".join((labels.label(fit.record), *map(labels.option_name, labels.options(fit.record))))
-    return subject, str(fit.record["mode"]), str(fit.record["units"])
+    return subject, fit.record["mode"], str(fit.record["units"])
 
 
 def _fit_cell(fit: Fit | None) -> Cell:
@@ -171,7 +171,7 @@ def _times_chart(records: Records):
     for fit in known:
         place = _place(fit.record)
         look = drawing.style(fit.record)
-        steps = [float(str(record["timesteps"])) for record in fit.points]
+        steps = [record["timesteps"] for record in fit.points]
         xs = [steps[0] * (steps[-1] / steps[0]) ** (n / 30) for n in range(31)]
         above = [(x, fit.line.at(x)) for x in xs if fit.line.at(x) > 0]
         panels[place].plot(*zip(*above, strict=True), color=look.colour, linewidth=1.1, linestyle=look.line)
@@ -245,17 +245,17 @@ def _parts(fit: Fit) -> list[tuple[str, Interval]]:
 
 
 def _batch(fit: Fit) -> float:
-    return float(str(fit.record["batch_size"]))
+    return fit.record["batch_size"]
 
 
 def _surface(records: Iterable[Record], figure_of: Callable[[Record], Interval | None]) -> list[Point]:
     ordered = sorted(records, key=lambda record: (labels.order(record), record["batch_size"]))
     found = [
-        Point(*_place(record), select.series(record), record, float(str(record["timesteps"])), figure)
+        Point(*_place(record), select.series(record), record, record["timesteps"], figure)
         for record in ordered
         if (figure := figure_of(record)) is not None
     ]
-    return sorted(found, key=lambda point: int(str(point.record["batch_size"])))
+    return sorted(found, key=lambda point: point.record["batch_size"])
 
 
 def _place(record: Record) -> tuple[str, str]:

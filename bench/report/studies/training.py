@@ -19,7 +19,7 @@ def tasks(records: Records) -> list[Table]:
     """Each training task: its time, its rate, its loss."""
     rows = [
         [
-            Cell(str(record["sweep"])),
+            Cell(record["sweep"]),
             Cell(labels.label(record)),
             Cell(_how(record)),
             *(figure(record) for figure in _FIGURES.values()),
