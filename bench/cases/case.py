@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from bench.cases import options
-from bench.cases.options import DTYPES
+from bench.records import options
+from bench.records.options import DTYPES
 
 MODES = ("infer", "train")
 TASK_MODES = ("fit", "generate")

@@ -7,8 +7,8 @@ that is added later needs no change here.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.cases import options as options_of_cases
 from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
+from bench.records import options as options_of_cases
 from bench.records.schema import SHAPE, Value
 
 Record = Mapping[str, Any]  # its columns and their types: `bench.records.schema.Record`
