@@ -4,6 +4,7 @@ TensorFlow is not imported before a case is about to run.
 """
 
 import argparse
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
 from bench.contract.load_cell import FORM, TargetError
-from bench.processes.worker import DEFAULT_LIMITS, Limits
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from bench.runner.tasks import Settings
 
 _run = pytest.StashKey["Run"]()
+_forking = pytest.StashKey[Nursery | None]()
 _choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
 _left_out = pytest.StashKey[list[str]]()
@@ -190,14 +192,33 @@ def _read_choice(config) -> Choice:
 def _without_refused(config, rows: list[Row]) -> list[Row]:
     """The rows without user cells in `FusedRNN` that none of its engines can run, unless they are named."""
     choice = config.stash[_choice]
-    joined = choice.user_cells.subjects.keys() - set(choice.subjects)
-    refusals = {}
-    for row in rows:
-        name, subject = row.case.subject, choice.user_cells.subjects.get(row.case.subject)
-        if subject and name in joined and row.case.layer == "fused" and choice.case is None:
-            refusals[name] = refused_by_engines(subject.target or "", subject.kwargs)
+    own = {} if choice.case else choice.user_cells.subjects
+    joined = {row.case.subject for row in rows if row.case.layer == "fused"} & own.keys() - {*choice.subjects}
+    if not joined:
+        return rows
+    _load_user_cells(config)
+    refusals = {name: refused_by_engines(own[name].target or "", own[name].kwargs) for name in sorted(joined)}
     config.stash[_left_out] = [f"left out: {name}: {why}" for name, why in refusals.items() if why]
     return [row for row in rows if not refusals.get(row.case.subject)]
+
+
+def _load_user_cells(config) -> None:
+    """Loads the user's cells, each first in a worker, where its file can do no harm, and then here.
+
+    Raises:
+        TargetError: one cannot be loaded.
+    """
+    choice = config.stash[_choice]
+    named = {(subject.target or "", subject.kwargs) for subject in choice.user_cells.subjects.values()}
+    if not named or _forking in config.stash:
+        return
+    from bench.processes.contract_worker import UserCell, load_apart
+    from bench.processes.isolated import nursery
+
+    forking = config.stash[_forking] = nursery(choice.device)
+    for target, kwargs in sorted(named):
+        load_apart(UserCell(target, json.loads(kwargs)), forking)
+        loaded(target, kwargs)
 
 
 def pytest_report_header(config):
@@ -300,6 +321,9 @@ def pytest_unconfigure(config):
     run = config.stash.get(_run, None)
     if run is not None:
         run.close()
+    forking = config.stash.get(_forking, None)
+    if forking is not None:  # that of a run has been closed with it, which does no harm
+        forking.close()
 
 
 def pytest_sessionfinish(session):
@@ -356,8 +380,7 @@ def _start_run(config) -> "Run":
     try:
         devices.check_backend()
         device = devices.choose_device(choice.device)
-        for subject in own.values():
-            loaded(subject.target or "", subject.kwargs)
+        _load_user_cells(config)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
     except (devices.NoDevice, devices.UnsupportedBackend) as error:
@@ -365,7 +388,14 @@ def _start_run(config) -> "Run":
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, {**SUBJECTS, **own}, _limits(config), choice.user_cells)
+        return Run(
+            folder,
+            device,
+            {**SUBJECTS, **own},
+            _limits(config),
+            choice.user_cells,
+            config.stash.get(_forking, None),
+        )
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 

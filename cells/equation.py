@@ -108,6 +108,15 @@ class Recurrence:
         """The input of the late gates' recurrent product, from the pre-activations of the others."""
         return self.late_input(self.arrange(blocks[: self.together + self.separate]), states, vectors)
 
+    def describe(self):
+        """What is computed where, a line each."""
+        sizes = f"{self.units} x {self.gates * self.units}"
+        products = f"the recurrent products ({sizes}) and " if self.recurrent else ""
+        return [
+            "Before the loop, for all steps at once: the inputs' products.",
+            f"In the loop, at every step: {products}the cell's `update`.",
+        ]
+
     @cached_property
     def compiled(self):
         """The two programs of the XLA engine, `forward` and `backward`."""

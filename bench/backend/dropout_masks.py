@@ -8,6 +8,7 @@ from bench.backend.data import Arrays
 from bench.backend.libraries import keras, tf
 from bench.cases.case import Case
 from bench.cases.layers.stack import cells_of, loops_of
+from bench.contract.cell_under_test import draws_at_random
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class DropoutMasks:
 def drawn_masks(layer, case: Case) -> list[DropoutMasks]:
     """The dropout masks that the layer's cells draw for the first batch after their seeds were reset, those
     of each cell; empty where the case drops nothing, or a cell's masks cannot be read."""
-    cells = [cell for loop in loops_of(layer) for cell in cells_of(loop)]
+    cells = [cell for loop in loops_of(layer) for cell in cells_of(loop, case.depth)]
     if case.mode == "infer" or not all(map(_shows_masks, cells)):
         return []
 
@@ -75,14 +76,23 @@ def reset_seeds(layer) -> None:
 
 
 def differs_in_training(layer, case: Case) -> bool:
-    """Whether one eager step of the cell has another answer in training, as dropout makes it."""
-    loop = next(loops_of(layer))
-    if not loop.cell._call_has_training_arg:
-        return False
-    step = tf.ones((case.batch_size, case.features), layer.compute_dtype)
-    states = keras.tree.map_structure(tf.ones_like, loop.get_initial_state(case.batch_size))
-    answers = [
-        [np.asarray(tensor) for tensor in keras.tree.flatten(loop.cell(step, states, training=training))]
+    """Whether one eager step of the layer has another answer in training: by dropout, by batch normalisation,
+    by a gate that training softens."""
+    infer, train = (
+        [np.asarray(tensor) for tensor in keras.tree.flatten(_one_step(layer, case, training))]
         for training in (False, True)
-    ]
-    return not all(np.array_equal(*pair) for pair in zip(*answers, strict=True))
+    )
+    return not all(map(np.array_equal, infer, train))
+
+
+def draws_in_training(layer, case: Case) -> bool:
+    """Whether one step of the layer draws random numbers in training."""
+    return draws_at_random(lambda: _one_step(layer, case, training=True))
+
+
+def _one_step(layer, case: Case, training: bool):
+    loop = next(loops_of(layer))
+    step = tf.ones((case.batch_size, 1, case.features), layer.compute_dtype)
+    step *= tf.range(1.0, case.batch_size + 1.0)[:, None, None]  # samples that differ
+    states = keras.tree.map_structure(tf.ones_like, loop.get_initial_state(case.batch_size))
+    return loop(step, initial_state=states, training=training)

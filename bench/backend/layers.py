@@ -38,12 +38,12 @@ def initial_state_arrays(layer, batch_size: int) -> Arrays:
     return [np.asarray(state) for state in keras.tree.flatten(initial_state_of(layer, batch_size))]
 
 
-def cells_in(layer) -> list[list[tuple[Any, int]]]:
-    """The cells of the layer, each with the number of its states: a list for each loop that runs some, one
-    upon another; the loops from below, and at each level forward before backward."""
+def cells_in(layer, depth: int) -> list[list[tuple[Any, int]]]:
+    """The cells of a layer made for a case of this depth, each with the number of its states: a list for each
+    loop that runs some, one upon another; the loops from below, and at each level forward before backward."""
     loops = []
     for loop in loops_of(layer):
-        cells, initial = cells_of(loop), loop.get_initial_state(1)
+        cells, initial = cells_of(loop, depth), loop.get_initial_state(1)
         states = initial if len(cells) > 1 else [initial]
         loops.append([(cell, len(keras.tree.flatten(of))) for cell, of in zip(cells, states, strict=True)])
     return loops
@@ -73,7 +73,7 @@ def lost_option(layer, case: Case) -> str | None:
     if case.activation is not None:
         of_cells["activation"] = keras.activations.get(case.activation)
     pairs = [(loop, wanted) for loop in loops_of(layer)]
-    pairs += [(cell, of_cells) for loop, _ in pairs for cell in cells_of(loop)]
+    pairs += [(cell, of_cells) for loop, _ in pairs for cell in cells_of(loop, case.depth)]
     for owner, options in pairs:
         for name, value in options.items():
             if value is not None and getattr(owner, name, None) != value:
@@ -91,7 +91,7 @@ def step_flops(layer, case: Case) -> Flops | None:
     total = Flops()
     try:
         for loop in loops_of(layer):
-            cells, initial = cells_of(loop), loop.get_initial_state(case.batch_size)
+            cells, initial = cells_of(loop, case.depth), loop.get_initial_state(case.batch_size)
             for cell, states in zip(cells, initial if len(cells) > 1 else [initial], strict=True):
                 total += count(_step_graph(cell, states, case).outputs)
                 if not case.input_product:
@@ -126,13 +126,17 @@ def _input_product_flops(cell, case: Case) -> int:
     return 3 * forward if case.mode == "train" else forward
 
 
-def eager_recurrence(cell, drops: DropoutMasks | None = None) -> Callable[..., Any]:
+def eager_recurrence(cell, drops: DropoutMasks | None = None, training: bool = False) -> Callable[..., Any]:
     """A recurrence, f(weights, inputs, initial_states) -> (outputs, states), that calls the built float64
     `cell` step by step, with no loop of Keras' or TensorFlow's and nothing compiled; with `drops`, in
-    training, these being what it draws."""
+    training, these being what it draws.
+
+    Args:
+        training: whether it is called in training where it draws nothing.
+    """
     states = cell.get_initial_state(1) if hasattr(cell, "get_initial_state") else cell.state_size
     structure = list(states) if keras.tree.is_nested(states) else [states]
-    training = {} if drops is None else {"training": True}
+    in_training = {"training": True} if training or drops is not None else {}
     if drops is not None:
         cell.get_dropout_mask = lambda _: drops.inputs
         cell.get_recurrent_dropout_mask = lambda _: drops.states
@@ -142,7 +146,7 @@ def eager_recurrence(cell, drops: DropoutMasks | None = None) -> Callable[..., A
         states = keras.tree.pack_sequence_as(structure, [tf.constant(state) for state in initial_states])
         outputs = []
         for step in np.moveaxis(inputs, 1, 0):
-            output, states = cell(tf.constant(step), states, **training)
+            output, states = cell(tf.constant(step), states, **in_training)
             states = states if keras.tree.is_nested(states) else [states]
             outputs.append(output.numpy())
         return np.stack(outputs, axis=1), [np.asarray(state) for state in keras.tree.flatten(states)]

@@ -3,6 +3,7 @@
 Nothing of Keras is imported before a subject is made.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib.util import find_spec
@@ -98,6 +99,7 @@ class Subject:
         runs_in: what people call the library that runs it, where that is not Keras'.
         target, kwargs: of a user's cell, the texts that `--cell` and `--kwargs` gave; such a cell must pass
             the contract.
+        step_shape: of a user's cell whose steps are no vectors, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
@@ -115,6 +117,7 @@ class Subject:
     runs_in: str = ""
     target: str | None = None
     kwargs: str = "{}"
+    step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
 
@@ -187,12 +190,19 @@ def _in_its_directions(case: Case, make_one: Callable[[Case], Any]):
         return make_one(case)
     import keras
 
+    from bench.cases.layers.stack import cells_of
+
     one_way = replace(case, bidirectional=False, merge_mode=None, backward_layer=False)
-    return keras.layers.Bidirectional(
-        make_one(one_way),
-        merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
-        backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
-    )
+    forward = make_one(one_way)
+    # `Bidirectional` makes its layers anew from their configuration, a user's unregistered cell too
+    with keras.saving.custom_object_scope(
+        {type(cell).__name__: type(cell) for cell in cells_of(forward, case.depth)}
+    ):
+        return keras.layers.Bidirectional(
+            forward,
+            merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
+            backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
+        )
 
 
 def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
@@ -323,6 +333,7 @@ def user_subject(
     layer: str = "rnn",
     target: str | None = None,
     kwargs: str = "{}",
+    step_shape: tuple[int, ...] | None = None,
     accepts: Callable[[str], bool] = lambda argument: False,
 ) -> Subject:
     """A subject for a user's cell.
@@ -332,6 +343,7 @@ def user_subject(
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
         layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
+        step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
     label = f"{name} in {_USER_LAYERS[layer][0]}"
@@ -341,32 +353,36 @@ def user_subject(
         missing = [argument for argument in given if not accepts(argument)]
         if missing:
             raise UnsupportedOption(f"{label} has no option {', '.join(missing)}: the cell takes none")
-        return make_cell(case.units, **given)
+        cell = make_cell(case.units, **given)
+        return cell if step_shape is None else _shaped(cell, case, step_shape, label)
 
     _, wrap, layer_options = _USER_LAYERS[layer]
-    make_layers = wrap(make_one)
-
-    def make(case):
-        try:
-            return make_layers(case)
-        except TypeError as error:  # what `FusedRNN` says of a cell that it cannot run
-            if layer != "fused":
-                raise
-            raise UnsupportedOption(f"{label}: {error}") from error
-
     honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
     return Subject(
         name,
         layer,
         label,
         baseline,
-        make,
+        wrap(make_one),
         honoured,
         kind="user",
         equation=name,
         target=target,
         kwargs=kwargs,
+        step_shape=step_shape,
     )
+
+
+def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
+    """The cell, given steps of this shape; refuses a case of other features."""
+    from bench.cases.layers.shaped_steps import ShapedSteps
+
+    if math.prod(step_shape) != case.features:
+        shape = ",".join(map(str, step_shape))
+        raise UnsupportedOption(
+            f"{label} takes steps of shape {shape}, {math.prod(step_shape)} features, not {case.features}"
+        )
+    return ShapedSteps(cell, step_shape)
 
 
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have

@@ -11,10 +11,11 @@ from functools import cache
 from inspect import Parameter
 
 from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
-from bench.contract.load_cell import FORM, Target
+from bench.contract.load_cell import FORM, Target, parse_step_shape
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 _NO_KWARGS = "{}"
+_UNITS = 4  # of a cell that is made to be asked whether an engine runs it
 
 
 class UserCellError(ValueError):
@@ -29,25 +30,38 @@ class UserCells:
         targets: the texts of `--cell`.
         baseline: that of `--baseline`: a built-in's name or a target; None where it was not given.
         kwargs: that of `--kwargs`, a JSON object: the other arguments of each cell of `targets`.
+        step_shape: that of `--step-shape`: the shape of one step of the inputs, where it is no vector.
     """
 
     targets: tuple[str, ...] = ()
     baseline: str | None = None
     kwargs: str = _NO_KWARGS
+    step_shape: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, targets: Sequence[str], baseline: str | None = None, kwargs: str = _NO_KWARGS) -> "UserCells":
+    def of(
+        cls,
+        targets: Sequence[str],
+        baseline: str | None = None,
+        kwargs: str = _NO_KWARGS,
+        step_shape: str | None = None,
+    ) -> "UserCells":
         """What the options say, each target once.
 
         Raises:
-            UserCellError: a text that is no target, a name that is taken, a baseline or arguments without a
-                cell, or arguments that are no JSON object.
+            UserCellError: a text that is no target, a name that is taken, a baseline, arguments or a shape
+                without a cell, arguments that are no JSON object, or a shape that is none.
         """
-        for option, given in (("--baseline", baseline is not None), ("--kwargs", kwargs != _NO_KWARGS)):
+        for option, given in (
+            ("--baseline", baseline is not None),
+            ("--kwargs", kwargs != _NO_KWARGS),
+            ("--step-shape", step_shape is not None),
+        ):
             if given and not targets:
                 raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
         _check_kwargs(kwargs)
-        brought = cls(tuple(dict.fromkeys(targets)), baseline, kwargs)
+        shape = None if step_shape is None else _shape_of(step_shape)
+        brought = cls(tuple(dict.fromkeys(targets)), baseline, kwargs, shape)
         for _ in brought._subjects():
             pass
         return brought
@@ -71,10 +85,10 @@ class UserCells:
                     f"--baseline {self.baseline}: must be one of {', '.join(BASELINES)}, or {FORM}"
                 )
             own = "lstm-builtin"  # what the baseline itself would be compared with
-            yield from _subjects_of("--baseline", self.baseline, own, _NO_KWARGS, known)
+            yield from _subjects_of("--baseline", self.baseline, own, _NO_KWARGS, None, known)
             baseline = f"{_name(self.baseline)}-rnn"
         for target in self.targets:
-            yield from _subjects_of("--cell", target, baseline, self.kwargs, known)
+            yield from _subjects_of("--cell", target, baseline, self.kwargs, self.step_shape, known)
 
 
 NO_USER_CELLS = UserCells()
@@ -90,7 +104,21 @@ def _check_kwargs(text: str) -> None:
         raise UserCellError(f"{expected}, got {text}")
 
 
-def _subjects_of(option: str, text: str, baseline: str, kwargs: str, known: dict[str, str]):
+def _shape_of(text: str) -> tuple[int, ...]:
+    try:
+        return parse_step_shape(text)
+    except ValueError as error:
+        raise UserCellError(f"--step-shape: {error}") from None
+
+
+def _subjects_of(
+    option: str,
+    text: str,
+    baseline: str,
+    kwargs: str,
+    step_shape: tuple[int, ...] | None,
+    known: dict[str, str],
+):
     """The target's subjects, one for each layer that its cell may stand in."""
     name = _name(text)
     if not name:
@@ -105,6 +133,7 @@ def _subjects_of(option: str, text: str, baseline: str, kwargs: str, known: dict
             layer=layer,
             target=text,
             kwargs=kwargs,
+            step_shape=step_shape,
             accepts=lambda argument: loaded(text, kwargs).default(argument) is not Parameter.empty,
         )
 
@@ -128,33 +157,19 @@ def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
 
 
 @cache
-def broken_contract(text: str, kwargs: str = _NO_KWARGS) -> str | None:
-    """What is wrong with the target by the cell contract, in a sentence; None if it holds."""
-    from bench.contract.check_cell import check_cell
-
-    failed = check_cell(loaded(text, kwargs)).failed
-    if not failed:
-        return None
-    found = "; ".join(f"{result.name}: {result.text}" for result in failed)
-    return f"{len(failed)} of the contract's checks failed: {found}"
-
-
-@cache
 def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
     """Why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
 
     Raises:
         TargetError: the cell cannot be loaded or made.
     """
-    cell = loaded(text, kwargs).make(4)
-    import keras
-
     from cells import FusedRNN
+    from cells.equation import Equation
 
+    cell = loaded(text, kwargs).make(_UNITS)
     try:
-        FusedRNN(cell, engine="xla")(keras.Input(batch_shape=(1, 2, 4)))
-    except TypeError as refusal:
-        return str(refusal)
-    except Exception:  # what else is wrong with it the contract says
+        FusedRNN(cell).build((1, 2, _UNITS))
+    except Exception:  # what is wrong with it the contract says
         return None
-    return None
+    refusal = Equation(cell).refusal
+    return None if refusal is None else f"no engine of FusedRNN runs it: it {refusal}"

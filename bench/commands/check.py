@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from bench.contract.load_cell import FORM, TargetError
+from bench.contract.load_cell import FORM, TargetError, parse_step_shape
 from bench.contract.report import BROKEN, CheckResult, ContractReport
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
 
@@ -109,12 +109,10 @@ def _kwargs(text: str) -> dict[str, Any]:
 
 
 def _step_shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    sizes = text.split(",")
-    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
-        raise BadOption(f"--step-shape: expected positive integers, such as 8,8,1, got {text!r}")
-    return tuple(map(int, sizes))
+    try:
+        return None if text is None else parse_step_shape(text)
+    except ValueError as error:
+        raise BadOption(f"--step-shape: {error}") from None
 
 
 def _expect_positive(option: str, number: float | None, kind: str = "integer") -> None:

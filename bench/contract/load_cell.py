@@ -172,6 +172,14 @@ def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
     return target
 
 
+def parse_step_shape(text: str) -> tuple[int, ...]:
+    """The shape that a text such as `8,8,1` says; raises ValueError for one that says none."""
+    sizes = text.split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise ValueError(f"expected positive integers, such as 8,8,1, got {text!r}")
+    return tuple(map(int, sizes))
+
+
 # --- importing ---------------------------------------------------------------------------------------
 
 

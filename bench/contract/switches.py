@@ -30,7 +30,7 @@ from bench.contract.load_cell import Target, TargetError, load_target
 
 # environment variables that TensorFlow, XLA and their libraries read while they run
 _VARIABLES = ("TF_", "XLA_", "KERAS_", "OMP_", "MKL_", "ONEDNN_", "CUDA_", "NVIDIA_TF32")
-_NO_MATTER = ("TF_CPP_",)  # what is logged
+_NO_MATTER = ("TF_CPP_", "TF_CLI_")  # what is logged; Terraform's
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class Switch:
         get: () -> its value; two equal values are the same setting.
         set: sets such a value; raises where it is too late for that.
         counts: whether to say that it has changed; the state of a generator changes with every draw.
+        described: whether a run's environment holds it; it has its own place for some, and none for others.
     """
 
     name: str
     get: Callable[[], Any]
     set: Callable[[Any], object]
     counts: bool = True
+    described: bool = True
 
 
 @dataclass(frozen=True)
@@ -107,8 +109,8 @@ def values() -> dict[str, Any]:
 
 
 def described() -> dict[str, str]:
-    """The value of every switch that counts, by name, in words: for a run's environment."""
-    return {name: _shown(value) for name, value in values().items()}
+    """The values of the switches in words, by name: for a run's environment."""
+    return {switch.name: _shown(switch.get()) for switch in SWITCHES if switch.counts and switch.described}
 
 
 def _undo(switch: Switch, value: Any) -> bool:
@@ -295,14 +297,14 @@ SWITCHES = (
     Switch("image data format", keras.config.image_data_format, keras.config.set_image_data_format),
     Switch("keras.distribution", keras.distribution.distribution, keras.distribution.set_distribution),
     Switch("Keras' seed", rng_utils.get_random_seed, _set_keras_seed),
-    Switch("environment variables", _variables, _set_variables),
+    Switch("environment variables", _variables, _set_variables, described=False),
     Switch("garbage collector", gc.isenabled, _set_on(gc.enable, gc.disable)),
     Switch("garbage collector's thresholds", gc.get_threshold, lambda value: gc.set_threshold(*value)),
     Switch("switch interval", sys.getswitchinterval, sys.setswitchinterval),
-    Switch("trace function", sys.gettrace, sys.settrace),
-    Switch("profile function", sys.getprofile, sys.setprofile),
+    Switch("trace function", sys.gettrace, sys.settrace, described=False),
+    Switch("profile function", sys.getprofile, sys.setprofile, described=False),
     Switch("usable cores", _cores, lambda cores: os.sched_setaffinity(0, cores)),
-    Switch("current folder", os.getcwd, os.chdir),
+    Switch("current folder", os.getcwd, os.chdir, described=False),
     Switch("Python's random numbers", random.getstate, random.setstate, counts=False),
     Switch("NumPy's random numbers", _numpy_state, _set_numpy_state, counts=False),
 )

@@ -1,10 +1,15 @@
 """Statistics of a change between two revisions, over the processes of each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from bench.timing.intervals import CONFIDENCE, Interval
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike
 
 _FEWEST_CASES = 3  # whose variances can be said to be alike or not
 _PRIOR_DEGREES = (1e-3, 1e6)
@@ -13,46 +18,80 @@ _LARGEST_LOG = 700.0  # whose exponential is a float
 
 
 @dataclass(frozen=True)
+class Factors:
+    """Factors current / baseline, with their 95% intervals, an array each."""
+
+    value: "np.ndarray"
+    low: "np.ndarray"
+    high: "np.ndarray"
+
+    def __getitem__(self, place: int) -> Interval:
+        """The factor of one case."""
+        return Interval(float(self.value[place]), float(self.low[place]), float(self.high[place]))
+
+
+@dataclass(frozen=True)
 class Change:
-    """How a case's figure changed between two sides of several processes each, in natural logarithms.
+    """Changes of figures between two sides of several processes each, in natural logarithms.
 
     Attributes:
-        difference: mean of the current side's log figures less that of the baseline's.
-        error: the difference's standard error.
-        degrees: the degrees of freedom of that error.
+        difference: for each case the mean of the current side's log figures less that of the baseline's.
+        error: the differences' standard errors.
+        degrees: the degrees of freedom of these errors.
     """
 
-    difference: float
-    error: float
-    degrees: float
+    difference: "np.ndarray"
+    error: "np.ndarray"
+    degrees: "np.ndarray"
+
+    def __len__(self) -> int:
+        return len(self.difference)
+
+    def __getitem__(self, which: Any) -> "Change":
+        """The changes of some of the cases, or of one."""
+        return Change(self.difference[which], self.error[which], self.degrees[which])
+
+    def where(self, condition: "np.ndarray", others: "Change") -> "Change":
+        """These changes where the condition holds, the others elsewhere."""
+        import numpy as np
+
+        return Change(
+            np.where(condition, self.difference, others.difference),
+            np.where(condition, self.error, others.error),
+            np.where(condition, self.degrees, others.degrees),
+        )
+
+    def __iter__(self) -> Iterator["Change"]:
+        return map(self.__getitem__, range(len(self)))
 
     @property
-    def interval(self) -> Interval:
-        """The factor current / baseline, with its 95% interval."""
+    def interval(self) -> Factors:
+        """The factors current / baseline, with their 95% intervals."""
         from scipy.stats import t
 
-        half = float(t.ppf((1 + CONFIDENCE) / 2, self.degrees)) * self.error
-        return Interval(*(_exp(self.difference + step) for step in (0.0, -half, half)))
+        half = t.ppf((1 + CONFIDENCE) / 2, self.degrees) * self.error
+        return Factors(*(_exp(self.difference + step) for step in (0.0, -half, half)))
 
-    def p_value(self, threshold: float) -> float:
-        """How likely so large a change is, in either direction, where the true factor is at most
+    def p_value(self, threshold: float) -> "np.ndarray":
+        """The probability of so large a change, in either direction, where the true factor is at most
         1 + `threshold` and at least 1 / (1 + `threshold`)."""
+        import numpy as np
         from scipy.stats import t
 
-        beyond = abs(self.difference) - math.log1p(threshold)
-        return min(1.0, 2 * float(t.sf(beyond / self.error, self.degrees)))
+        beyond = np.abs(self.difference) - math.log1p(threshold)
+        return np.minimum(1.0, 2 * t.sf(beyond / self.error, self.degrees))
 
-    def smallest_found(self, threshold: float, cases: int) -> float:
+    def smallest_found(self, threshold: float, cases: int) -> "np.ndarray":
         """The least factor that, measured with this error, is significantly beyond the threshold after the
         correction for `cases` cases of which no other one has changed."""
         from scipy.stats import t
 
-        needed = float(t.isf((1 - CONFIDENCE) / 2 / cases, self.degrees)) * self.error
+        needed = t.isf((1 - CONFIDENCE) / 2 / cases, self.degrees) * self.error
         return _exp(math.log1p(threshold) + needed)
 
 
-def changes(baseline: Sequence[Sequence[float]], current: Sequence[Sequence[float]]) -> list[Change]:
-    """How the figures of several cases of one kind changed: Welch's t on their logarithms, with the
+def changes(baseline: "ArrayLike", current: "ArrayLike") -> Change:
+    """The changes of the figures of several cases of one kind: Welch's t on their logarithms, with the
     variances moderated over the cases.
 
     A variance of five processes a side says little, and so large a change would be needed for significance
@@ -61,31 +100,27 @@ def changes(baseline: Sequence[Sequence[float]], current: Sequence[Sequence[floa
     empirical Bayes methods for assessing differential expression in microarray experiments".
 
     Args:
-        baseline, current: for each case one positive figure a process, two processes at least.
+        baseline, current: positive figures, cases x processes, two processes at least.
     """
     import numpy as np
 
-    if len(baseline) == 0:
-        return []
-    sides = [[np.log(np.asarray(figures, dtype=float)) for figures in side] for side in (baseline, current)]
-    welch = [_welch(before, after) for before, after in zip(*sides, strict=True)]
-    differences, variances, degrees = (np.array(column) for column in zip(*welch, strict=True))
+    sides = [np.log(np.asarray(side, dtype=float)) for side in (baseline, current)]
+    if not len(sides[0]):
+        return Change(np.empty(0), np.empty(0), np.empty(0))
+    differences, variances, degrees = _welch(*sides)
     variances, degrees = _moderated(variances, degrees)
-    return [
-        Change(float(difference), math.sqrt(variance), float(freedom))
-        for difference, variance, freedom in zip(differences, variances, degrees, strict=True)
-    ]
+    return Change(differences, np.sqrt(variances), degrees)
 
 
-def _welch(before, after) -> tuple[float, float, float]:
-    """Difference of the means, its variance, and that variance's degrees of freedom."""
+def _welch(before: "np.ndarray", after: "np.ndarray") -> tuple["np.ndarray", "np.ndarray", "np.ndarray"]:
+    """The differences of the means, their variances, and these variances' degrees of freedom."""
     import numpy as np
 
-    shares = np.array([np.var(side, ddof=1) / len(side) for side in (before, after)])
+    sizes = np.array([before.shape[1], after.shape[1]])[:, None]
+    shares = np.stack([side.var(axis=1, ddof=1) for side in (before, after)]) / sizes
     shares = np.maximum(shares, _LEAST_VARIANCE)
-    sizes = np.array([len(before), len(after)])
-    degrees = shares.sum() ** 2 / (shares**2 / (sizes - 1)).sum()
-    return after.mean() - before.mean(), shares.sum(), degrees
+    degrees = shares.sum(axis=0) ** 2 / (shares**2 / (sizes - 1)).sum(axis=0)
+    return after.mean(axis=1) - before.mean(axis=1), shares.sum(axis=0), degrees
 
 
 def _moderated(variances, degrees):
@@ -116,12 +151,16 @@ def _prior_degrees(unlike: float) -> float:
     return 2 * brentq(lambda half: polygamma(1, half) - unlike, least / 2, most / 2)
 
 
-def corrected(p_values: Sequence[float]) -> list[float]:
+def corrected(p_values: "ArrayLike") -> "np.ndarray":
     """The p-values of several cases, adjusted (Benjamini-Hochberg): of those kept at most 5% are false."""
+    import numpy as np
     from scipy.stats import false_discovery_control
 
-    return [float(value) for value in false_discovery_control(p_values)] if p_values else []
+    p_values = np.asarray(p_values, dtype=float)
+    return false_discovery_control(p_values) if len(p_values) else p_values
 
 
-def _exp(logarithm: float) -> float:
-    return math.exp(max(-_LARGEST_LOG, min(_LARGEST_LOG, logarithm)))
+def _exp(logarithms: "np.ndarray") -> "np.ndarray":
+    import numpy as np
+
+    return np.exp(np.clip(logarithms, -_LARGEST_LOG, _LARGEST_LOG))

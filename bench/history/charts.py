@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.history.detail_chart import MOST_CARDS, Card, Details
 from bench.history.labels import baseline_name, changed_versions, clean, counted, note, percent, slug
-from bench.history.overview_chart import MOST_RUNS, Overview, Row, merged
+from bench.history.overview_chart import MOST_RUNS, Overview, Row, most_changed
 from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
 from bench.report import labels
@@ -20,6 +21,9 @@ from bench.report.charts import run_charts
 from bench.report.charts.files import SUFFIX, save_figure
 from bench.report.charts.run_charts import CHARTS_FOLDER
 from bench.report.labels import Record
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Chart = Overview | Details
 _OLD_SUFFIXES = (".png", ".svg")
@@ -35,11 +39,11 @@ def charts_of(history: History) -> list[Chart]:
     """
     if not history.timelines:
         return []
-    drawn = [timeline for timeline in history.timelines if len(timeline.points) > 1] or history.timelines
+    drawn = [timeline for timeline in history.timelines if len(timeline.runs) > 1] or history.timelines
     longest: dict[object, int] = {}
     for timeline in drawn:
         sweep = timeline.names["sweep"]
-        longest[sweep] = max(longest.get(sweep, 0), len(timeline.points))
+        longest[sweep] = max(longest.get(sweep, 0), len(timeline.runs))
     ordered = sorted(drawn, key=lambda timeline: (-longest[timeline.names["sweep"]], _place(timeline)))
     changed = [timeline for timeline in ordered if timeline.ratio_shifts]
     detailed = _chosen(changed)
@@ -53,10 +57,9 @@ def _place(timeline: Timeline) -> tuple:
     """Sorts cases: by sweep, subject, mode, options, shape."""
     names = timeline.names
     options = labels.options(names)
-    shape = tuple(-1 if size is None else size for size in labels.shape(names))
     return (
-        *(str(names["sweep"]), labels.order(names), str(names["mode"]), len(options), options, shape),
-        *(str(names["case"]), str(names["baseline"])),
+        *(str(names["sweep"]), labels.order(names), str(names["mode"]), len(options), options),
+        *(labels.shape(names), str(names["case"]), str(names["baseline"])),
     )
 
 
@@ -68,9 +71,9 @@ def _chosen(changed: Sequence[Timeline]) -> list[Timeline]:
     for timeline in ranked:
         names = timeline.names
         story = (labels.label(names), names["mode"], baseline_name(names))
-        ranks[id(timeline)] = seen[story]
+        ranks[timeline] = seen[story]
         seen[story] += 1
-    return sorted(ranked, key=lambda timeline: ranks[id(timeline)])[:MOST_CARDS]
+    return sorted(ranked, key=ranks.__getitem__)[:MOST_CARDS]
 
 
 def _size(timeline: Timeline) -> float:
@@ -81,14 +84,12 @@ def _size(timeline: Timeline) -> float:
 
 
 def _overview(history: History, drawn: Sequence[Timeline], detailed: Sequence[Timeline]) -> Overview:
-    in_use = {point.run.id for timeline in drawn for point in timeline.points}
-    runs = [run for run in history.runs if run.id in in_use]
+    in_use = {run for timeline in drawn for run in timeline.runs}
+    runs = [run for run in history.runs if run in in_use]
     shown = runs[-MOST_RUNS:]
-    numbers = {id(timeline): number for number, timeline in enumerate(detailed, 1)}
-    usual = _usual_shape(drawn)
-    rows = [_row(timeline, shown, usual, numbers.get(id(timeline))) for timeline in drawn]
-    rows = [row for row in rows if any(change is not None for change in row.changes)]
-    kept = merged(rows)
+    cases, changes = _changes(drawn, shown)
+    kept = _fitting(cases, changes, detailed)
+    usual = _usual_shape(cases)
     return Overview(
         stem=machine_folder(history.machine) / "overview",
         title=f"{counted(len(drawn), 'case')} over {counted(len(runs), 'run')}: "
@@ -101,42 +102,69 @@ def _overview(history: History, drawn: Sequence[Timeline], detailed: Sequence[Ti
             for number, (before, after) in enumerate(pairwise(shown), 1)
             if before.versions != after.versions
         ),
-        rows=kept,
-        footnotes=tuple(_footnotes(history, drawn, len(runs), len(shown), len(rows), len(kept))),
+        rows=tuple(_row(cases[place], changes[place], usual, detailed) for place in kept),
+        footnotes=tuple(_footnotes(history, drawn, len(runs), len(shown), len(cases), len(kept))),
     )
 
 
+def _changes(drawn: Sequence[Timeline], runs: Sequence[Run]) -> tuple[list[Timeline], "np.ndarray"]:
+    """The cases that the runs measured, and their ratios' changes, cases x runs; nan: not measured."""
+    import numpy as np
+
+    columns = {run: column for column, run in enumerate(runs)}
+    changes = np.full((len(drawn), len(runs) + 1), np.nan)  # the last column: earlier runs
+    for place, timeline in enumerate(drawn):
+        at = [columns.get(run, len(runs)) for run in timeline.runs]
+        changes[place, at] = timeline.of("ratio") / timeline.first_level - 1
+    changes = changes[:, : len(runs)].round(4)
+    measured = ~np.isnan(changes).all(axis=1)
+    return [timeline for timeline, is_there in zip(drawn, measured, strict=True) if is_there], changes[
+        measured
+    ]
+
+
+def _fitting(cases: Sequence[Timeline], changes: "np.ndarray", detailed: Sequence[Timeline]) -> list[int]:
+    """The places of the cases that have a row: all, or of each few neighbours the one that changed most."""
+    import numpy as np
+
+    sizes = np.nanmax(np.abs(changes), axis=1)
+    for place, timeline in enumerate(cases):
+        if timeline in detailed:
+            sizes[place] = np.inf
+    return most_changed([_block(timeline) for timeline in cases], sizes)
+
+
+def _block(timeline: Timeline) -> tuple[str, str]:
+    """The sweep and the cell, under which the case stands."""
+    return clean(str(timeline.names["sweep"]), 24), clean(labels.family(timeline.names), 16)
+
+
 def _usual_shape(timelines: Sequence[Timeline]) -> Record:
-    """A record of the shape that most of the cases have."""
+    """The names of a case of the shape that most of the cases have."""
     shape = Counter(labels.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
     return next(timeline.names for timeline in timelines if labels.shape(timeline.names) == shape)
 
 
-def _row(timeline: Timeline, runs: Sequence[Run], usual: Record, number: int | None) -> Row:
-    names, level = timeline.names, timeline.first_level
-    found = {point.run.id: round(point.ratio.value / level - 1, 4) for point in timeline.points}
-    last = timeline.ratio_shifts[-1] if number else None
+def _row(timeline: Timeline, changes: "np.ndarray", usual: Record, detailed: Sequence[Timeline]) -> Row:
+    names = timeline.names
+    number = detailed.index(timeline) + 1 if timeline in detailed else None
+    last = timeline.ratio_shifts[-1].change if number else 0.0
     return Row(
-        group=clean(str(names["sweep"]), 24),
-        part=clean(labels.family(names), 16),
+        *_block(timeline),
         name=clean(f"{labels.label(names)}, {names['mode']} · {note(names, usual)}"),
-        changes=tuple(found.get(run.id) for run in runs),
-        mark=f"{number} {'▲' if last.change > 0 else '▼'} {percent(last.change)}" if last else "",
-        slower=bool(last and last.change > 0),
+        changes=tuple(changes.tolist()),
+        mark=f"{number} {'▲' if last > 0 else '▼'} {percent(last)}" if number else "",
+        slower=last > 0,
     )
 
 
 def _footnotes(
-    history: History, drawn: Sequence[Timeline], runs: int, shown: int, rows: int, kept: int
+    history: History, drawn: Sequence[Timeline], runs: int, shown: int, cases: int, rows: int
 ) -> Iterator[str]:
-    if kept < rows:
-        yield f"{rows:,} cases in {kept:,} rows: of neighbours the one that changed most is drawn."
+    if rows < cases:
+        yield f"{cases:,} cases in {rows:,} rows: of neighbours the one that changed most is drawn."
     if shown < runs:
         yield f"Not drawn: {counted(runs - shown, 'earlier run')}."
-    yield from _common_footnotes(history, drawn)
-
-
-def _common_footnotes(history: History, drawn: Sequence[Timeline]) -> Iterator[str]:
     short = sum(not timeline.is_long_enough for timeline in drawn)
     if short:
         yield (

@@ -1,7 +1,7 @@
 """The overview of a machine's history: a row a case, a column a run, the change of the ratio in colour."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -49,14 +49,14 @@ class Row:
     Attributes:
         group, part: the sweep that it belongs to, and within it the cell.
         name: what it is called where there is room.
-        changes: for each run the ratio's change since the case's first level, relative; None: not measured.
+        changes: for each run the ratio's change since the case's first level, relative; nan: not measured.
         mark: what is written beside it, and whether it got slower; empty for most.
     """
 
     group: str
     part: str
     name: str
-    changes: tuple[float | None, ...]
+    changes: tuple[float, ...]
     mark: str = ""
     slower: bool = False
 
@@ -83,21 +83,15 @@ class Overview:
         return _drawn(self)
 
 
-def merged(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """At most `MOST_ROWS` rows or so: of neighbours of one cell the one that changed most stands for all."""
-    size = math.ceil(len(rows) / MOST_ROWS)
-    if size <= 1:
-        return tuple(rows)
-    parts = [list(part) for _, part in groupby(rows, key=attrgetter("group", "part"))]
-    return tuple(
-        max(part[start : start + size], key=_importance)
-        for part in parts
-        for start in range(0, len(part), size)
-    )
-
-
-def _importance(row: Row) -> tuple[bool, float]:
-    return bool(row.mark), max(abs(change) for change in row.changes if change is not None)
+def most_changed(blocks: Sequence[Hashable], sizes: Sequence[float]) -> list[int]:
+    """The places of about `MOST_ROWS` cases: of each few neighbours in a block that of the largest size."""
+    together = math.ceil(len(sizes) / MOST_ROWS)
+    kept = []
+    for _, members in groupby(range(len(sizes)), key=blocks.__getitem__):
+        places = list(members)
+        for start in range(0, len(places), together):
+            kept.append(max(places[start : start + together], key=sizes.__getitem__))
+    return kept
 
 
 def _drawn(overview: Overview):
@@ -137,7 +131,7 @@ def _colours(rows: Sequence[Row]):
     palette = np.array(
         [to_rgb(name) for name in (*reversed(_FASTER_COLOURS), _SAME, *_SLOWER_COLOURS, _NOT_MEASURED)]
     )
-    changes = np.array([[math.nan if c is None else c for c in row.changes] for row in rows])
+    changes = np.array([row.changes for row in rows])
     edges = [*(-step for step in reversed(STEPS)), *STEPS]
     place = np.digitize(changes, edges)
     return palette[np.where(np.isnan(changes), len(palette) - 1, place)]

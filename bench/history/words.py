@@ -1,19 +1,23 @@
 """The history in words, in Markdown: what changed lately on each machine, and where its charts are."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bench.history.charts import charts_of
+from bench.history.charts import Chart, charts_of
 from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
-from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
+from bench.history.timeline import LIBRARIES, History, Machine, Run, Skipped, Timeline
 from bench.report import labels
 from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LATELY = 10  # runs
 _MOST_LINES = 12
@@ -31,16 +35,29 @@ class _Event:
 
     @property
     def run(self) -> Run:
-        return self.timeline.points[self.shift.at].run
+        return self.timeline.runs[self.shift.at]
 
     @property
     def before(self) -> Run:
-        return self.timeline.points[self.shift.at - 1].run
+        return self.timeline.runs[self.shift.at - 1]
 
 
-def words(histories: Sequence[History], skipped: Sequence[Skipped]) -> str:
-    """The whole text."""
-    parts = [part for history in histories for part in _machine(history)]
+def words(
+    histories: Sequence[History],
+    skipped: Sequence[Skipped],
+    drawn: Mapping[Machine, Sequence[Chart]] | None = None,
+) -> str:
+    """The whole text.
+
+    Args:
+        drawn: pictures of machines that are known already.
+    """
+    drawn = drawn or {}
+    parts = [
+        part
+        for history in histories
+        for part in _machine(history, drawn.get(history.machine) or charts_of(history))
+    ]
     return "\n\n".join([*(parts or ["No runs yet."]), *_skipped(skipped)])
 
 
@@ -51,16 +68,16 @@ def _skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
         yield f"Left out, wholly or in part, for `python -m bench history` cannot read it: {named}."
 
 
-def _machine(history: History) -> Iterator[str]:
+def _machine(history: History, charts: Sequence[Chart]) -> Iterator[str]:
     yield f"### {plain(clean(str(history.machine), 200))}"
     yield _overview(history)
     lines = list(_lately(history))
     yield "\n".join(lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
         yield f"And {counted(len(lines) - _MOST_LINES, 'line')} more, which the pictures show."
-    for chart in charts_of(history):
+    for chart in charts:
         yield f"![{plain(chart.title)}]({_address(f'{chart.stem.as_posix()}{SUFFIX}')})"
-    if repeated := [timeline for timeline in history.timelines if len(timeline.points) > 1]:
+    if repeated := [timeline for timeline in history.timelines if len(timeline.runs) > 1]:
         title = f"{counted(len(repeated), 'case')} in several runs, by subject and mode"
         yield _folded(title, _subjects(repeated))
 
@@ -79,11 +96,8 @@ def _overview(history: History) -> str:
     if short:
         which = "All" if short == len(history.timelines) else f"{short} of them"
         sentences.append(f"{which} in fewer than {FEWEST_RUNS} runs: too few to tell a level shift.")
-    left_out = Counter[str]()
-    for (_, _, reason), count in history.left_out.items():
-        left_out[reason] += count
-    if left_out:
-        reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(left_out.items()))
+    if history.left_out:
+        reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(history.left_out.items()))
         sentences.append(f"Rows left out: {reasons}.")
     return " ".join(sentences)
 
@@ -92,14 +106,18 @@ def _lately(history: History) -> Iterator[str]:
     """A line for each thing that changed in the last runs, the latest first."""
     recent = {run.id: place for place, run in enumerate(history.runs[-LATELY:])}
     ratio_events = [event for event in _events(history, "ratio") if event.run.id in recent]
+    of_case: dict[Timeline, list[_Event]] = {}
+    for event in ratio_events:
+        of_case.setdefault(event.timeline, []).append(event)
     time_events = [
         event
         for event in _events(history, "time")
-        if event.run.id in recent and not _is_told(event, ratio_events)
+        if event.run.id in recent and not _is_told(event, of_case.get(event.timeline, []))
     ]
+    cases = Counter(map(_subject, history.timelines)) if ratio_events else Counter[tuple]()
     dated = [
         *_version_lines(history.runs[-LATELY - 1 :]),
-        *((events[0].run, _ratio_line(events, history)) for events in _grouped(ratio_events, _ratio_group)),
+        *((events[0].run, _ratio_line(events, cases)) for events in _grouped(ratio_events, _ratio_group)),
         *((events[0].run, _time_line(events, history)) for events in _grouped(time_events, _time_group)),
     ]
     since = f"In the last {len(recent)} runs" if len(history.runs) > LATELY else "In these runs"
@@ -116,20 +134,23 @@ def _lately(history: History) -> Iterator[str]:
 def _events(history: History, figure: str) -> Iterator[_Event]:
     for timeline in history.timelines:
         for shift in timeline.ratio_shifts if figure == "ratio" else timeline.time_shifts:
-            before, after = timeline.points[shift.start : shift.at], timeline.points[shift.at : shift.end]
             yield _Event(
                 timeline,
                 shift,
-                own=median(p.time.value for p in after) / median(p.time.value for p in before) - 1,
-                baselines=median(p.baseline_s for p in after) / median(p.baseline_s for p in before) - 1,
+                own=_change(timeline.of("time"), shift),
+                baselines=_change(timeline.of("baseline_s"), shift),
             )
 
 
+def _change(figures: "np.ndarray", shift: Shift) -> float:
+    """The relative change of a figure's median from the level before a shift to the one after it."""
+    return float(median(figures[shift.at : shift.end]) / median(figures[shift.start : shift.at])) - 1
+
+
 def _is_told(event: _Event, ratio_events: Iterable[_Event]) -> bool:
-    """Whether a shift of the time is one of the ratio's too."""
+    """Whether a shift of the time is one of the same case's ratio too."""
     return any(
-        other.timeline is event.timeline
-        and abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
+        abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
         and (other.shift.change > 0) == (event.shift.change > 0)
         for other in ratio_events
     )
@@ -157,13 +178,13 @@ def _version_lines(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
             yield after, f"{_text(changed_versions(before, after))} from {_link(after)}, {_day(after)}, on."
 
 
-def _ratio_line(events: Sequence[_Event], history: History) -> str:
+def _ratio_line(events: Sequence[_Event], cases: Mapping[tuple, int]) -> str:
     names = events[0].timeline.names
-    alike = [timeline for timeline in history.timelines if _subject(timeline) == _subject(events[0].timeline)]
+    of_all = counted(cases[_subject(events[0].timeline)], "case")
     own, baselines = median(event.own for event in events), median(event.baselines for event in events)
     return (
         f"{_verdict(events, own, baselines)}: {_text(labels.label(names))}, {_text(names['mode'])}, "
-        f"in {len(events)} of {counted(len(alike), 'case')}: ratio to {_text(baseline_name(names))} "
+        f"in {len(events)} of {of_all}: ratio to {_text(baseline_name(names))} "
         f"{_changes(events)}; its own time {percent(own)}, its baseline's {percent(baselines)}; "
         f"{_since(events[0])}."
     )
@@ -232,7 +253,7 @@ def _subjects(timelines: Iterable[Timeline]) -> str:
 def _group(timelines: Sequence[Timeline]) -> Iterator[str]:
     """The cells of a row: cases, runs, the median scatter of their ratios, and their changes of level."""
     yield f"{len(timelines):,}"
-    counts = sorted({len(timeline.points) for timeline in timelines})
+    counts = sorted({len(timeline.runs) for timeline in timelines})
     yield f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     scatters = [timeline.scatter for timeline in timelines if timeline.is_long_enough]
     yield f"±{median(scatters):.1%}" if scatters else NOTHING

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,43 @@ def check_apart(
         for name, question in session.checks:
             found[name] = session.ask(name, question, found)
     return ContractReport(cell.target, tuple(found.values()))
+
+
+class Verdicts:
+    """What the contract says of the user's cells of a run, each asked once.
+
+    A cell that cannot take a step at the contract's small sizes is asked at those of its case: its features
+    may have to be its units, or be so many.
+    """
+
+    def __init__(self) -> None:
+        self._reports: dict[tuple[Any, ...], ContractReport] = {}
+
+    def broken(self, cell: UserCell, features: int, units: int, nursery: Nursery | None) -> str | None:
+        """What is wrong with the cell, in a sentence; None if the contract holds.
+
+        Args:
+            features, units: those of the case.
+
+        Raises:
+            TargetError: as `check_apart`.
+        """
+        report = self._report(cell, nursery)
+        if cell.features is None and any(result.name in _FIRST for result in report.failed):
+            report = self._report(replace(cell, features=features, units=units), nursery)
+        if report.ok:
+            return None
+        found = "; ".join(f"{result.name}: {result.text}" for result in report.failed)
+        return f"{len(report.failed)} of the contract's checks failed: {found}"
+
+    def _report(self, cell: UserCell, nursery: Nursery | None) -> ContractReport:
+        key = (cell.target, repr(cell.kwargs), cell.units, cell.features)
+        if key not in self._reports:
+            self._reports[key] = check_apart(cell, nursery)
+        return self._reports[key]
+
+
+_FIRST = ("build", "initial_state_shapes", "call")  # the checks that first build the cell and take a step
 
 
 class _Session:

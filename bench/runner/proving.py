@@ -1,5 +1,6 @@
 """Proves the two sides of a row, each in the process where it belongs: ours, one of its own, or a peer's."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,7 +12,8 @@ from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
 from bench.cases.cost_estimate import check_size
 from bench.cases.subjects import Subject, UnsupportedOption, check_installed
-from bench.cases.user_cells import NO_USER_CELLS, UserCells, broken_contract
+from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.processes.contract_worker import UserCell, Verdicts
 from bench.processes.isolated import Isolated, nursery
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
@@ -51,6 +53,7 @@ class Prover:
         subjects: every subject that a case may name.
         limits: what an isolated case may take.
         user_cells: what the command line brings, for the processes of isolated cases.
+        forking: forks workers; None: one is begun where it is needed. It is ended with the rest.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Prover:
         subjects: Mapping[str, Subject],
         limits: Limits = DEFAULT_LIMITS,
         user_cells: UserCells = NO_USER_CELLS,
+        forking: Nursery | None = None,
     ):
         self._device = device
         self._subjects = subjects
@@ -67,7 +71,8 @@ class Prover:
         self._baselines: dict[Case, Proven] = {}
         self._peers = Peers()
         self._isolated: Isolated | None = None
-        self._nursery: Nursery | None = None
+        self._nursery = forking
+        self._verdicts = Verdicts()
         self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
 
     @property
@@ -114,8 +119,10 @@ class Prover:
     def check_contract(self, case: Case) -> None:
         """Raises BrokenContract for a user's cell that does not hold the cell contract."""
         subject = self._subjects[case.subject]
-        with devices.full_precision():
-            broken = broken_contract(subject.target, subject.kwargs) if subject.target else None
+        if subject.target is None:
+            return
+        cell = UserCell(subject.target, json.loads(subject.kwargs), features=subject.step_shape)
+        broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
         if broken:
             raise BrokenContract(broken)
 
@@ -147,10 +154,14 @@ class Prover:
         """The processes of the case: those there are while it is compared with one baseline after another."""
         if self._isolated is None or self._isolated.case != case or not self._isolated.alive:
             self._end()
-            if self._nursery is None or not self._nursery.alive:
-                self._nursery = nursery(self._device)
-            self._isolated = Isolated(case, self._limits, (self._device, self._user_cells), self._nursery)
+            self._isolated = Isolated(case, self._limits, (self._device, self._user_cells), self._forking())
         return self._isolated
+
+    def _forking(self) -> Nursery | None:
+        """What forks the workers; begun where it is first needed, and again where it has died."""
+        if self._nursery is None or not self._nursery.alive:
+            self._nursery = nursery(self._device)
+        return self._nursery
 
     def _end(self) -> None:
         if self._isolated is not None:

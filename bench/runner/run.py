@@ -12,8 +12,9 @@ from bench.backend.flops import Flops
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
 from bench.cases.subjects import Subject
-from bench.cases.user_cells import NO_USER_CELLS, UserCells
-from bench.processes.worker import DEFAULT_LIMITS, Limits
+from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
+from bench.contract.switches import described
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.proof.verify import verify_again
 from bench.records import environment
 from bench.records.csv_file import RecordWriter
@@ -36,6 +37,7 @@ class Run:
         subjects: every subject that a case may name.
         limits: what an isolated case may take.
         user_cells: what the command line brings, for the processes of isolated cases.
+        forking: forks workers, and ends with the run; None: one is begun where it is needed.
     """
 
     def __init__(
@@ -45,19 +47,22 @@ class Run:
         subjects: Mapping[str, Subject],
         limits: Limits = DEFAULT_LIMITS,
         user_cells: UserCells = NO_USER_CELLS,
+        forking: Nursery | None = None,
     ):
         self.folder = folder
         self.device = device
         self.subjects = subjects
         self.records: list[Record] = []
         self._artefacts: list[dict[str, Any]] = []
-        self._prover = Prover(device, subjects, limits, user_cells)
+        self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
         self._facts = _facts(folder.name if folder else "none", device)
         self._writer = RecordWriter(folder) if folder else None
         self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
         self._environment = environment.describe(
-            runtime=devices.build_information(), gpu={**devices.gpu_facts(), **self._gpu.facts()}
+            runtime=devices.build_information(),
+            gpu={**devices.gpu_facts(), **self._gpu.facts()},
+            switches={**described(), **_switched(user_cells)},
         )
         self._write_environment()
 
@@ -180,6 +185,14 @@ class Run:
             dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
+
+
+def _switched(user_cells: UserCells) -> dict[str, Any]:
+    """What the files of the user's cells changed for the whole process, which is undone."""
+    own = user_cells.subjects.values()
+    found = {subject.target: loaded(subject.target or "", subject.kwargs).switched for subject in own}
+    undone = {target: list(changes) for target, changes in found.items() if changes}
+    return {"undone": undone} if undone else {}
 
 
 def _facts(run_id: str, device: str) -> dict[str, Value]:

@@ -15,10 +15,19 @@ from typing import TYPE_CHECKING
 
 from bench.cases.comparisons import comparisons as rows_of
 from bench.gate.output import ALLOWED_INCONCLUSIVE
-from bench.gate.revisions import Key, Process, Side, read_side
+from bench.gate.revisions import (
+    BASELINE_TIME,
+    FIGURES,
+    HARDWARE,
+    RATIO,
+    TIME,
+    VERSIONS,
+    Process,
+    Side,
+    read_side,
+)
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
 from bench.records.files import write_whole
-from bench.records.schema import Value, make_record
 from bench.report.markdown import plain, table
 from bench.selftest.statistics import share_interval
 
@@ -29,7 +38,6 @@ Pair = tuple[Side, Side]
 SLOWDOWNS = (1.05, 1.10, 1.15)  # the first is the threshold: found there is a false alarm
 _PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
-_TIMES = ("median_s", "ratio")  # what a slower cell changes in its row
 _MOST_DEALS = 64  # of one series of real processes
 
 
@@ -161,28 +169,17 @@ def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: in
 
 
 def _simulated_process(number, comparisons, spreads, noise: Noise, progress: float, generator) -> Process:
+    import numpy as np
+
     common = math.exp(noise.time * generator.standard_normal() + noise.drift * progress)
     own = spreads * generator.standard_t(noise.tail, len(comparisons)) * math.sqrt(1 - 2 / noise.tail)
-    rows: dict[Key, dict[str, Value]] = {}
-    for comparison, step in zip(comparisons, own, strict=True):
-        key = (comparison.sweep, comparison.case.id, comparison.baseline.id)
-        rows[key] = _row(key, f"simulated-{number}", 0.01 * common, math.exp(float(step)))
-    return Process(f"simulated-{number}", rows)
+    ratios, baseline_s = np.exp(own), np.full(len(comparisons), 0.01 * common)
+    figures = {RATIO: ratios, TIME: baseline_s * ratios, BASELINE_TIME: baseline_s}
+    keys = [(row.sweep, row.case.id, row.baseline.id) for row in comparisons]
+    return Process(f"simulated-{number}", _FACTS, keys, np.stack([figures[name] for name in FIGURES], axis=1))
 
 
-def _row(key: Key, name: str, baseline_s: float, ratio: float) -> dict[str, Value]:
-    sweep, case, baseline = key
-    facts = {
-        "machine": "simulated",
-        "device": "cpu",
-        "backend": "tensorflow",
-        "tensorflow": "0",
-        "keras": "0",
-    }
-    figures = {"median_s": baseline_s * ratio, "baseline_median_s": baseline_s, "ratio": ratio}
-    return make_record(
-        run_id=name, sweep=sweep, case=case, baseline=baseline, status="ok", **facts, **figures
-    )
+_FACTS = dict.fromkeys((*HARDWARE, *VERSIONS, "commit"), "simulated")
 
 
 def slow_down(pair: Pair, factor: float, subject: str = _SLOWED) -> Pair:
@@ -194,11 +191,11 @@ def slow_down(pair: Pair, factor: float, subject: str = _SLOWED) -> Pair:
 
 
 def _slower(process: Process, factor: float, subject: str) -> Process:
-    def slower(row):
-        return {**row, **{name: row[name] * factor for name in _TIMES if row[name] is not None}}
-
-    rows = {key: slower(row) if subject in key[1] else row for key, row in process.rows.items()}
-    return replace(process, rows=rows)
+    figures = process.figures.copy()
+    rows = [row for row, (_, case, _) in enumerate(process.keys) if subject in case]
+    for figure in (RATIO, TIME):
+        figures[rows, FIGURES.index(figure)] *= factor
+    return replace(process, figures=figures)
 
 
 # --- pairs of real processes ---

@@ -25,7 +25,7 @@ def test_moderated_variances_keep_their_five_percent(processes):
     def alarms() -> int:
         spread = 0.02 * np.exp(0.5 * generator.standard_normal(12))[:, None]
         sides = (np.exp(spread * generator.standard_t(4, (12, processes))) for _ in range(2))
-        return sum(change.p_value(0.0) < 0.05 for change in changes(*sides))
+        return int((changes(*sides).p_value(0.0) < 0.05).sum())
 
     share = sum(alarms() for _ in range(150)) / (150 * 12)
     assert 0.03 < share < 0.065
@@ -49,4 +49,4 @@ def test_figures_without_scatter_have_a_verdict():
 
 def test_the_correction_is_for_the_number_of_cases():
     assert corrected([0.01, 0.5, 0.5, 0.5]) == pytest.approx([0.04, 0.5, 0.5, 0.5])
-    assert corrected([]) == []
+    assert len(corrected([])) == 0

@@ -275,7 +275,7 @@ def test_what_is_too_large_is_not_begun(run_isolated, monkeypatch):
 
 
 def test_a_user_cell_is_isolated_too(run_isolated, pytester, monkeypatch):
-    monkeypatch.setattr(proving, "broken_contract", lambda *_: None)  # seconds, and of no matter here
+    monkeypatch.setattr(proving.Prover, "check_contract", lambda *_: None)  # seconds, and of no matter here
     pytester.path.joinpath("mine.py").write_text(
         "import keras\n"
         "@keras.saving.register_keras_serializable('test_isolated')\n"

@@ -511,23 +511,16 @@ def test_the_record_says_what_the_case_is():
     wanted |= {
         "static_batch": False,
         "static_timesteps": True,
-        "recurrent_dropout": None,
-        "backward_layer": None,
+        "recurrent_dropout": 0.0,
+        "backward_layer": False,
     }
     assert {name: record[name] for name in wanted} == wanted
     apart = case_of("lstm-builtin", recurrent_dropout=0.5)
     assert names_of("options", apart, apart, SUBJECTS)["implementation"] == 1
     plain = make_record(**names_of("options", case_of("lstm-builtin"), case, SUBJECTS), status="ok")
-    for name in (
-        "bidirectional",
-        "merge_mode",
-        "masked",
-        "dropout",
-        "recurrent_dropout",
-        "depth",
-        "use_cudnn",
-    ):
-        assert plain[name] is None
+    used = {"bidirectional": False, "dropout": 0.0, "recurrent_dropout": 0.0, "depth": 1}
+    assert {name: plain[name] for name in used} == used
+    assert [plain[name] for name in ("merge_mode", "masked", "use_cudnn")] == [None] * 3
     assert {name for name in Case.__dataclass_fields__} <= {column.name for column in COLUMNS}
 
 
