@@ -374,7 +374,7 @@ def pytest_terminal_summary(terminalreporter, config):
     run = config.stash.get(_run, None)
     if run is None or run.folder is None:
         return
-    from bench.records.schema import TASKS_FILE
+    from bench.records.run_folder import TASKS_FILE
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import summary_lines
 

@@ -5,8 +5,9 @@ import shutil
 from pathlib import Path
 
 from bench.gate.revisions import CannotCompare, Side
+from bench.records.csv_file import RECORDS_FILE
 from bench.records.files import write_whole
-from bench.records.schema import ENVIRONMENT_FILE, RECORDS_FILE
+from bench.records.run_folder import ENVIRONMENT_FILE
 
 PINNED = Path("results/baselines")
 

@@ -12,8 +12,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.records.csv_file import RECORDS_FILE, read_records, records_file
 from bench.records.frame import load
-from bench.records.schema import RECORDS_FILE, RecordError, Value, read_records, records_file
+from bench.records.schema import RecordError, Value
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_all_shifts
+from bench.records.csv_file import RECORDS_FILE
 from bench.records.frame import load_with_notices
-from bench.records.schema import RECORDS_FILE
 from bench.report.views import SHAPE, Record
 from bench.timing.intervals import Interval
 

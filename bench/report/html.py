@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.records.csv_file import records_file
 from bench.records.files import write_whole
 from bench.records.run_folder import read_run
-from bench.records.schema import records_file
 from bench.report.page import Section, section
 
 REPORT_FILE = "report.html"

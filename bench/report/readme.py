@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.csv_file import read_records
 from bench.records.files import write_whole
-from bench.records.schema import RecordError, read_records
+from bench.records.schema import RecordError
 from bench.report.studies.tables import Block
 from bench.report.views import Record
 

@@ -21,7 +21,9 @@ from bench.processes.worker import DEFAULT_LIMITS, Limits, MemoryLimit, Nursery,
 from bench.proof.problem import Problem, WrongAnswer, prepare
 from bench.proof.verify import Proof, prove, verify_again
 from bench.records import environment
-from bench.records.schema import KILLED, RecordWriter, Value, make_record, write_environment, write_tasks
+from bench.records.csv_file import RecordWriter
+from bench.records.run_folder import write_environment, write_tasks
+from bench.records.schema import KILLED, Value, make_record
 from bench.runner.tasks import Repeat, Settings, perform
 from bench.timing.blocks import Budget, Leg, Timing, time_call, time_pair, time_queue
 from bench.timing.gpu_clocks import Gpu, installed_nvml
@@ -349,10 +351,8 @@ def _facts(run_id: str, device: str) -> dict[str, Value]:
 def _names(
     sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]
 ) -> dict[str, Value]:
-    """What a record says of its case; a field is empty where the column's meaning says so."""
+    """What a record says of its case; an option that is not used has its default, not an empty value."""
     fields = asdict(case)
-    for name in ("zero_output_for_mask", "dropout", "recurrent_dropout", "bidirectional", "backward_layer"):
-        fields[name] = fields[name] or None
     if "implementation" not in subjects[case.subject].options:
         fields["implementation"] = None
     elif case.recurrent_dropout:  # takes the gates apart
@@ -365,7 +365,6 @@ def _names(
         "case": case.id,
         "subject": case.subject,
         "baseline": baseline.id if baseline else None,
-        "depth": case.depth if case.depth > 1 else None,
         "static_timesteps": case.static_timesteps and case.mode != "generate",
     }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.schema import RecordWriter
+from bench.records.csv_file import RecordWriter
 from bench.tests.sample_records import default_run
 
 pytestmark = pytest.mark.network

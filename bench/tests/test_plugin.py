@@ -15,8 +15,9 @@ import pytest
 import bench
 from bench.cases.subjects import SUBJECTS, guest
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.records.csv_file import read_records
 from bench.records.files import write_whole
-from bench.records.schema import read_environment, read_records
+from bench.records.run_folder import read_environment
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
 from cells import LSTMCell
@@ -103,7 +104,7 @@ def test_a_run_whose_disk_is_full_ends_in_a_line_and_keeps_its_rows(tiny, pytest
         written.append(path)
         write_whole(path, content)
 
-    monkeypatch.setattr("bench.records.schema.write_whole", write)
+    monkeypatch.setattr("bench.records.csv_file.write_whole", write)
     result = tiny()
     folder = only_run(pytester)
     assert result.ret == 2

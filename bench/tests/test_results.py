@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 from bench.report.charts.run_charts import CHARTS
 
 ROOT = Path(bench.__file__).parent.parent

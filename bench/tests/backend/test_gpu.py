@@ -16,7 +16,7 @@ from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import TF32_EPSILON, prove, verify
-from bench.records.schema import read_environment
+from bench.records.run_folder import read_environment
 from bench.report import html
 from bench.report.charts import run_charts
 from bench.runner.session import Run

@@ -18,7 +18,8 @@ from bench.cases.cost_estimate import (
     memory_bytes,
 )
 from bench.cases.sweeps import SWEEPS, Comparison, Sweep, comparisons
-from bench.records.schema import SHAPE, read_records
+from bench.records.csv_file import read_records
+from bench.records.schema import SHAPE
 
 LSTM = Case("lstm", "builtin", "infer", 32, 50, 64, 128)
 RUNS = Path(bench.__file__).parent.parent / "results"

@@ -9,7 +9,7 @@ import bench.contract.check_cell
 import bench.runner.session
 from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
 from bench.cases.user_cells import GuestError, broken_contract, guests, loaded
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
 

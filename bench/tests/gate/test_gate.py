@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from bench.__main__ import main as bench_main
 from bench.gate.revisions import CAUSES, SESSION_FILE, CannotCompare, alternated, read_side
 from bench.gate.verdicts import FASTER, INCONCLUSIVE, RATIO, SAME, SLOWER, TIME, compare
-from bench.records.schema import RECORDS_FILE, RecordWriter, make_record
+from bench.records.csv_file import RECORDS_FILE, RecordWriter
+from bench.records.schema import make_record
 from bench.tests.sample_records import record
 
 ROOT = Path(__file__).parents[3]

@@ -20,7 +20,7 @@ from bench.history import canvas, charts, detail_chart, labels, overview_chart, 
 from bench.history.step_detection import FEWEST_RUNS, deviation_of, find_all_shifts, find_shifts
 from bench.history.timeline import Machine, read_histories
 from bench.history.words import words
-from bench.records.schema import RECORDS_FILE, RecordWriter, read_records
+from bench.records.csv_file import RECORDS_FILE, RecordWriter, read_records
 from bench.tests.sample_records import record
 
 START = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)

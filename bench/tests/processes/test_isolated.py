@@ -19,7 +19,7 @@ from bench.processes.isolated import Apart
 from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import prepare
 from bench.proof.verify import prove
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 from bench.runner import session
 
 pytest_plugins = ["pytester"]

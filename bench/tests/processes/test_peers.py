@@ -19,7 +19,7 @@ from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import verify
-from bench.records.schema import read_environment
+from bench.records.run_folder import read_environment
 from bench.runner.session import Run
 from bench.timing.blocks import Budget
 from cells import reference

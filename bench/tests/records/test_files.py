@@ -16,8 +16,10 @@ from bench.__main__ import main
 from bench.gate.pinned_baseline import pin
 from bench.gate.revisions import read_side
 from bench.records import files
+from bench.records.csv_file import RecordWriter, read_records
 from bench.records.files import write_whole
-from bench.records.schema import RecordWriter, Value, read_records, write_environment, write_tasks
+from bench.records.run_folder import write_environment, write_tasks
+from bench.records.schema import Value
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
 from bench.report.readme import write_block

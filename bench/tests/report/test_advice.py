@@ -6,8 +6,8 @@ import pytest
 
 from bench.__main__ import main
 from bench.cases.sweeps import SWEEPS
+from bench.records.csv_file import RECORDS_FILE
 from bench.records.environment import machine_key
-from bench.records.schema import RECORDS_FILE
 from bench.report import advice
 from bench.tests.report.test_report import write_run
 from bench.tests.sample_records import record

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.records.schema import COLUMNS, REASONS, RecordWriter
+from bench.records.csv_file import RecordWriter
+from bench.records.schema import COLUMNS, REASONS
 from bench.report.studies import tables
 from bench.tests.sample_records import default_run, record
 

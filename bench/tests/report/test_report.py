@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.records import run_folder
-from bench.records.schema import RECORDS_FILE, RecordWriter, write_environment, write_tasks
+from bench.records.csv_file import RECORDS_FILE, RecordWriter
+from bench.records.run_folder import write_environment, write_tasks
 from bench.report import html, page, table
 from bench.report.charts import run_charts
 from bench.report.studies.answers import ANSWERS

@@ -15,7 +15,8 @@ from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.proof.problem import WrongAnswer
-from bench.records.schema import read_records, read_tasks
+from bench.records.csv_file import read_records
+from bench.records.run_folder import read_tasks
 from bench.runner import session, tasks, text_sampling
 from bench.runner.corpus import END, CorpusError, cut, generate_play, load_corpus
 from bench.runner.tasks import FULL, SHORT, TASKS, Settings, build_char_model, next_character_loss, perform
