@@ -4,6 +4,8 @@ Nothing here imports `bench`. `CELLS` is the one table of cells, by the name tha
 cell is an entry here and one in `cells/reference.py`. `LAYERS` is that of the layers.
 """
 
+from typing import Any
+
 from cells.activations import historical_hard_sigmoid
 from cells.gated import GatedCell
 from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
@@ -15,7 +17,7 @@ from cells.sublayer import DenseRNNCell
 from cells.unroll import dynamic_unroll, static_unroll
 from cells.variants import CandidateGRUCell, HardSigmoidLSTMCell, HistoricalHardSigmoidLSTMCell
 
-CELLS = {
+CELLS: dict[str, Any] = {
     "minimal": MinimalRNNCell,
     "simple_rnn": SimpleRNNCell,
     "lstm": LSTMCell,

@@ -4,9 +4,9 @@
 
 `run` takes the programs of `cells/native` as well.
 
-TensorFlow only; `cells/layers.py` imports it where that is the backend. It knows nothing of Keras:
-a `Recurrence` says how a cell's gates are made and what its update is, `operands` holds what has a gradient,
-`constants` what has none.
+TensorFlow only; `cells/layers.py` imports it where that is the backend. It knows nothing of Keras: a
+`Recurrence` of `cells/equation.py` says how a cell's gates are made and what its update is, `operands`
+holds what has a gradient, `constants` what has none.
 
 Layout. One step's state is kept as a [units, batch] array, flat, so that the elementwise part is a loop over
 contiguous memory and the matrix products have the weights as their left operand, (gates, units) x (units,
@@ -20,17 +20,15 @@ The pre-activations are kept as blocks [units * batch], in this order: the plain
 the separate gates, their input parts, the late gates. What the recurrent product yields is so one piece.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
+from functools import partial
 
-import numpy as np
 import tensorflow as tf
 
 # TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
-from tensorflow.python.eager import record  # no public name
+from tensorflow.python.eager import forwardprop_util, record  # no public names
+
+from cells.equation import pull_back
 
 # Fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays where a step's
 # own product is too small to be worth its call; it costs a stack of all gates. Time of an inference without /
@@ -42,94 +40,16 @@ SMALL_BATCH = 32
 FEW_UNITS = 256
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """What the engine must know of a cell, in the terms of `cells.GatedCell`.
+def programs(recurrence):
+    """The two programs, `forward` and `backward`, of a `Recurrence`; XLA compiles each once for every shape.
 
-    Attributes:
-        units: the width of every state.
-        sums, separate, late: how many gates are plain sums, want their two products apart, or wait for the
-            others; they lie in this order in the weights.
-        recurrent: whether there are recurrent products at all.
-        update: (gates, states, vectors) -> states, elementwise. The output is the last of them, or the first
-            where `own_output` is false.
-        late_input: (gates, states, vectors) -> what the late gates' recurrent weights multiply, elementwise.
-        own_output: whether the output is no state, and rides along as a last one that nothing reads.
-        states: how many there are, such an output with them.
-        vectors: how many weights (units,) `update` takes.
+    As partials: TensorFlow counts the traces of all functions with the same code, and would warn that the
+    programs of several layers were one that is traced too often.
     """
-
-    units: int
-    sums: int
-    separate: int
-    late: int
-    recurrent: bool
-    update: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], list]
-    late_input: Callable[[Sequence[Any], Sequence[Any], Sequence[Any]], Any]
-    own_output: bool
-    states: int
-    vectors: int
-
-    @property
-    def output(self):
-        """The index of the state that is the output."""
-        return self.carried if self.own_output else 0
-
-    @property
-    def carried(self):
-        """How many states a step reads."""
-        return self.states - self.own_output
-
-    @property
-    def gates(self):
-        """The number of gates, which is that of blocks in the weights."""
-        return self.sums + self.separate + self.late
-
-    @property
-    def together(self):
-        """The gates whose recurrent product takes h."""
-        return self.sums + self.separate
-
-    @property
-    def blocks(self):
-        """The number of pre-activations: a separate gate has two."""
-        return self.gates + self.separate
-
-    def arrange(self, blocks):
-        """The blocks as `update` takes them: pairs (from x, from h) for the separate gates."""
-        sums, together = self.sums, self.together
-        from_h, from_x = blocks[sums:together], blocks[together : together + self.separate]
-        return [*blocks[:sums], *zip(from_x, from_h, strict=True), *blocks[together + self.separate :]]
-
-    def step(self, blocks, states, vectors):
-        """The states after a step, from its pre-activations."""
-        return list(self.update(self.arrange(blocks), states, vectors))
-
-    def wait(self, blocks, states, vectors):
-        """The input of the late gates' recurrent product, from the pre-activations of the others."""
-        return self.late_input(self.arrange(blocks[: self.together + self.separate]), states, vectors)
-
-    @cached_property
-    def compiled(self):
-        """The two programs, `forward` and `backward`; XLA compiles each once for every shape.
-
-        As partials: TensorFlow counts the traces of all functions with the same code, and would warn that the
-        programs of several layers were one that is traced too often.
-        """
-        return tuple(
-            tf.function(partial(program, self), jit_compile=True, autograph=False)
-            for program in (_forward, _backward)
-        )
-
-    @cached_property
-    def native(self):
-        """The two programs of the native engine, or the sentence that says why they cannot be had."""
-        from cells import native
-
-        try:
-            return native.programs(self)
-        except native.Unavailable as reason:
-            return str(reason)
+    return tuple(
+        tf.function(partial(program, recurrence), jit_compile=True, autograph=False)
+        for program in (_forward, _backward)
+    )
 
 
 def _forward(recurrence, operands, constants, zero_masked, sequence, save):
@@ -137,77 +57,20 @@ def _forward(recurrence, operands, constants, zero_masked, sequence, save):
 
 
 def _backward(recurrence, operands, constants, zero_masked, saved, outputs, states):
-    return _Backward(recurrence, operands, constants, zero_masked).run(saved, outputs, states)
-
-
-def recurrence_of(cell):
-    """The `Recurrence` of a `GatedCell`, after a trial of its `update` on drawn numbers.
-
-    Raises:
-        TypeError: `update` or `late_input` is not elementwise, or reads a weight that is not passed to it.
-    """
-    sums = len(cell.gates) - len(cell.separate) - len(cell.late)
-
-    def update(gates, states, vectors):
-        output, new = cell.update(gates, states, *vectors)
-        return list(new) if output is new[0] else [*new, output]
-
-    recurrence = Recurrence(
-        units=cell.units,
-        sums=sums,
-        separate=len(cell.separate),
-        late=len(cell.late),
-        recurrent=cell.recurrent,
-        update=lambda gates, states, vectors: update(gates, states[: len(cell.states)], vectors),
-        late_input=lambda gates, states, vectors: cell.late_input(
-            gates, states[: len(cell.states)], *vectors
-        ),
-        own_output=False,
-        states=len(cell.states),
-        vectors=len(cell.vectors),
-    )
-    states = _try(recurrence, cell)
-    return replace(recurrence, own_output=states > len(cell.states), states=states)
-
-
-def _try(recurrence, cell, batch=3):
-    """Runs the elementwise functions as [batch, units] and as [units * batch]; the number of states."""
-    count = recurrence.blocks + len(cell.states)
-    draw = np.random.default_rng(0).uniform(-1, 1, (count, batch, cell.units)).astype("float32")
-    vectors = np.random.default_rng(1).uniform(-1, 1, (len(cell.vectors), cell.units)).astype("float32")
-
-    @tf.function(autograph=False)
-    def trial(draw, vectors):
-        draw, vectors = tf.unstack(draw), tf.unstack(vectors)
-        flat = [tf.reshape(tf.transpose(rows), [-1]) for rows in draw]
-        inside = _results(recurrence, flat, [tf.repeat(vector, batch) for vector in vectors])
-        return _results(recurrence, draw, vectors), inside
-
-    with tf.init_scope():
-        program = trial.get_concrete_function(tf.constant(draw), tf.constant(vectors))
-        refusal = f"FusedRNN cannot run {type(cell).__name__}, whose `update` or `late_input` %s. "
-        refusal += "keras.layers.RNN runs it."
-        if any(capture.dtype == tf.resource for capture in program.captured_inputs):
-            raise TypeError(refusal % "reads a weight or draws numbers; it may use only what it is given")
-        natural, inside = program(tf.constant(draw), tf.constant(vectors))
-    for rows, flat in zip(natural, inside, strict=True):
-        if rows.shape != (batch, cell.units) or not np.allclose(
-            np.ravel(np.transpose(rows)), flat, atol=1e-5
-        ):
-            raise TypeError(refusal % "is not elementwise")
-    return len(natural) - (1 if recurrence.late else 0)
-
-
-def _results(recurrence, arrays, vectors):
-    """The new states, and the input of the late products if there are any."""
-    blocks, states = arrays[: recurrence.blocks], arrays[recurrence.blocks :]
-    late = [recurrence.wait(blocks, states, vectors)] if recurrence.late else []
-    return recurrence.step(blocks, states, vectors) + late
+    loop = _Backward(recurrence, operands, constants, zero_masked, outputs, states)
+    return loop.run(saved, outputs, states)
 
 
 def recording():
     """Whether a gradient tape is active, so that a gradient is likely to be asked for."""
     return record.could_possibly_record()
+
+
+def in_forward_mode(tensors):
+    """Whether a `tf.autodiff.ForwardAccumulator` follows one of the tensors, in eager code."""
+    if not (tf.executing_eagerly() and recording()):
+        return False
+    return bool(forwardprop_util.pack_tangents(list(tensors)).tangents)
 
 
 def shown(mask, zero_masked):
@@ -232,7 +95,8 @@ def padded(operands, constants, known):
     grain = 1
     for power in range(3, 31):
         grain = tf.where(steps > 2**power, 2 ** (power - 2), grain)
-    missing = [[0, 0], [0, -steps % grain]]
+    taken = tf.maximum(steps, 1)  # XLA slices no empty stack
+    missing = [[0, 0], [0, taken + -taken % grain - steps]]
     operands = {**operands, "inputs": tf.pad(operands["inputs"], [*missing, [0, 0]])}
     if "mask" in constants:
         constants = {**constants, "mask": tf.pad(constants["mask"], missing)}
@@ -243,7 +107,7 @@ def run(programs, operands, constants, zero_masked, sequence, save):
     """Runs a recurrence over a batch of sequences, in the dtype of the operands.
 
     Args:
-        programs: the (forward, backward) of the recurrence: its `compiled`, or those of `cells.native`.
+        programs: the (forward, backward) of the recurrence, its `compiled` or its `native`.
         operands: dict of tensors, each of which gets a gradient:
             inputs [batch, steps, features], or without `kernel` [batch, steps, gates * units]: the inputs'
             products, biases included; kernel (features, gates * units) and bias (gates * units,);
@@ -267,6 +131,9 @@ def run(programs, operands, constants, zero_masked, sequence, save):
         NotImplementedError: when a second derivative is asked for.
     """
     forward, backward = programs
+    if tf.executing_eagerly() and not recording():  # no gradient can be asked for
+        outputs, states, _ = forward(operands, constants, zero_masked, sequence, save)
+        return outputs, states
     constants = tf.nest.map_structure(tf.stop_gradient, constants)
 
     # The custom gradient stands outside of the compiled functions, whose inputs it cuts off from the tape:
@@ -279,9 +146,14 @@ def run(programs, operands, constants, zero_masked, sequence, save):
 
         def gradient(*upstream):
             kept = saved if save else forward(packed, constants, zero_masked, False, True)[2]
-            return _first_derivative(
+            gradients = _first_derivative(
                 lambda *of: backward(packed, constants, zero_masked, kept, *of), flat, upstream, sequence
             )
+            for each, operand in zip(gradients, flat, strict=True):
+                each.set_shape(
+                    operand.shape
+                )  # which a native operation does not know, and optimizers ask for
+            return gradients
 
         return results, gradient
 
@@ -299,7 +171,8 @@ def _first_derivative(backward, operands, upstream, sequence):
 
         def again(*_):
             raise NotImplementedError(
-                "FusedRNN has no second derivative; keras.layers.RNN with the same cell has one."
+                "FusedRNN has no second derivative, and no forward mode through a tf.function; "
+                'engine="keras" has both, as keras.layers.RNN with the same cell.'
             )
 
         return tf.nest.flatten(backward(outputs, list(states))), again
@@ -329,9 +202,9 @@ class _FeatureMajor:
         """The shape of a row whose last axis has that size."""
         return [*self.shape[:-1], size]
 
-    def matrix(self, vector):
+    def matrix(self, vector, rows):
         """[rows * batch] -> [rows, batch], as the products take it."""
-        return tf.reshape(vector, [-1, self.batch])
+        return tf.reshape(vector, [rows, self.batch])
 
     def state(self, rows):
         """A state from [batch, units]."""
@@ -365,12 +238,12 @@ class _FeatureMajor:
 
     def multiplier(self, weights):
         """The function that multiplies a state by weights (units, gates * units): state -> row."""
-        left = tf.transpose(weights)
-        return lambda state: tf.reshape(tf.matmul(left, self.matrix(state)), [-1])
+        left, (units, width) = tf.transpose(weights), weights.shape
+        return lambda state: tf.reshape(tf.matmul(left, self.matrix(state, units)), [width * self.batch])
 
     def back(self, weights):
         """The gradient of `multiplier`'s function: row -> state."""
-        return lambda row: tf.reshape(tf.matmul(weights, self.matrix(row)), self.shape)
+        return lambda row: tf.reshape(tf.matmul(weights, self.matrix(row, weights.shape[1])), self.shape)
 
 
 class _BatchMajor(_FeatureMajor):
@@ -384,7 +257,7 @@ class _BatchMajor(_FeatureMajor):
         self.shape = [batch, units]
 
     def state(self, rows):
-        return rows
+        return tf.reshape(rows, self.shape)
 
     def rows(self, state):
         return state
@@ -412,22 +285,33 @@ class _BatchMajor(_FeatureMajor):
         return lambda row: tf.matmul(row, right)
 
 
+def _size(axis, tensor, *others):
+    """A tensor's size along an axis: the number that is known of it or of others of that size, or a tensor.
+
+    A loop refuses variables of which one's size is known and another's not.
+    """
+    known = {each.shape[axis] for each in (tensor, *others)} - {None}
+    return known.pop() if known else tf.shape(tensor)[axis]
+
+
 class _Loop:
     """One trace of a program, and what both directions share: the layout, reading and writing the stacks.
 
     Sizes are numbers where the shapes are known and tensors where they are not; XLA knows all of them.
     """
 
-    def __init__(self, recurrence, operands, constants, zero_masked):
+    def __init__(self, recurrence, operands, constants, zero_masked, *upstream):
         inputs = operands["inputs"]
         self.shown = shown(constants.get("mask"), zero_masked)
         self.recurrence = recurrence
         self.operands = operands
         self.dtype = inputs.dtype
-        self.batch, self.steps = (inputs.shape[axis] or tf.shape(inputs)[axis] for axis in (0, 1))
+        others = operands["states"], constants.get("mask", []), constants.get("drops", []), upstream
+        self.batch = _size(0, inputs, *(each for each in tf.nest.flatten(others) if each is not None))
+        self.steps = _size(1, inputs)
         self.end = constants.get("steps", self.steps)
-        # where the number of sequences is known
-        self.is_small = isinstance(self.batch, int) and self.batch < SMALL_BATCH
+        # both directions must lay out the states alike: by what both are told
+        self.is_small = inputs.shape[0] is not None and inputs.shape[0] < SMALL_BATCH
         is_smallest = self.is_small and recurrence.units <= FEW_UNITS
         layout = _BatchMajor if is_smallest else _FeatureMajor
         self.layout = layout(recurrence.units, self.batch, self.steps)
@@ -528,11 +412,11 @@ class _Forward(_Loop):
         """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
         weights = [self.operands["recurrent"], self.operands["kernel"], self.operands["bias"][None]]
         left = tf.transpose(tf.concat(weights, axis=0))
-        from_x, matrix = self.each_input(), self.layout.matrix
+        from_x, units = self.each_input(), self.recurrence.units
 
         def products(step, states):
-            right = tf.concat([matrix(states[0]), from_x(step)], axis=0)
-            return tf.split(tf.reshape(tf.matmul(left, right), [-1]), self.recurrence.gates)
+            right = tf.concat([self.layout.matrix(states[0], units), from_x(step)], axis=0)
+            return self.split(tf.matmul(left, right))
 
         return products
 
@@ -550,7 +434,12 @@ class _Forward(_Loop):
         """The inputs' product step by step, as a function of the step."""
         left = tf.transpose(tf.concat([self.operands["kernel"], self.operands["bias"][None]], axis=0))
         inputs = self.each_input()
-        return lambda step: tf.split(tf.reshape(tf.matmul(left, inputs(step)), [-1]), self.recurrence.gates)
+        return lambda step: self.split(tf.matmul(left, inputs(step)))
+
+    def split(self, products):
+        """Products [gates * units, batch] as the gates' states."""
+        gates = self.recurrence.gates
+        return tf.split(tf.reshape(products, [gates * self.layout.block]), gates)
 
     def each_input(self):
         """A step's inputs and a 1, [features + 1, batch], as a function of the step."""
@@ -641,12 +530,12 @@ class _Backward(_Loop):
         """The gradients of a step's blocks, states and vectors, without the recurrent product of h."""
         recurrence = self.recurrence
         variables = [blocks, states, self.vectors]
-        results = lambda: recurrence.step(blocks, states, self.vectors)  # noqa: E731
-        of_blocks, of_states, of_vectors = pull_back(results, variables, upstream)
+        of_blocks, of_states, of_vectors = pull_back(
+            lambda variables: recurrence.step(*variables), variables, upstream
+        )
         if recurrence.late:
             of_input = self.back_late(tf.concat(of_blocks[-recurrence.late :], axis=-1))
-            results = lambda: [recurrence.wait(blocks, states, self.vectors)]  # noqa: E731
-            more = pull_back(results, variables, [of_input])
+            more = pull_back(lambda variables: [recurrence.wait(*variables)], variables, [of_input])
             of_blocks, of_states, of_vectors = (
                 [a + b for a, b in zip(*pair, strict=True)]
                 for pair in zip((of_blocks, of_states, of_vectors), more, strict=True)
@@ -728,11 +617,3 @@ class _Backward(_Loop):
         """The product over all steps of a stack of states and one of rows, (units, width)."""
         left = self.layout.over_steps(left, self.recurrence.units)
         return tf.matmul(left, self.layout.over_steps(right, width), transpose_a=True)
-
-
-def pull_back(function, variables, upstream):
-    """The gradients of `variables`, a nest that `function` reads, from those of its results."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
-        tape.watch(variables)
-        results = function()
-    return tape.gradient(results, variables, output_gradients=upstream, unconnected_gradients="zero")

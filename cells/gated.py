@@ -6,6 +6,7 @@ A cell derived from it declares its gates and states and writes its equation as 
 
 import inspect
 from collections.abc import Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 from keras import activations, constraints, initializers, layers, ops, random, regularizers
@@ -52,6 +53,9 @@ class GatedCell(DropoutRNNCell, layers.Layer):
     Weights: `kernel` (features, gates * units), `recurrent_kernel` (units, gates * units) if `recurrent`,
     with `use_bias` `bias` (gates * units,), or (2, gates * units) where a gate is `separate`, and `vectors`.
 
+    The first four arguments may be given by position, in Keras' order; the others by keyword alone, for the
+    cells have different ones.
+
     Args:
         units: int, the width of the output and of every state.
         activation, recurrent_activation: names or functions, for `update` to use.
@@ -62,8 +66,8 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         dropout: float in [0, 1], the share of the inputs to drop, the same ones at every step; as in Keras
             a share of 1 drops nothing.
         recurrent_dropout: float in [0, 1], the same for h. As in Keras it implies `implementation=1`.
-        implementation: 2 multiplies by the weights of all gates at once; 1 gate by gate, each gate with
-            a dropout mask of its own.
+        implementation: 2, or as in Keras 0, multiplies by the weights of all gates at once; 1 gate by gate,
+            each gate with a dropout mask of its own.
         seed: int, seeds the dropout masks.
 
     Raises:
@@ -91,6 +95,7 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         activation=None,
         recurrent_activation=None,
         use_bias=True,
+        *,
         kernel_initializer="glorot_uniform",
         recurrent_initializer="orthogonal",
         bias_initializer="zeros",
@@ -110,7 +115,7 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         _check(
             type(self).__name__, units, implementation, dropout=dropout, recurrent_dropout=recurrent_dropout
         )
-        self.units = units
+        self.units = int(units)
         self.activation = activations.get(activation)
         self.recurrent_activation = activations.get(recurrent_activation)
         self.use_bias = use_bias
@@ -123,9 +128,9 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.recurrent_constraint = constraints.get(recurrent_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.dropout = dropout
-        self.recurrent_dropout = recurrent_dropout
-        self.implementation = 1 if recurrent_dropout else implementation
+        self.dropout = float(dropout)
+        self.recurrent_dropout = float(recurrent_dropout)
+        self.implementation = 1 if recurrent_dropout else int(implementation)
         if self.implementation == 1:
             self.dropout_mask_count = len(self.gates)
         self.seed = seed
@@ -206,7 +211,7 @@ class GatedCell(DropoutRNNCell, layers.Layer):
         sums = together - len(self.separate)
         if not self.recurrent:
             return self._products(inputs, self.kernel, drop_x, input_bias)
-        if self.implementation == 2 and sums == len(self.gates):  # one sum for all, then split
+        if self.implementation != 1 and sums == len(self.gates):  # one sum for all, then split
             total = ops.matmul(_drop(inputs, drop_x), self.kernel)
             total = total + ops.matmul(_drop(states[0], drop_h), self.recurrent_kernel)
             return _split(total if input_bias is None else total + input_bias, sums)
@@ -280,12 +285,12 @@ class GatedCell(DropoutRNNCell, layers.Layer):
 
 
 def _check(name, units, implementation, **rates):
-    if not isinstance(units, int) or isinstance(units, bool) or units <= 0:
+    if not isinstance(units, Integral) or isinstance(units, bool) or units <= 0:
         raise ValueError(f"{name}: units must be a positive integer, not {units!r}.")
-    if implementation not in (1, 2):
-        raise ValueError(f"{name}: implementation must be 1 or 2, not {implementation!r}.")
+    if implementation not in (0, 1, 2):
+        raise ValueError(f"{name}: implementation must be 0, 1 or 2, not {implementation!r}.")
     for rate, value in rates.items():
-        if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        if not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise ValueError(f"{name}: {rate} must be between 0 and 1, not {value!r}.")
 
 

@@ -22,7 +22,7 @@ class ChosenStateRNNCell(SimpleRNNCell):
         initial_value: float, h_0. The other arguments are `SimpleRNNCell`'s.
     """
 
-    def __init__(self, units, initial_value=1.0, **kwargs):
+    def __init__(self, units, *, initial_value=1.0, **kwargs):
         super().__init__(units, **kwargs)
         self.initial_value = initial_value
 
@@ -48,7 +48,7 @@ class LearnedStateRNNCell(SimpleRNNCell):
         initial_state_initializer: how s starts. The other arguments are `SimpleRNNCell`'s.
     """
 
-    def __init__(self, units, initial_state_initializer="zeros", **kwargs):
+    def __init__(self, units, *, initial_state_initializer="zeros", **kwargs):
         super().__init__(units, **kwargs)
         self.initial_state_initializer = initializers.get(initial_state_initializer)
 

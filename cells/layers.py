@@ -2,6 +2,8 @@
 
 import functools
 import warnings
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import ops, saving, tree
@@ -9,17 +11,9 @@ from keras import ops, saving, tree
 # Weights are read in their own dtype, whatever the layer's policy; Keras has no public name for that.
 from keras.src.backend.common.variables import AutocastScope
 
-from cells.gated import GatedCell
-from cells.recurrent import GRUCell, LSTMCell, SimpleRNNCell
-
-# Keras' own cells and the ones here that have their equations, weights and arguments.
-TWINS: dict[type, type[GatedCell]] = {
-    keras.layers.SimpleRNNCell: SimpleRNNCell,
-    keras.layers.LSTMCell: LSTMCell,
-    keras.layers.GRUCell: GRUCell,
-}
-
-ENGINES = ("auto", "native", "xla")
+ENGINES = ("auto", "native", "xla", "keras")
+# An equation that changes at every step would be compiled at every step.
+MOST_EQUATIONS = 8
 
 
 @saving.register_keras_serializable("cells")
@@ -57,14 +51,16 @@ class RNN(keras.layers.RNN):
 
 @saving.register_keras_serializable("cells")
 class FusedRNN(RNN):
-    """`keras.layers.RNN` for cells made of gates, compiled as a whole with a gradient of its own.
+    """`keras.layers.RNN`, compiled as a whole with a gradient of its own where the cell is made of gates.
 
         layer = FusedRNN(SLSTMCell(128), return_sequences=True)
 
-    Arguments, inputs, outputs, weights and saved files are those of `keras.layers.RNN` with the same cell,
-    and so are the results to the rounding of the dtype. The layer compiles itself: nothing else is to be set.
+    It runs every cell that `keras.layers.RNN` runs, the user's own object and no copy of it. Arguments,
+    masks, inputs, outputs, weights, variables and losses are those of `keras.layers.RNN` with the same cell,
+    and so are results and gradients to the rounding of the dtype; in a stateful layer those of `cells.RNN`.
 
-    Two engines run it, and without being told the layer takes the first that can:
+    Three engines run it, and without being told the layer takes the first that can; `explain()` says which,
+    and why no faster one:
 
     - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
       it, once for an equation on a machine (a second or two; kept in the user's cache folder). It takes every
@@ -73,32 +69,46 @@ class FusedRNN(RNN):
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
       few lengths (at most a quarter longer), so that not every length compiles.
+    - "keras" is Keras' own loop, at its speed. It runs what the others cannot, and the layer warns of that
+      once: a cell that is no `GatedCell` and none of Keras' three, or has a `call` of its own, or whose
+      `update` is not elementwise or reads a weight; masks with a value for every unit; forward mode; another
+      backend than TensorFlow.
+
+    What the equation reads of the cell (`activation`, a coefficient) may change: it is looked at at every
+    call, and compiled again. As in Keras, a `tf.function` or `fit` heeds it once it is traced again.
 
     Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
     concrete function that was taken before the saving keeps the native engine, as a signature given to
     `tf.saved_model.save` is, or an endpoint of Keras' `ExportArchive` that was called: `engine="xla"` is for
-    those.
+    those. Converters to TFLite, ONNX and OpenVINO are given Keras' loop, if it is they who trace the model;
+    for a function that was traced before, or a SavedModel that is converted later, set `engine="keras"`.
+
+    `.keras` files hold the layer as it is. Weights move between it and `keras.layers.RNN` by `get_weights`
+    and `set_weights`. A `.weights.h5` file does so only where the layer is an attribute of a model: in a
+    functional or sequential model Keras names a layer there after its class.
 
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
-    With a 16-bit policy it computes in float32, and casts what goes in and comes out.
-
-    On another Keras backend than TensorFlow it runs Keras' loop, and says so once.
+    With a 16-bit policy it computes in float32, and casts what goes in and comes out. What masked steps hold
+    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the gradients NaN.
 
     Args:
-        cell: a `GatedCell` whose `update` is elementwise, or a `keras.layers.LSTMCell`, `GRUCell` or
-            `SimpleRNNCell`.
+        cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and
+            `keras.layers.LSTMCell`, `GRUCell` and `SimpleRNNCell`.
         return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in
             `keras.layers.RNN`.
         unroll: must be false; there is no loop to unroll.
-        engine: "auto", "native" or "xla".
+        engine: "auto", "native", "xla" or "keras"; also an attribute, which may be set later.
 
     Raises:
-        TypeError: the cell cannot be fused; the message says what is missing.
         ValueError: `unroll` is true, there is no such engine, or the one asked for cannot run here, which is
-            told at the first call.
-        NotImplementedError: a second derivative is asked for.
+            told at the first call; a mask or an initial state has a shape that does not fit; there are no
+            timesteps.
+        TypeError: the engine asked for, "native" or "xla", cannot run the cell, which is told at the first
+            call.
+        NotImplementedError: a second derivative is asked for, or forward mode through a `tf.function`;
+            `engine="keras"` has both.
     """
 
     def __init__(self, cell, *args, engine="auto", **kwargs):
@@ -110,43 +120,85 @@ class FusedRNN(RNN):
             raise ValueError(
                 "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
             )
-        self._definition = definition_of(self.cell)
+        self._equation: Any = None  # of the cell, once a call has read it
+        self._equations_read = 0
+        self._traced: Any = None
         self._built_timesteps = None
+        self._built_shape: Any = None
 
     def get_config(self):
         return {**super().get_config(), "engine": self.engine}
 
     def build(self, sequences_shape, initial_state_shape=None):
         super().build(sequences_shape, initial_state_shape)
-        self._built_timesteps = sequences_shape[1]
+        self._built_shape, self._built_timesteps = tuple(sequences_shape), sequences_shape[1]
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"FusedRNN needs a timestep: sequences of the shape {tuple(sequences.shape)} have none."
+            )
+        return super().call(sequences, initial_state, mask, training)
+
+    def explain(self):
+        """What is computed where, which engine runs an ordinary call here, and why no faster one; in lines.
+
+        Raises:
+            ValueError: the layer has not been built.
+        """
+        if not self.built:
+            raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
+        try:
+            choice = self._choose(self._ordinary_call())
+        except (TypeError, ValueError) as refusal:
+            return str(refusal)
+        lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]
+        if choice.engine != "keras":
+            lines += choice.recurrence.describe()
+        if choice.reason:
+            lines.append(f"No faster one: {choice.reason}.")
+        return "\n".join(lines)
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
-        """What `keras.layers.RNN` calls for the loop: (last output, outputs, states)."""
-        if keras.backend.backend() != "tensorflow":
-            _say_plain_loop(keras.backend.backend())
+        """The loop of `keras.layers.RNN`: (last output, outputs, states)."""
+        choice = self._choose((sequences, initial_state, mask, training))
+        if choice.engine == "keras":
+            if self.engine == "auto" and choice.reason:
+                _say_keras_loop(_name(self.cell), choice.reason)
             return super().inner_loop(sequences, initial_state, mask, training)
-        from cells import fused
-
-        dtype = "float64" if self.cell.compute_dtype == "float64" else "float32"
-        sequences = ops.cast(sequences, dtype)
-        mask = None if mask is None else ops.cast(ops.reshape(mask, ops.shape(sequences)[:2]), "bool")
+        mask = None if mask is None else _mask_of_steps(mask, sequences)
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        operands = self._operands(sequences, tree.flatten(initial_state), training, dtype)
-        constants = self._constants(mask, training, dtype)
-        programs, takes_any_length = self._programs()
-        if not takes_any_length:
-            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
-        outputs, states = fused.run(
-            programs,
-            operands,
-            constants,
-            zero_masked=self.zero_output_for_mask,
-            sequence=self.return_sequences,
-            save=training or fused.recording(),
+        run = self._run_traced if choice.is_traced else self._run_gated
+        return run(choice, sequences, initial_state, mask, training)
+
+    def _run_traced(self, choice, sequences, initial_state, mask, training):
+        """Runs a cell whose `call` was traced."""
+        outputs, last_output, states = choice.recurrence.run(
+            choice.programs,
+            sequences,
+            tree.flatten(initial_state),
+            mask,
+            known_steps=self._built_timesteps,
+            **self._options(training),
         )
-        last_output = states[self._recurrence.output]
+        outputs = last_output[:, None] if outputs is None else outputs
+        return last_output, outputs, tree.pack_sequence_as(initial_state, states)
+
+    def _run_gated(self, choice, sequences, initial_state, mask, training):
+        """Runs a cell that is made of gates."""
+        from cells import fused
+
+        recurrence, dtype = choice.recurrence, _dtype_of(self.cell)
+        sequences = ops.cast(sequences, dtype)
+        states = _states_of(sequences, tree.flatten(initial_state), recurrence)
+        operands = self._operands(sequences, [ops.cast(state, dtype) for state in states], training, dtype)
+        constants = self._constants(mask, training, dtype)
+        if choice.engine == "xla":
+            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
+        outputs, states = fused.run(choice.programs, operands, constants, **self._options(training))
+        last_output = states[recurrence.output]
         if not self.return_sequences:
             if mask is not None:  # as with all outputs, see `fused.run`
                 shown = mask[:, -1:] if self.zero_output_for_mask else ops.any(mask, axis=1, keepdims=True)
@@ -156,109 +208,260 @@ class FusedRNN(RNN):
             outputs = outputs[:, : ops.shape(sequences)[1]]
         return outputs[:, -1], outputs, states[: len(self.state_size)]
 
-    @functools.cached_property
-    def _recurrence(self):
+    def _options(self, training):
+        """What every engine is told of a call; see `fused.run`."""
         from cells import fused
 
-        return fused.recurrence_of(self._definition)
+        return {
+            "zero_masked": self.zero_output_for_mask,
+            "sequence": self.return_sequences,
+            "save": bool(training) or fused.recording(),
+        }
 
-    def _native_programs(self):
-        """The programs of the native engine, or None where it cannot run the cell here."""
+    def _ordinary_call(self):
+        """Arguments for `_choose` as of a call for inference."""
+        states = self.get_initial_state(2)
+        shape = (2, 1, *self._built_shape[2:])
+        sequences = ops.zeros(shape, dtype=self.compute_dtype)
+        cast = lambda state: ops.convert_to_tensor(state, dtype=self.cell.compute_dtype)  # noqa: E731
+        return sequences, tree.map_structure(cast, states), None, False
+
+    def _choose(self, call):
+        """The `_Choice` of a call: the one place that says who runs it.
+
+        Args:
+            call: its sequences, states, mask and `training`.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return _Choice("keras", f"it is written for TensorFlow and not for {keras.backend.backend()}")
+        if self.engine == "keras":
+            return _Choice("keras", 'engine="keras" was asked for')
+        import tensorflow as tf
+
+        from cells import converters, native
+
+        if converters.converting() or tf.config.functions_run_eagerly():
+            return _Choice("keras", None)
+        recurrence, is_traced, refusal = self._recurrence(*call)
+        if refusal:
+            return self._refused(refusal)
+        programs = (
+            "it was not asked for"
+            if self.engine == "xla"
+            else "it runs neither under XLA nor in a SavedModel"
+        )
+        if self.engine != "xla" and native.in_place():
+            programs = recurrence.native if _dtype_of(self.cell) == "float32" else "it computes in float64"
+            if not isinstance(programs, str):
+                return _Choice("native", None, recurrence, programs, is_traced)
+            if self.engine == "native":
+                raise ValueError(
+                    f"FusedRNN cannot run {_name(self.cell)} with the native engine: {programs}. "
+                    'engine="xla" can.'
+                )
+        reason = f"the native engine cannot: {programs}"
+        if isinstance(recurrence.compiled, str):
+            return self._refused(f"cannot run with an engine: {recurrence.compiled}, and {reason}")
         if self.engine == "xla":
-            return None
-        is_double = self.cell.compute_dtype == "float64"
-        programs = "it computes in float64" if is_double else self._recurrence.native
-        if not isinstance(programs, str):
-            return programs
-        if self.engine == "native":
-            raise ValueError(
-                f"FusedRNN cannot run {type(self.cell).__name__} with the native engine: {programs}. "
-                'engine="xla" can.'
+            reason = 'engine="xla" was asked for'
+        return _Choice("xla", reason, recurrence, recurrence.compiled, is_traced)
+
+    def _refused(self, refusal):
+        """The choice of Keras' loop, where a certain engine was not asked for."""
+        if self.engine != "auto":
+            raise TypeError(
+                f"FusedRNN cannot run {_name(self.cell)} with the {self.engine} engine: it {refusal}. "
+                "keras.layers.RNN runs it, and so does FusedRNN without `engine`."
             )
+        return _Choice("keras", f"{_name(self.cell)} {refusal}")
+
+    def _recurrence(self, sequences, states, mask, training):
+        """(recurrence of a call, whether it is traced, why there is none or None)."""
+        from cells.engines.nodes import Refused
+        from cells.engines.traced_cell import TracedCell
+        from cells.equation import Equation
+
+        refusal = self._refusal_of(sequences, states, mask)
+        if refusal:
+            return None, False, refusal
+        if self._equation is None or not self._equation.is_of(self.cell):
+            self._equation = Equation(self.cell)
+            self._equations_read += 1
+        if self._equations_read > MOST_EQUATIONS and self.engine == "auto":
+            return None, False, f"had {MOST_EQUATIONS} equations already, each of which is compiled"
+        if self._equation.refusal is None and len(sequences.shape) == 3:
+            return self._equation.recurrence, False, None
+        if self._traced is None or self._traced.cell is not self.cell:
+            self._traced = TracedCell(self.cell)
+        try:
+            return self._traced.recurrence(sequences, states, training, mask is not None), True, None
+        except Refused as reason:
+            return None, True, str(reason)
+
+    def _refusal_of(self, sequences, states, mask):
+        """Why no engine can run a call, as what follows the cell's name; None where one can."""
+        from cells import fused
+
+        if mask is not None and len(mask.shape) == 3 and mask.shape[2] != 1:
+            return "gets a mask with a value for every unit"
+        if fused.in_forward_mode(self._sources(sequences, states)):
+            return "is differentiated in forward mode, which only Keras' loop has"
         return None
 
-    def _programs(self):
-        """The two programs that run the recurrence where TensorFlow traces, and whether they are native."""
-        from cells import native
-
-        programs = self._native_programs() if native.in_place() else None
-        return (programs, True) if programs else (self._recurrence.compiled, False)
+    def _sources(self, sequences, states):
+        """What a call computes with: tensors, and the handles of variables."""
+        yield sequences
+        yield from tree.flatten(states)
+        for weight in self.cell.weights:
+            yield getattr(weight.value, "handle", weight.value)
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
-        definition = self._definition
+        recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
             weights = {
                 name: ops.cast(getattr(self.cell, name), dtype)
-                for name in ("kernel", "recurrent_kernel", "bias", *definition.vectors)
+                for name in ("kernel", "recurrent_kernel", "bias", *vectors)
                 if getattr(self.cell, name, None) is not None
             }
-        width, units = weights["kernel"].shape[1], definition.units
-        separate = len(definition.separate) * units
-        sums = width - separate - len(definition.late) * units
-        bias = weights.get("bias", ops.zeros((2, width) if definition.separate else (width,), dtype))
-        operands = {
-            "states": [ops.cast(state, dtype) for state in states],
-            "vectors": [weights[name] for name in definition.vectors],
-        }
-        if definition.separate:
+        width, units = weights["kernel"].shape[1], recurrence.units
+        sums, separate = recurrence.sums * units, recurrence.separate * units
+        bias = weights.get("bias")
+        if bias is None:
+            bias = ops.zeros((2, width) if separate else (width,), dtype)
+        operands = {"states": states, "vectors": [weights[name] for name in vectors]}
+        if separate:
             bias, recurrent_bias = bias[0], bias[1]
             operands["separate_bias"] = recurrent_bias[sums : sums + separate]
             bias = bias + ops.pad(recurrent_bias[:sums], [[0, width - sums]])
-        if definition.recurrent:
+        if recurrence.recurrent:
             operands["recurrent"] = weights["recurrent_kernel"]
         return {**operands, **self._inputs(sequences, weights["kernel"], bias, training)}
 
     def _inputs(self, sequences, kernel, bias, training):
         """Inputs, kernel and bias; with a dropout mask for each gate, the products of all gates instead."""
-        masks = self.cell.get_dropout_mask(sequences[:, 0]) if _drops(self.cell.dropout, training) else None
+        masks = None
+        if self._drops(self.cell.dropout, training):
+            masks = self.cell.get_dropout_mask(sequences[:, 0])  # drawn by Keras before the loop
         if masks is None:
             return {"inputs": sequences, "kernel": kernel, "bias": bias}
         if not isinstance(masks, (list, tuple)):
-            return {"inputs": sequences * masks[:, None], "kernel": kernel, "bias": bias}
+            return {"inputs": _dropped(sequences, masks), "kernel": kernel, "bias": bias}
         parts = zip(masks, ops.split(kernel, len(masks), axis=1), strict=True)
-        products = [ops.matmul(sequences * mask[:, None], part) for mask, part in parts]
-        return {"inputs": ops.concatenate(products, axis=-1) + bias}
+        # as matrices, for the gradient of a stack of products has no static shape
+        rows = [(ops.reshape(_dropped(sequences, mask), (-1, kernel.shape[0])), part) for mask, part in parts]
+        products = ops.concatenate([ops.matmul(*each) for each in rows], axis=-1) + bias
+        return {"inputs": ops.reshape(products, (*ops.shape(sequences)[:2], kernel.shape[1]))}
 
     def _constants(self, mask, training, dtype):
         """What the engine takes and gives no gradient for; see `fused.run`."""
         constants = {} if mask is None else {"mask": mask}
-        if _drops(self.cell.recurrent_dropout, training):
+        if self._drops(self.cell.recurrent_dropout, training):
             masks = self.cell.get_recurrent_dropout_mask(None)  # drawn by Keras before the loop
             if not isinstance(masks, (list, tuple)):
-                masks = [masks] * len(self._definition.gates)
+                masks = [masks] * self._equation.recurrence.gates
             constants["drops"] = [ops.cast(mask, dtype) for mask in masks]
         return constants
 
+    def _drops(self, rate, training):
+        return training and rate > 0 and (rate < 1 or self._equation.drops_all)
 
-def definition_of(cell):
-    """The `GatedCell` that has the cell's equation: the cell, or the twin of one of Keras' own.
+
+@dataclass(frozen=True)
+class _Choice:
+    """Who runs a call.
+
+    Attributes:
+        engine: "native", "xla" or "keras".
+        reason: why no faster one, or None.
+        recurrence: what an engine runs: of `cells.equation`, or of `cells.engines` if `is_traced`.
+        programs: those of the engine.
+    """
+
+    engine: str
+    reason: str | None
+    recurrence: Any = None
+    programs: Any = None
+    is_traced: bool = False
+
+
+_LOOPS = {
+    "native": "the native engine",
+    "xla": "the xla engine",
+    "keras": "Keras' own loop",
+}
+
+
+def _mask_of_steps(mask, sequences):
+    """A mask as [batch, steps], bool; as in Keras it may have 1 for either, and a last axis of 1.
 
     Raises:
-        TypeError: there is none; the message says what is missing.
+        ValueError: it has another shape; the message names both.
     """
-    twin = TWINS.get(type(cell))
-    if twin is not None:
-        return twin.from_config(cell.get_config())
-    name = type(cell).__name__
-    if not isinstance(cell, GatedCell):
-        missing = "is no GatedCell: it has no list of `gates` and no elementwise `update` of them"
-    elif type(cell).call is not GatedCell.call:
-        missing = "has a `call` of its own, which need not be its `update`"
-    elif not cell.gates:
-        missing = "names no `gates`"
-    else:
-        return cell
-    raise TypeError(f"FusedRNN cannot run {name}, which {missing}. keras.layers.RNN runs it.")
+    mask = ops.cast(mask, "bool")
+    given = tuple(mask.shape)
+    if len(given) == 3:
+        mask = ops.squeeze(mask, axis=-1)
+    wanted = sequences.shape[:2]
+    fits = len(mask.shape) == 2 and all(
+        size in (1, None) or expected in (size, None)
+        for size, expected in zip(mask.shape, wanted, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"FusedRNN: a mask of the shape {given} does not fit sequences of the shape "
+            f"{tuple(sequences.shape)}; it must be (batch, timesteps), {tuple(wanted)}."
+        )
+    if None not in wanted and tuple(mask.shape) == tuple(wanted):
+        return mask
+    return ops.broadcast_to(mask, ops.shape(sequences)[:2])
 
 
-def _drops(rate, training):
-    return training and 0 < rate < 1
+def _states_of(sequences, states, recurrence):
+    """Initial states as [batch, units]; as in Keras one for all sequences may stand for them.
+
+    Raises:
+        ValueError: there are too few or too many, or one has another shape.
+    """
+    if len(states) != recurrence.carried:
+        raise ValueError(f"FusedRNN: the cell has {recurrence.carried} states, not {len(states)}.")
+    wanted = (sequences.shape[0], recurrence.units)
+    return [_state_of(sequences, state, wanted) for state in states]
+
+
+def _state_of(sequences, state, wanted):
+    """One of the initial states as [batch, units]."""
+    given = tuple(state.shape)
+    if given == wanted:
+        return state
+    fits = len(given) in (1, 2) and all(
+        size in (expected, None) or expected is None or (axis == 1 and size == 1)
+        for axis, (size, expected) in enumerate(zip(reversed(given), reversed(wanted), strict=False))
+    )
+    if not fits:
+        raise ValueError(
+            f"FusedRNN: an initial state of the shape {given} does not fit sequences of the shape "
+            f"{tuple(sequences.shape)}; it must be (batch, units), {wanted}."
+        )
+    if len(given) == 2 and given[0] != 1:
+        return state
+    return ops.broadcast_to(state, (ops.shape(sequences)[0], wanted[1]))
+
+
+def _dropped(sequences, mask):
+    """Sequences with the features dropped that are 0 in a mask [batch, features], at every step."""
+    return sequences * ops.cast(mask, sequences.dtype)[:, None]
+
+
+def _name(cell):
+    return type(cell).__name__
+
+
+def _dtype_of(cell):
+    """The dtype that the engines compute a cell in."""
+    return "float64" if cell.compute_dtype == "float64" else "float32"
 
 
 @functools.cache
-def _say_plain_loop(backend):
-    warnings.warn(
-        f"FusedRNN is written for TensorFlow; on {backend} it runs Keras' own loop, at its speed.",
-        stacklevel=2,
-    )
+def _say_keras_loop(name, reason):
+    warnings.warn(f"FusedRNN runs Keras' own loop for {name}, at its speed: {reason}.", stacklevel=2)

@@ -60,7 +60,7 @@ class JANETCell(GatedCell):
     gates = ("f", "c")
 
     def __init__(
-        self, units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, beta=1.0, **kwargs
+        self, units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, *, beta=1.0, **kwargs
     ):
         super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
         self.beta = beta
@@ -118,7 +118,7 @@ class IndRNNCell(GatedCell):
     vectors = {"recurrent_vector": "recurrent"}  # noqa: RUF012
     without = ("recurrent_activation", "recurrent_dropout")
 
-    def __init__(self, units, activation="relu", recurrent_initializer="uniform", use_bias=True, **kwargs):
+    def __init__(self, units, activation="relu", use_bias=True, *, recurrent_initializer="uniform", **kwargs):
         super().__init__(
             units,
             activation=activation,

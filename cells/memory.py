@@ -1,6 +1,7 @@
 """A cell whose state is a matrix a sequence."""
 
 import math
+from numbers import Integral
 
 from keras import initializers, layers, ops, saving
 
@@ -46,12 +47,11 @@ class MatrixMemoryCell(layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.units = units
-        self.keys = units if keys is None else keys
-        for name in ("units", "keys"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value <= 0:
+        keys = units if keys is None else keys
+        for name, value in (("units", units), ("keys", keys)):
+            if not isinstance(value, Integral) or value <= 0:
                 raise ValueError(f"{type(self).__name__}: {name} must be a positive integer, not {value!r}.")
+        self.units, self.keys = int(units), int(keys)
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)

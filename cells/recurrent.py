@@ -29,7 +29,7 @@ class MinimalRNNCell(GatedCell):
         "bias_constraint",
     )
 
-    def __init__(self, units, kernel_initializer="uniform", recurrent_initializer="uniform", **kwargs):
+    def __init__(self, units, *, kernel_initializer="uniform", recurrent_initializer="uniform", **kwargs):
         super().__init__(
             units,
             use_bias=False,
@@ -88,6 +88,7 @@ class LSTMCell(GatedCell):
         activation="tanh",
         recurrent_activation="sigmoid",
         use_bias=True,
+        *,
         unit_forget_bias=True,
         **kwargs,
     ):
@@ -137,6 +138,7 @@ class GRUCell(GatedCell):
         activation="tanh",
         recurrent_activation="sigmoid",
         use_bias=True,
+        *,
         reset_after=True,
         **kwargs,
     ):

@@ -1,5 +1,7 @@
 """A cell made of another layer."""
 
+from numbers import Integral
+
 from keras import activations, layers, ops, saving
 
 
@@ -28,10 +30,11 @@ class DenseRNNCell(layers.Layer):
 
     def __init__(self, units, activation="tanh", use_bias=True, **kwargs):
         super().__init__(**kwargs)
-        self.units = units
         self.activation = activations.get(activation)
         self.use_bias = use_bias
+        units = int(units) if isinstance(units, Integral) else units  # a dense layer refuses NumPy's
         self.dense = layers.Dense(units, self.activation, use_bias, dtype=self.dtype_policy, name="dense")
+        self.units = units
 
     @property
     def state_size(self):

@@ -57,10 +57,13 @@ class HardSigmoidLSTMCell(LSTMCell):
         activation="tanh",
         recurrent_activation="hard_sigmoid",
         use_bias=True,
+        *,
         unit_forget_bias=True,
         **kwargs,
     ):
-        super().__init__(units, activation, recurrent_activation, use_bias, unit_forget_bias, **kwargs)
+        super().__init__(
+            units, activation, recurrent_activation, use_bias, unit_forget_bias=unit_forget_bias, **kwargs
+        )
 
 
 @saving.register_keras_serializable("cells")
@@ -76,7 +79,10 @@ class HistoricalHardSigmoidLSTMCell(LSTMCell):
         activation="tanh",
         recurrent_activation=historical_hard_sigmoid,
         use_bias=True,
+        *,
         unit_forget_bias=True,
         **kwargs,
     ):
-        super().__init__(units, activation, recurrent_activation, use_bias, unit_forget_bias, **kwargs)
+        super().__init__(
+            units, activation, recurrent_activation, use_bias, unit_forget_bias=unit_forget_bias, **kwargs
+        )

@@ -16,11 +16,11 @@ from bench.history.labels import baseline_name, changed_versions, clean, counted
 from bench.history.overview_chart import MOST_RUNS, Overview, Row, most_changed
 from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
-from bench.report import views
+from bench.report import labels
 from bench.report.charts import run_charts
 from bench.report.charts.files import SUFFIX, save_figure
 from bench.report.charts.run_charts import CHARTS_FOLDER
-from bench.report.views import Record
+from bench.report.labels import Record
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,10 +56,10 @@ def charts_of(history: History) -> list[Chart]:
 def _place(timeline: Timeline) -> tuple:
     """Sorts cases: by sweep, subject, mode, options, shape."""
     names = timeline.names
-    options = views.options(names)
+    options = labels.options(names)
     return (
-        *(str(names["sweep"]), views.order(names), str(names["mode"]), len(options), options),
-        *(views.shape(names), str(names["case"]), str(names["baseline"])),
+        *(str(names["sweep"]), labels.order(names), str(names["mode"]), len(options), options),
+        *(labels.shape(names), str(names["case"]), str(names["baseline"])),
     )
 
 
@@ -70,7 +70,7 @@ def _chosen(changed: Sequence[Timeline]) -> list[Timeline]:
     ranks = {}
     for timeline in ranked:
         names = timeline.names
-        story = (views.label(names), names["mode"], baseline_name(names))
+        story = (labels.label(names), names["mode"], baseline_name(names))
         ranks[timeline] = seen[story]
         seen[story] += 1
     return sorted(ranked, key=ranks.__getitem__)[:MOST_CARDS]
@@ -136,13 +136,13 @@ def _fitting(cases: Sequence[Timeline], changes: "np.ndarray", detailed: Sequenc
 
 def _block(timeline: Timeline) -> tuple[str, str]:
     """The sweep and the cell, under which the case stands."""
-    return clean(str(timeline.names["sweep"]), 24), clean(views.family(timeline.names), 16)
+    return clean(str(timeline.names["sweep"]), 24), clean(labels.family(timeline.names), 16)
 
 
 def _usual_shape(timelines: Sequence[Timeline]) -> Record:
     """The names of a case of the shape that most of the cases have."""
-    shape = Counter(views.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
-    return next(timeline.names for timeline in timelines if views.shape(timeline.names) == shape)
+    shape = Counter(labels.shape(timeline.names) for timeline in timelines).most_common(1)[0][0]
+    return next(timeline.names for timeline in timelines if labels.shape(timeline.names) == shape)
 
 
 def _row(timeline: Timeline, changes: "np.ndarray", usual: Record, detailed: Sequence[Timeline]) -> Row:
@@ -151,7 +151,7 @@ def _row(timeline: Timeline, changes: "np.ndarray", usual: Record, detailed: Seq
     last = timeline.ratio_shifts[-1].change if number else 0.0
     return Row(
         *_block(timeline),
-        name=clean(f"{views.label(names)}, {names['mode']} · {note(names, usual)}"),
+        name=clean(f"{labels.label(names)}, {names['mode']} · {note(names, usual)}"),
         changes=tuple(changes.tolist()),
         mark=f"{number} {'▲' if last > 0 else '▼'} {percent(last)}" if number else "",
         slower=last > 0,
@@ -186,11 +186,11 @@ def _details(history: History, detailed: Sequence[Timeline], changed: int) -> De
     return Details(
         stem=machine_folder(history.machine) / "changes",
         title=f"The cases whose ratio changed its level{more}",
-        subtitle=f"{views.in_words(usual)}, where a card names no other · "
+        subtitle=f"{labels.in_words(usual)}, where a card names no other · "
         "thin lines: the ratio's 95% interval, the time's interquartile range",
         cards=tuple(
             Card(
-                clean(f"{number}  {views.label(timeline.names)}, {timeline.names['mode']}", 44),
+                clean(f"{number}  {labels.label(timeline.names)}, {timeline.names['mode']}", 44),
                 clean(note(timeline.names, usual)),
                 run_charts.style(timeline.names),
                 timeline.points,

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from bench.history.timeline import LIBRARIES, Point, Run
-from bench.report import views
-from bench.report.views import Record
+from bench.records.schema import SHAPE
+from bench.report import labels
+from bench.report.labels import Record
 
 _LONGEST_NAME = 60
 
@@ -21,19 +22,19 @@ def baseline_name(names: Record) -> str:
     """The name of the case's baseline."""
     if names["case"] == names["baseline"]:
         return "itself (noise)"
-    baseline = views.baseline_label(names)
+    baseline = labels.baseline_label(names)
     if str(names["baseline"]).endswith("-xla") and not names["jit_compile"]:
         baseline += " under XLA"
-    return f"plain {baseline}" if baseline == views.label(names) else baseline
+    return f"plain {baseline}" if baseline == labels.label(names) else baseline
 
 
 def _differences(names: Record, at_shape: Record) -> Iterator[str]:
     """The case's options, and the dimensions in which its shape is not the usual one."""
-    yield from ("XLA" if word == "xla" else views.option_name(word) for word in views.options(names))
-    pairs = zip(views.in_words(names).split(" · "), views.in_words(at_shape).split(" · "), strict=True)
+    yield from ("XLA" if word == "xla" else labels.option_name(word) for word in labels.options(names))
+    pairs = zip(labels.in_words(names).split(" · "), labels.in_words(at_shape).split(" · "), strict=True)
     others = [words for words, usual in pairs if words != usual]
     if len(others) > 1:  # in words they would not fit
-        yield views.short_shape(names, [name for name in views.SHAPE if names[name] != at_shape[name]])
+        yield labels.short_shape(names, [name for name in SHAPE if names[name] != at_shape[name]])
     else:
         yield from others
 

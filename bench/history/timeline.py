@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_all_shifts
 from bench.records.csv_file import RECORDS_FILE
 from bench.records.frame import load_with_notices
-from bench.report.views import SHAPE, Record
+from bench.records.schema import SHAPE
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 if TYPE_CHECKING:

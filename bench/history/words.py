@@ -12,7 +12,7 @@ from bench.history.charts import Chart, charts_of
 from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
 from bench.history.timeline import LIBRARIES, History, Machine, Run, Skipped, Timeline
-from bench.report import views
+from bench.report import labels
 from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
 
@@ -165,7 +165,7 @@ def _grouped(events: Iterable[_Event], key) -> list[list[_Event]]:
 
 def _ratio_group(event: _Event) -> tuple:
     names = event.timeline.names
-    return event.run.id, views.label(names), names["mode"], baseline_name(names), event.shift.change > 0
+    return event.run.id, labels.label(names), names["mode"], baseline_name(names), event.shift.change > 0
 
 
 def _time_group(event: _Event) -> tuple:
@@ -183,7 +183,7 @@ def _ratio_line(events: Sequence[_Event], cases: Mapping[tuple, int]) -> str:
     of_all = counted(cases[_subject(events[0].timeline)], "case")
     own, baselines = median(event.own for event in events), median(event.baselines for event in events)
     return (
-        f"{_verdict(events, own, baselines)}: {_text(views.label(names))}, {_text(names['mode'])}, "
+        f"{_verdict(events, own, baselines)}: {_text(labels.label(names))}, {_text(names['mode'])}, "
         f"in {len(events)} of {of_all}: ratio to {_text(baseline_name(names))} "
         f"{_changes(events)}; its own time {percent(own)}, its baseline's {percent(baselines)}; "
         f"{_since(events[0])}."
@@ -191,7 +191,7 @@ def _ratio_line(events: Sequence[_Event], cases: Mapping[tuple, int]) -> str:
 
 
 def _subject(timeline: Timeline) -> tuple:
-    return views.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
+    return labels.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
 
 
 def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
@@ -205,7 +205,7 @@ def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
 
 
 def _time_line(events: Sequence[_Event], history: History) -> str:
-    subjects = Counter(views.label(event.timeline.names) for event in events)
+    subjects = Counter(labels.label(event.timeline.names) for event in events)
     named = ", ".join(f"{_text(name)} {count}" for name, count in subjects.most_common(6))
     more = f" and {len(subjects) - 6} more" if len(subjects) > 6 else ""
     way = "longer" if events[0].shift.change > 0 else "shorter"
@@ -243,8 +243,8 @@ def _folded(title: str, text: str) -> str:
 def _subjects(timelines: Iterable[Timeline]) -> str:
     """A table of the cases, a row a subject and mode."""
     groups: dict[tuple[str, str], list[Timeline]] = {}
-    for timeline in sorted(timelines, key=lambda each: views.order(each.names)):
-        groups.setdefault((views.label(timeline.names), str(timeline.names["mode"])), []).append(timeline)
+    for timeline in sorted(timelines, key=lambda each: labels.order(each.names)):
+        groups.setdefault((labels.label(timeline.names), str(timeline.names["mode"])), []).append(timeline)
     header = ("subject", "mode", "cases", "runs of a case", "scatter from run to run", "changes of level")
     rows = [[_text(label), _text(mode), *_group(members)] for (label, mode), members in groups.items()]
     return table(header, rows, right=2)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from bench.records.files import open_regular, write_whole
 from bench.records.schema import (
@@ -22,6 +22,7 @@ from bench.records.schema import (
     KEY,
     KILLED,
     Column,
+    Record,
     RecordError,
     Value,
     check_status,
@@ -88,7 +89,7 @@ def records_file(path: Path) -> Path:
     return found
 
 
-def read_records(path: Path) -> list[dict[str, Value]]:
+def read_records(path: Path) -> list[Record]:
     """The records of a run's folder or CSV; an empty value has the column's default.
 
     A last line that was cut is left out with a warning. What pandas or a spreadsheet makes of a CSV (numbers
@@ -112,7 +113,7 @@ def is_cut(opened: BinaryIO) -> bool:
     return opened.read(1) not in (b"\n", b"")
 
 
-def parsed(file: Path, opened: BinaryIO) -> Iterator[dict[str, Value]]:
+def parsed(file: Path, opened: BinaryIO) -> Iterator[Record]:
     """The records of an opened CSV, one after another; a last line that does not end is left out.
 
     Raises:
@@ -120,10 +121,10 @@ def parsed(file: Path, opened: BinaryIO) -> Iterator[dict[str, Value]]:
     """
     rows = _rows(file, _texts(file, opened))
     header = _header(file, rows)
-    seen: set[tuple[Value, ...]] = set()
+    seen: set[tuple] = set()
     for where, row in rows:
         record = _parsed_row(f"{file}, row {where}", header, row)
-        key = tuple(record[name] for name in KEY)
+        key = tuple(cast(dict, record)[name] for name in KEY)
         if key in seen:
             raise RecordError(f"{file}, row {where}: {same_twice(key)}")
         seen.add(key)
@@ -182,11 +183,11 @@ def _check_header(file: Path, header: list[str]) -> None:
         raise RecordError(f"{file}, row 1: column {name[:50]!r}: {problem}")
 
 
-def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Value]:
+def _parsed_row(where: str, header: list[str], row: list[str]) -> Record:
     if len(row) != len(header):
         raise RecordError(f"{where}: {len(row)} values for {len(header)} columns")
     try:
-        return check_status(
+        values = check_status(
             DEFAULTS
             | {
                 name: _READ[name](text)
@@ -196,6 +197,7 @@ def _parsed_row(where: str, header: list[str], row: list[str]) -> dict[str, Valu
         )
     except ValueError as error:
         raise RecordError(f"{where}: {error}") from error
+    return cast(Record, values)
 
 
 def _integer(text: str) -> int:
@@ -208,15 +210,16 @@ def _integer(text: str) -> int:
         return int(float(text))
 
 
+# as Python writes them, as spreadsheets do, and as pandas does where other values of the column are empty
+_TRUTH = {
+    **dict.fromkeys(("True", "TRUE", "true", "1.0"), True),
+    **dict.fromkeys(("False", "FALSE", "false", "0.0"), False),
+}
 _READERS: dict[type, Callable[[str], Value]] = {
     str: str,
     int: _integer,
     float: float,
-    # as Python, spreadsheets, and pandas write them where others of the column are empty
-    bool: {
-        **dict.fromkeys(("True", "TRUE", "true", "1.0"), True),
-        **dict.fromkeys(("False", "FALSE", "false", "0.0"), False),
-    }.__getitem__,
+    bool: _TRUTH.__getitem__,
 }
 
 
@@ -225,6 +228,8 @@ def read_value(column: Column, text: str) -> Value:
     try:
         if "_" in text and column.kind is not str:  # Python reads 1_0 as 10
             raise ValueError(text)
+        if column.name == "use_cudnn":  # a text, which others take for a truth value
+            text = str(_TRUTH.get(text, text))
         value = _READERS[column.kind](text)
     except (ValueError, KeyError, OverflowError):
         raise RecordError(f"{column.name}: {text!r} is not a {column.kind.__name__}") from None

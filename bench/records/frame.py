@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from bench.records.csv_file import (
 from bench.records.environment import flat
 from bench.records.files import open_regular
 from bench.records.run_folder import left_out, read_environment, run_folders
-from bench.records.schema import BY_NAME, COLUMNS, KEY, REASONS, STATUSES, TIMINGS, RecordError, Value
+from bench.records.schema import BY_NAME, COLUMNS, KEY, REASONS, STATUSES, TIMINGS, Record, RecordError, Value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,9 +91,9 @@ def load_with_notices(
     return _chosen(frame, sweep, status), [problem.notice for problem in problems]
 
 
-def rows(frame: "pd.DataFrame") -> list[dict[str, Value]]:
+def rows(frame: "pd.DataFrame") -> list[Record]:
     """The records of a frame's rows, None where a value is missing."""
-    return _records(frame, BY_NAME)
+    return cast(list[Record], _records(frame, BY_NAME))
 
 
 def _chosen(frame: "pd.DataFrame", sweep: Choice, status: Choice) -> "pd.DataFrame":
@@ -203,8 +203,8 @@ def _batches(reading: _Reading) -> Iterator[tuple[list[str], list[_Part]]]:
                         yield list(header), waiting.pop(header)
                 if is_cut(opened):
                     reading.tell(number, f"{file}: {CUT}")
-        except (RecordError, OSError) as error:
-            reading.leave_out(number, error)
+        except (RecordError, OSError):  # `csv_file` says what is wrong
+            reading.odd.add(number)
     for header, parts in waiting.items():
         yield list(header), parts
 
@@ -242,7 +242,7 @@ def _read_row_by_row(reading: _Reading, number: int) -> None:
     try:
         with open_regular(file) as opened:
             records, row = parsed(file, opened), 2
-            while some := list(islice(records, _BLOCK_ROWS)):
+            while some := cast(list[dict[str, Value]], list(islice(records, _BLOCK_ROWS))):
                 columns = {name: _array(name, [record[name] for record in some]) for name in BY_NAME}
                 columns["file"] = np.full(len(some), number)
                 columns["row"] = row + np.arange(len(some))

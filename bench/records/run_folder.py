@@ -15,7 +15,7 @@ from typing import Any
 from bench.records.csv_file import RECORDS_FILE, read_records, records_file
 from bench.records.files import read_json, write_whole
 from bench.records.plausible import impossible
-from bench.records.schema import RecordError, Value
+from bench.records.schema import Record, RecordError
 
 ENVIRONMENT_FILE = "environment.json"
 TASKS_FILE = "tasks.json"
@@ -34,7 +34,7 @@ class StoredRun:
     """
 
     folder: Path
-    records: list[dict[str, Value]]
+    records: list[Record]
     environment: dict[str, Any]
     tasks: list[dict[str, Any]]
     notices: list[str]

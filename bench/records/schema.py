@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 from bench.records.text import one_line
 
-Value = str | int | float | bool | None
+Value = Any  # of a record: str, int, float, bool or None, as `Record` says for each column
 SHAPE = ("batch_size", "timesteps", "features", "units")
 
 

@@ -13,7 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cases import sweeps
+from bench.cases.comparisons import comparisons as rows_of
 from bench.gate.output import ALLOWED_INCONCLUSIVE
 from bench.gate.revisions import (
     BASELINE_TIME,
@@ -159,7 +159,7 @@ def simulated_rates(pairs: int) -> Iterator[Rate]:
 
 def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
     """Two equal sides of the sweep `gate`, whose processes took turns."""
-    comparisons = sweeps.comparisons(["gate"])
+    comparisons = rows_of(["gate"])
     spreads = noise.ratio * (math.e ** (noise.unlike * generator.standard_normal(len(comparisons))))
     turns = [
         _simulated_process(number, comparisons, spreads, noise, number / (2 * processes), generator)

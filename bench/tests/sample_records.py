@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.cases.case import Case
-from bench.cases.sweeps import comparisons
+from bench.cases.comparisons import comparisons
 from bench.records.schema import Value, make_record
 
 BASE: dict[str, Any] = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}

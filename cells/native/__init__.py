@@ -5,7 +5,8 @@
 `recurrence.cc` holds the loops, `support.cc` the matrix products and the threads. What differs from cell to
 cell is the elementwise part: `translation.py` traces it as a TensorFlow graph, with its gradient, and writes
 it in C++ operation by operation. `library.py` has the machine's compiler make of both a library of two
-TensorFlow operations, and keeps it in the user's cache folder for the next time.
+TensorFlow operations, and keeps it in the user's cache folder for the next time. `check.py` compares what a
+new library computes, its gradients too, with TensorFlow.
 
 It takes float32 on a machine without a GPU. Where a cell's equation has an operation that is not known here,
 where there is no compiler, under XLA and in a SavedModel, `cells/fused.py` does the work.
@@ -18,7 +19,8 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util  # no public name
 from tensorflow.python.saved_model import save_context  # no public name
 
-from cells.native.library import operations
+from cells.native import check
+from cells.native.library import checked, operations
 from cells.native.translation import Unavailable, header_of
 
 __all__ = ["Unavailable", "in_place", "programs"]
@@ -32,8 +34,16 @@ def programs(recurrence):
     """
     if tf.config.list_physical_devices("GPU"):
         raise Unavailable("it is for machines without a GPU")
-    forward, backward = operations(header_of(recurrence))
-    return partial(_forward, recurrence, forward), partial(_backward, recurrence, backward)
+    header = header_of(recurrence)
+    forward, backward = operations(header)
+
+    def programs_of(recurrence):
+        return partial(_forward, recurrence, forward), partial(_backward, recurrence, backward)
+
+    fault = checked(header, lambda: check.fault(recurrence, programs_of))
+    if fault:
+        raise Unavailable(f"what was compiled computes {fault} otherwise than TensorFlow")
+    return programs_of(recurrence)
 
 
 def in_place():
@@ -112,6 +122,8 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
         return {**gradients, "inputs": tf.reshape(of_inputs, tf.shape(operands["inputs"]))}
     rows = tf.reshape(of_inputs, [-1, width])
     inputs, kernel = operands["inputs"], operands["kernel"]
+    if "mask" in constants:  # the gradient there is 0, and 0 times what is no number would be none
+        inputs = tf.where(constants["mask"][:, :, None], inputs, 0)
     gradients["kernel"] = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), rows, transpose_a=True)
     gradients["bias"] = of_bias
     gradients["inputs"] = tf.reshape(tf.matmul(rows, kernel, transpose_b=True), tf.shape(inputs))

@@ -84,6 +84,15 @@ def operations(header):
         raise Unavailable(f"its library cannot be made or loaded: {error}") from error
 
 
+def checked(header, fault_of):
+    """What `fault_of()` finds in the library of a "cell.h"; it is asked once where that is None."""
+    note = _cache_folder() / f"checked-{_digest(header)}"
+    fault = None if note.exists() else fault_of()
+    if fault is None:
+        note.touch()
+    return fault
+
+
 def _load(support, recurrence):
     try:
         ctypes.CDLL(str(support.path), ctypes.RTLD_GLOBAL)  # the other finds its functions there

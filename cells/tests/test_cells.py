@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ from cells.tests.support import (
     in_rnn,
 )
 
-CELLS = [MinimalRNNCell, SimpleRNNCell, LSTMCell, GRUCell, SLSTMCell]
+CELLS: list[Any] = [MinimalRNNCell, SimpleRNNCell, LSTMCell, GRUCell, SLSTMCell]
 KERAS_CELLS = {
     SimpleRNNCell: keras.layers.SimpleRNNCell,
     LSTMCell: keras.layers.LSTMCell,

@@ -4,6 +4,7 @@ layer can be asked for.
 Each case compiles a program of its own for about a second: few cases, each with several options at once.
 """
 
+import re
 import warnings
 from typing import ClassVar
 
@@ -252,10 +253,10 @@ def test_unknown_lengths_share_a_few_programs():
         assert_same(unknown(inputs[:, :steps]), plain(inputs[:, :steps]))
     layer = FusedRNN(cell, return_sequences=True, dtype="float64")
     layer(inputs[:, :3])
-    before = layer._recurrence.compiled[0].experimental_get_tracing_count()
+    before = layer._equation.recurrence.compiled[0].experimental_get_tracing_count()
     for steps in (9, 10):
         assert_same(layer(inputs[:, :steps]), plain(inputs[:, :steps]))
-    assert layer._recurrence.compiled[0].experimental_get_tracing_count() == before + 1
+    assert layer._equation.recurrence.compiled[0].experimental_get_tracing_count() == before + 1
 
 
 def test_padding_is_little_and_takes_few_lengths():
@@ -466,6 +467,36 @@ class NormalisedCell(GatedCell):
         return h, [h]
 
 
+class GivesAnotherGradientCell(GatedCell):
+    """Its states depend on the gates in a way that TensorFlow does not differentiate."""
+
+    gates = ("h",)
+
+    def update(self, gates, states):
+        a = keras.ops.sigmoid(gates[0])
+        h = tf.math.betainc(a, tf.ones_like(a), tf.fill(tf.shape(a), tf.cast(0.5, a.dtype)))
+        return h, [h]
+
+
+class CountingCell(GatedCell):
+    gates = ("h",)
+
+    def update(self, gates, states):
+        h = keras.ops.tanh(gates[0]) + 0 * tf.random.uniform([])
+        return h, [h]
+
+
+class OtherWeightsCell(GatedCell):
+    gates = ("h",)
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.bias = self.add_weight(name="bias", shape=(1,))
+
+    def update(self, gates, states):
+        return gates[0], [gates[0]]
+
+
 class HiddenWeightCell(GatedCell):
     gates = ("h",)
 
@@ -484,15 +515,46 @@ class HiddenWeightCell(GatedCell):
         (keras.layers.StackedRNNCells([LSTMCell(2)]), "is no GatedCell"),
         (cells.DenseRNNCell(2), "is no GatedCell"),
         (OwnCall(2), "has a `call` of its own"),
-        (GatedCell(2), "names no `gates`"),
         (NormalisedCell(2), "is not elementwise"),
         (HiddenWeightCell(2), "reads a weight"),
+        (GivesAnotherGradientCell(2), "gradient is not that of its values"),
+        (CountingCell(2), "does more than to compute"),
+        (OtherWeightsCell(2), r"a `bias` that is not \(2,\) but one of the shape \(1,\)"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, keras.Layer) else None,
 )
-def test_refuses_a_cell_that_it_cannot_run_and_says_why(cell, message):
-    with pytest.raises(TypeError, match=rf"(?s){type(cell).__name__}.*{message}.*keras.layers.RNN runs it"):
-        FusedRNN(cell)(np.zeros((BATCH, TIMESTEPS, FEATURES), "float32"))
+def test_runs_keras_loop_for_a_cell_that_no_engine_can_run_and_says_why(cell, message):
+    inputs = np.ones((BATCH, TIMESTEPS, FEATURES), "float32")
+    layer = FusedRNN(cell)
+    with pytest.warns(UserWarning, match=rf"(?s)Keras' own loop for {type(cell).__name__}.*{message}"):
+        found = layer(inputs)
+    np.testing.assert_array_equal(found, keras.layers.RNN(cell)(inputs))
+    assert re.search(
+        rf"Keras' own loop for {type(cell).__name__}.*\nNo faster one: .*{message}", layer.explain()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        FusedRNN(cell)(inputs)  # said once
+    for engine in ("native", "xla"):
+        with pytest.raises(
+            TypeError, match=rf"(?s){type(cell).__name__}.*{message}.*keras.layers.RNN runs it"
+        ):
+            FusedRNN(cell, engine=engine)(inputs)
+
+
+def test_explains_which_engine_runs_and_why():
+    layer = FusedRNN(LSTMCell(2, dtype="float64"), dtype="float64")
+    with pytest.raises(ValueError, match="build or call it first"):
+        layer.explain()
+    layer.build((BATCH, TIMESTEPS, FEATURES))
+    assert layer.explain() == (
+        "FusedRNN runs the xla engine for LSTMCell.\n"
+        "No faster one: the native engine cannot: it computes in float64."
+    )
+    layer.engine = "native"
+    assert "with the native engine: it computes in float64" in layer.explain()
+    layer.engine = "keras"
+    assert layer.explain().startswith("FusedRNN runs Keras' own loop for LSTMCell.")
 
 
 def test_refuses_to_unroll():

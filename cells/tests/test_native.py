@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cells
-from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell, fused, native
+from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell, native
+from cells.equation import Equation
 from cells.native import library
 from cells.tests.support import assert_same, data
 from cells.tests.test_fused import CASES, drawn_options, outputs_and_gradients, some_mask
@@ -363,14 +364,15 @@ class OwnRNNCell(cells.MinimalRNNCell):
 
 
 def refusal(cell):
-    return fused.recurrence_of(cell).native
+    cell.build((None, 3))
+    return Equation(cell).recurrence.native
 
 
 def test_compiles_an_equation_once(empty_cache, monkeypatch):
     monkeypatch.setattr(OwnRNNCell, "factor", 0.125)
     assert not isinstance(refusal(OwnRNNCell(3)), str)
     made = sorted(path.name.partition("-")[0] for path in empty_cache.iterdir())
-    assert made == ["recurrence", "support"]
+    assert made == ["checked", "recurrence", "support"]
     library.operations.cache_clear()
     monkeypatch.setattr(subprocess, "Popen", None)
     assert not isinstance(refusal(OwnRNNCell(5)), str)

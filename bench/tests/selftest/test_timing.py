@@ -8,7 +8,7 @@ import pytest
 
 from bench.__main__ import main
 from bench.cases.case import Case
-from bench.cases.sweeps import comparisons
+from bench.cases.comparisons import comparisons
 from bench.selftest import timing
 from bench.selftest.timing import (
     PATIENT,

@@ -1,0 +1,148 @@
+"""A cell with its plans, each made when it is first needed."""
+
+from functools import cached_property
+
+import tensorflow as tf
+from keras import tree
+
+from cells import fused, native
+from cells.engines import program
+from cells.engines.attributes import attributes_of, changed_attributes
+from cells.engines.draws import Draws
+from cells.engines.nodes import Refused
+from cells.engines.plan import plan_of
+from cells.engines.supported import unsupported
+from cells.engines.trace import batch_of, layers_of, trace
+
+
+class TracedCell:
+    """Runs the recurrence of a Keras cell.
+
+    Args:
+        cell: the cell, built.
+    """
+
+    def __init__(self, cell):
+        self.cell = cell
+        self._recurrences = {}
+        self._had: list = []
+
+    def recurrence(self, sequences, states, training, masked):
+        """The `Recurrence` of a call.
+
+        Args:
+            sequences: [batch, steps, ...].
+            states: structure of tensors, as the cell takes its states.
+            training: as the cell's `call` takes it.
+            masked: whether steps may be masked.
+
+        Raises:
+            Refused: Keras' loop must run the cell.
+        """
+        if not self._had or self._is_changed():
+            self._recurrences.clear()
+            things = layers_of(self.cell) or [self.cell]
+            self._had = [(thing, attributes_of(thing)) for thing in things]
+        inputs = tf.TensorSpec([sequences.shape[0], *sequences.shape[2:]], sequences.dtype)
+        specs = tree.map_structure(lambda state: tf.TensorSpec(state.shape, state.dtype), states)
+        found = self._find(inputs, specs, training, masked)
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def _find(self, inputs, specs, training, masked):
+        """The `Recurrence` of a call, or the `Refused` that says why there is none."""
+        key = (inputs, tuple(tree.flatten(specs)), training, masked)
+        keys = {False: _any_batch(key), True: key}  # most serve any number of sequences
+        for each in keys.values():
+            if each in self._recurrences:
+                return self._recurrences[each]
+        try:
+            step = trace(self.cell, inputs, specs, training)
+            found = Recurrence(plan_of(step, masked))
+            if step.keeps:
+                self._recurrences[keys[step.batch is not None]] = found
+            return found
+        except Refused as refusal:
+            self._recurrences[keys[refusal.may_be_of_batch]] = refusal
+            return refusal
+
+    def _is_changed(self):
+        return any(changed_attributes(thing, had) for thing, had in self._had)
+
+
+def _any_batch(key):
+    inputs, specs, *others = key
+    batch = batch_of(inputs, specs)
+
+    def opened(spec):
+        if not spec.shape.rank or spec.shape[0] not in (None, batch):
+            return spec
+        return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
+
+    return (opened(inputs), tuple(map(opened, specs)), *others)
+
+
+class Recurrence:
+    """A planned recurrence with its programs.
+
+    Args:
+        plan: `Plan`.
+    """
+
+    def __init__(self, plan):
+        self.plan = plan
+        self.draws = Draws(plan.step)
+
+    def describe(self):
+        """What is computed where, a line each."""
+        return self.plan.describe()
+
+    @cached_property
+    def compiled(self):
+        """The two programs of the XLA engine, or the sentence that says why they cannot be had."""
+        return unsupported(self.plan.step) or program.xla_programs(self.plan)
+
+    @cached_property
+    def native(self):
+        """The two programs of the native engine, or the sentence that says why they cannot be had."""
+        try:
+            return program.native_programs(self.plan)
+        except native.Unavailable as reason:
+            return str(reason)
+
+    def run(self, programs, sequences, states, mask, *, zero_masked, sequence, save, known_steps=None):
+        """Runs it over a batch of sequences.
+
+        Args:
+            programs: its `compiled` or its `native`.
+            sequences: [batch, steps, ...].
+            states: flat list of the initial states.
+            mask: [batch, steps], bool, false where the states are to stay; or None.
+            zero_masked, sequence, save: as `cells.fused.run` takes them.
+            known_steps: a number of steps that sequences are not padded for.
+
+        Returns:
+            (outputs [batch, steps, ...] or None, last output [batch, ...], list of the final states).
+        """
+        step = self.plan.step
+        weights = [supply() for _, supply in step.weights]
+        floats, others = program.parted([leaf for leaf, _ in step.weights], weights)
+        float_states, other_states = program.parted(step.states, states)
+        operands = {"inputs": sequences, "states": float_states, "weights": floats}
+        constants = {"states": other_states, "weights": others}
+        if mask is not None:
+            constants["mask"] = mask
+        steps, batch = (sequences.shape[n] or tf.shape(sequences)[n] for n in (1, 0))
+        if programs is not self.native:
+            operands, constants = fused.padded(operands, constants, known=known_steps)
+        padded = operands["inputs"].shape[1] or tf.shape(operands["inputs"])[1]
+        constants["drawn"] = self.draws(steps, padded, batch)
+        outputs, states = fused.run(
+            programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
+        )
+        if not sequence:
+            return None, states[-1], states[:-1]
+        if "steps" in constants:
+            outputs = outputs[:, :steps]
+        return outputs, outputs[:, -1], states

@@ -1,0 +1,102 @@
+"""Compares what was compiled with what it was compiled from, on a few numbers."""
+
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+UNITS, BATCH, STEPS, FEATURES = 5, 3, 2, 2
+TOLERANCE = 1e-3  # of the largest number of an array: float32, a few sums
+
+
+def fault(recurrence, programs_of):
+    """What two programs compute otherwise than TensorFlow, "its values" or "its gradients"; None if nothing.
+
+    Args:
+        recurrence: the `Recurrence` that they were compiled from.
+        programs_of: recurrence -> (forward, backward), here for few units.
+    """
+    few = replace(recurrence, units=UNITS)
+    forward, backward = programs_of(few)
+    with tf.init_scope():
+        operands = _drawn_operands(few)
+        outputs, states, saved = forward(operands, {}, False, True, True)
+        upstream = [tf.constant(_drawn(each.shape, seed=9)) for each in (outputs, *states)]
+        gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
+        plainly = tf.function(lambda *given: _plainly(few, *given), autograph=False)
+        results, expected = plainly(operands, upstream)
+    if not _all_close([outputs, *states], results):
+        return "its values"
+    return (
+        None
+        if _all_close([gradients[name] for name in operands], list(expected.values()))
+        else "its gradients"
+    )
+
+
+def _drawn(shape, seed):
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def _drawn_operands(recurrence):
+    """Operands as `cells.fused.run` takes them."""
+    width = recurrence.gates * UNITS
+    shapes: dict[str, tuple[int, ...]] = {
+        "inputs": (BATCH, STEPS, FEATURES),
+        "kernel": (FEATURES, width),
+        "bias": (width,),
+    }
+    if recurrence.recurrent:
+        shapes["recurrent"] = (UNITS, width)
+    if recurrence.separate:
+        shapes["separate_bias"] = (recurrence.separate * UNITS,)
+    return {
+        **{name: tf.constant(_drawn(shape, seed)) for seed, (name, shape) in enumerate(shapes.items())},
+        "vectors": [tf.constant(_drawn((UNITS,), 20 + n)) for n in range(recurrence.vectors)],
+        "states": [tf.constant(_drawn((BATCH, UNITS), 30 + n)) for n in range(recurrence.carried)],
+    }
+
+
+def _plainly(recurrence, operands, upstream):
+    """([outputs, *states], the gradients of the operands), step by step and by TensorFlow's own gradient."""
+    operands = tf.nest.map_structure(tf.identity, operands)
+    states = list(operands["states"]) + [tf.zeros([BATCH, UNITS])] * recurrence.own_output
+    outputs = []
+    for step in range(STEPS):
+        states = recurrence.step(
+            _blocks(recurrence, operands, operands["inputs"][:, step], states), states, operands["vectors"]
+        )
+        outputs.append(states[recurrence.output])
+    results = [tf.stack(outputs, axis=1), *states]
+    gradients = tf.gradients(
+        results,
+        tf.nest.flatten(operands),
+        grad_ys=upstream,
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
+    return results, tf.nest.pack_sequence_as(operands, gradients)
+
+
+def _blocks(recurrence, operands, inputs, states):
+    """A step's pre-activations."""
+    sums, together, late = recurrence.sums, recurrence.together, recurrence.late
+    x = tf.split(inputs @ operands["kernel"] + operands["bias"], recurrence.gates, axis=1)
+    weights = tf.zeros([UNITS, recurrence.gates * UNITS])
+    weights = tf.split(operands.get("recurrent", weights), recurrence.gates, axis=1)
+    h = [states[0] @ each for each in weights[:together]]
+    if recurrence.separate:
+        biases = tf.split(operands["separate_bias"], recurrence.separate)
+        h[sums:] = [a + b for a, b in zip(h[sums:], biases, strict=True)]
+    blocks = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)] + h[sums:] + x[sums:together]
+    if late:
+        waited = recurrence.wait(blocks, states, operands["vectors"])
+        blocks += [a + waited @ b for a, b in zip(x[together:], weights[together:], strict=True)]
+    return blocks
+
+
+def _all_close(found, expected):
+    pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
+    return all(
+        np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * np.max(np.abs(b), initial=1), equal_nan=True)
+        for a, b in pairs
+    )
