@@ -228,9 +228,7 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
 
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
     result = run("--cell=my_cells.py:Plain", "--collect-only", sweep="--sweep=gate")
-    result.stdout.fnmatch_lines(
-        ["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"]
-    )
+    result.stdout.fnmatch_lines(["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"])
     assert "Plain-rnn" in result.stdout.str() and "[gate-infer-Plain-fused" not in result.stdout.str()
 
 
