@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from bench.cases.case import id_parts
 from bench.records.schema import STATUSES
 from bench.report import formatting
-from bench.report.labels import Record, option_name, options, order
+from bench.report.labels import Record, option_name, options, order, short_shape
 from bench.report.quantities import precision_in_words
 from bench.report.select import at_base
 
@@ -26,6 +26,18 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_throttled(measured),
         *_counts(records, compared),
     ]
+
+
+def row_line(record: Record, labels: Mapping[str, str]) -> str:
+    """What came of a row, in a line: `train slstm in RNN b32 t50 f64 u128: 0.71x keras LSTM [0.69, 0.74]`."""
+    named = ", ".join((f"{_label(record, labels)} {short_shape(record)}", *map(option_name, options(record))))
+    if record["status"] != "ok":
+        found = f"{record['status']}: {record['reason']}"
+    elif record["ratio"] is None:
+        found = _task_figures(record) or "ok"
+    else:
+        found = f"{_times(record)} {_baseline(record, labels)} {_interval(record)}"
+    return f"{record['mode']} {named}: {found}"
 
 
 def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
@@ -69,15 +81,18 @@ def _ratio(record: Record, labels: Mapping[str, str]) -> str:
 
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     for record in measured:
-        figures = ", ".join(
-            text.format(write(float(value)))
-            for name, (text, write) in _TASK_FIGURES.items()
-            if (value := record[name]) is not None
-        )
-        if figures:
+        if figures := _task_figures(record):
             calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
             named = ", ".join((_label(record, labels), str(record["mode"]), *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
+
+
+def _task_figures(record: Record) -> str:
+    return ", ".join(
+        text.format(write(float(value)))
+        for name, (text, write) in _TASK_FIGURES.items()
+        if (value := record[name]) is not None
+    )
 
 
 _TASK_FIGURES = {

@@ -41,16 +41,16 @@ def command(record: Record) -> str:
     full = bool(full_size) and all(record[name] == value for name, value in full_size)
     in_checkout = record["commit"] is not None
     start = ["pytest", "--benchmark-only"] if in_checkout else ["python", "-m", "bench", "run"]
-    options = [*(["--full"] if full else []), f"--sweep={record['sweep']}", f"--case={record['case']}"]
-    return shlex.join([*start, *options])
+    of_sweep = [f"--sweep={record['sweep']}"] if sweep else []
+    return shlex.join([*start, *(["--full"] if full else []), *of_sweep, f"--case={record['case']}"])
 
 
 def _remark(record: Record) -> str:
     """Says what the command cannot do alone."""
-    if record["sweep"] not in SWEEPS:
-        return "No sweep of that name is declared: `python -m bench advise --measure` makes one for a shape."
     if record["subject"] not in SUBJECTS:
-        return "Somebody's own cell: add the --cell that brought it."
+        return "A user cell: add the --cell that brought it."
+    if record["sweep"] not in SWEEPS:
+        return "Of no sweep that is declared here: it is compared with the built-in layer."
     return ""
 
 
