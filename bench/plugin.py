@@ -185,7 +185,7 @@ def pytest_sessionstart(session):
 
 
 def _read_choice(config) -> Choice:
-    """What the options ask for; raises ChoiceError or UserCellError for one that makes no sense."""
+    """Reads the options; raises ChoiceError or UserCellError for one that makes no sense."""
     ask = config.getoption
     return Choice(
         sweeps=dict(map(read_sweep, ask("sweep"))),
@@ -247,7 +247,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def _is_idle(benchmark: Path, config) -> bool:
-    """Whether the chosen sweeps have no rows for the benchmark."""
+    """True where the chosen sweeps have no rows for the benchmark."""
     return not any(isinstance(row, _KINDS[benchmark.name]) for row in config.stash[_wanted])
 
 
@@ -294,7 +294,7 @@ def pytest_collection_finish(session):
 
 
 def _wants_table(config) -> bool:
-    """Whether pytest-benchmark's table is asked for: it compares calls that were timed one after another."""
+    """True where pytest-benchmark's table is asked for: it compares calls timed one after another."""
     return any(
         config.getoption(name, ordinary[0]) not in ordinary for name, ordinary in _TABLE_OPTIONS.items()
     )
@@ -322,7 +322,7 @@ def pytest_runtest_setup(item):
 
 
 def _missing_gpu(config) -> str | None:
-    """Why this session has no GPU; None where it has one."""
+    """Says why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
     from bench.backend import devices
@@ -350,7 +350,7 @@ def _lacks_cudnn(config) -> bool:
 
 
 def _print_expectation(session) -> None:
-    """How many cases there are, and about how long they will take; of training tasks that is not known."""
+    """Prints how many cases there are and about how long they take; of training tasks that is not known."""
     config = session.config
     rows = [
         item.callspec.params["comparison"]
@@ -524,7 +524,7 @@ def _drawn(folder: Path, records: "list[Record]") -> str:
 
 
 def _written(write: Callable[[], str]) -> str:
-    """What was written, or why it cannot be: the records stand whatever becomes of what is made of them."""
+    """Says what was written, or why it cannot be: the records stand whatever becomes of the rest."""
     try:
         return write()
     except OSError as error:

@@ -62,7 +62,7 @@ def _float_array(tensor: tf.Tensor | None) -> np.ndarray | None:
 
 
 def _shows_masks(cell) -> bool:
-    """Whether the cell drops something, and shows what: Keras' cells and ours do."""
+    """True where the cell drops something, and shows what: Keras' cells and ours do."""
     drops = getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0)
     return bool(drops) and hasattr(cell, "get_dropout_mask") and hasattr(cell, "kernel")
 
@@ -75,7 +75,7 @@ def reset_seeds(layer) -> None:
 
 
 def differs_in_training(layer, case: Case) -> bool:
-    """Whether one eager step of the cell has another answer in training, as dropout makes it."""
+    """True where one eager step of the cell has another answer in training, as dropout makes it."""
     loop = next(loops_of(layer))
     if not loop.cell._call_has_training_arg:
         return False

@@ -24,7 +24,7 @@ class UserCellError(ValueError):
 
 @dataclass(frozen=True)
 class UserCells:
-    """What the command line brings; a worker gets the same, and makes the same subjects of it.
+    """The cells that the command line brings; a worker gets the same, and makes the same subjects of them.
 
     Attributes:
         targets: the texts of `--cell`.
@@ -38,7 +38,7 @@ class UserCells:
 
     @classmethod
     def of(cls, targets: Sequence[str], baseline: str | None = None, kwargs: str = _NO_KWARGS) -> "UserCells":
-        """What the options say, each target once.
+        """Reads the options; each target counts once.
 
         Raises:
             UserCellError: a text that is no target, a name that is taken, a baseline or arguments without a
@@ -130,7 +130,7 @@ def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
 
 @cache
 def broken_contract(text: str, kwargs: str = _NO_KWARGS) -> str | None:
-    """What is wrong with the target by the cell contract, in a sentence; None if it holds."""
+    """Says what is wrong with the target by the cell contract, in a sentence; None if it holds."""
     from bench.contract.check_cell import check_cell
 
     failed = check_cell(loaded(text, kwargs)).failed
@@ -142,7 +142,7 @@ def broken_contract(text: str, kwargs: str = _NO_KWARGS) -> str | None:
 
 @cache
 def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
-    """Why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
+    """Says why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
 
     Raises:
         TargetError: the cell cannot be loaded or made.
