@@ -90,7 +90,7 @@ class FusedRNN(RNN):
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
     With a 16-bit policy it computes in float32, and casts what goes in and comes out. What masked steps hold
-    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the weights' gradients NaN.
+    reaches neither outputs nor states, be it NaN; as in Keras the weights' gradients may be NaN then.
 
     Args:
         cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and
@@ -255,18 +255,21 @@ class FusedRNN(RNN):
         """What a call computes with: tensors, and the handles of variables."""
         yield sequences
         yield from states
-        for weight in self.cell.weights:
-            yield getattr(weight.value, "handle", weight.value)
+        for weight in self._weights().values():
+            value = getattr(weight, "value", weight)
+            yield getattr(value, "handle", value)
+
+    def _weights(self):
+        """The cell's weights that an engine takes, by name."""
+        names = ("kernel", "recurrent_kernel", "bias", *self._equation.vectors)
+        weights = {name: getattr(self.cell, name, None) for name in names}
+        return {name: weight for name, weight in weights.items() if weight is not None}
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
         recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
-            weights = {
-                name: ops.cast(getattr(self.cell, name), dtype)
-                for name in ("kernel", "recurrent_kernel", "bias", *vectors)
-                if getattr(self.cell, name, None) is not None
-            }
+            weights = {name: ops.cast(weight, dtype) for name, weight in self._weights().items()}
         width, units = weights["kernel"].shape[1], recurrence.units
         sums, separate = recurrence.sums * units, recurrence.separate * units
         bias = weights.get("bias")
