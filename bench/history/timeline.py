@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from statistics import median
 
+from bench.cases.case import shape_id
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_shifts
 from bench.records.csv_file import RECORDS_FILE, read_records
 from bench.records.plausible import impossible
@@ -229,10 +230,9 @@ def _names_its_case(record: Record) -> bool:
     """Whether the case's id and baseline are there and say what the record's columns say."""
     if any(record[name] is None for name in _NEEDED):
         return False
-    shape = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
     subject = f"{record['cell']}-{record['layer']}"
     return record["subject"] == subject and f"{record['case']}-".startswith(
-        f"{record['mode']}-{subject}-{shape}-"
+        f"{record['mode']}-{subject}-{shape_id(record)}-"
     )
 
 
