@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from bench.cases.case import id_parts
+from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, order, short_shape
@@ -45,7 +45,7 @@ def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[s
     one."""
     groups: dict[tuple[str, ...], list[Record]] = {}
     for record in [*at_base(compared), *compared]:
-        group = groups.setdefault((_shape(record), *_options_but_xla(record)), [])
+        group = groups.setdefault((shape_id(record), *_options_but_xla(record)), [])
         if record not in group:
             group.append(record)
     for (shape, *words), rows in groups.items():
@@ -104,10 +104,6 @@ _TASK_FIGURES = {
 
 def _label(record: Record, labels: Mapping[str, str]) -> str:
     return labels.get(record["subject"], record["subject"])
-
-
-def _shape(record: Record) -> str:
-    return f"b{record['batch_size']}-t{record['timesteps']}-f{record['features']}-u{record['units']}"
 
 
 def _baseline(record: Record, labels: Mapping[str, str]) -> str:
