@@ -56,6 +56,11 @@ class CaseError(ValueError):
     """A case that cannot be: it names the field, the value and the values allowed; or an id that is none."""
 
 
+def shape_id(sizes: Mapping[str, Any]) -> str:
+    """A shape as ids write it, `b32-t50-f64-u128`, of a mapping that holds the four sizes."""
+    return "-".join(f"{letter}{sizes[name]}" for name, letter in SHAPE.items())
+
+
 class IdParts(NamedTuple):
     """The parts of a case's id.
 
@@ -201,7 +206,7 @@ class Case:
     @property
     def shape(self) -> str:
         """The shape as ids write it."""
-        return "-".join(f"{letter}{getattr(self, name)}" for name, letter in SHAPE.items())
+        return shape_id(vars(self))
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tensorflow.python.eager import record
 
 import cells
-from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell, native
-from cells.equation import Equation
-from cells.native import check, library
-from cells.native.translation import header_of
+from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell
+from cells.engines import native
+from cells.engines.native import check, library
+from cells.engines.native.translation import header_of
+from cells.engines.recurrence import Equation
 from cells.tests.support import BATCH, FEATURES, UNITS, assert_same, drawn
 
 TIMESTEPS = 4
@@ -201,7 +202,9 @@ def test_a_library_that_computes_something_else_is_found_out(what):
 
 
 def test_a_gradient_that_is_zero_by_mistake_is_found_out(monkeypatch):
-    monkeypatch.setattr("cells.equation.pull_back", lambda _, variables, __: [0 * each for each in variables])
+    monkeypatch.setattr(
+        "cells.engines.recurrence.pull_back", lambda _, variables, __: [0 * each for each in variables]
+    )
     assert "gradient is not that of its values" in Equation(drawn(LSTMCell(UNITS))).refusal
 
 
@@ -421,7 +424,7 @@ def test_a_changed_activation_is_heeded_at_once_and_after_a_retrace(engine, tmp_
 
 
 def test_an_equation_that_changes_again_and_again_is_not_compiled_each_time(monkeypatch):
-    monkeypatch.setattr("cells.layers.MOST_EQUATIONS", 2)
+    monkeypatch.setattr("cells.fused_rnn.MOST_EQUATIONS", 2)
     cell = drawn(ScaledCell(UNITS))
     layer = FusedRNN(cell)
     layer.build(INPUTS.shape)
@@ -665,6 +668,26 @@ def test_is_exported_to_onnx(cell_class, tmp_path):
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     session = runtime.InferenceSession(tmp_path / "model.onnx")
     assert_same(session.run(None, {session.get_inputs()[0].name: INPUTS})[0], expected, **CLOSE)
+
+
+class Encoder(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def test_weights_move_in_the_files_of_a_model_that_has_the_layer_as_an_attribute(tmp_path):
+    layers = [FusedRNN(GRUCell(UNITS)), keras.layers.RNN(keras.layers.GRUCell(UNITS))]
+    models = [Encoder(layer) for layer in layers]
+    for one, other in (models, models[::-1]):
+        drawn(one.layer.cell, seed=1), other(INPUTS)
+        one(INPUTS)
+        one.save_weights(tmp_path / "model.weights.h5")
+        other.load_weights(tmp_path / "model.weights.h5")
+        assert_same(other(INPUTS), one(INPUTS), **CLOSE)
 
 
 # --- anything together

@@ -5,14 +5,14 @@ from functools import cached_property
 import tensorflow as tf
 from keras import tree
 
-from cells import fused, native
-from cells.engines import program
-from cells.engines.attributes import attributes_of, changed_attributes
-from cells.engines.draws import Draws
-from cells.engines.nodes import Refused
-from cells.engines.plan import plan_of
-from cells.engines.supported import unsupported
-from cells.engines.trace import batch_of, layers_of, trace
+from cells.engines import native, xla
+from cells.engines.tracing import program
+from cells.engines.tracing.attributes import attributes_of, changed_attributes
+from cells.engines.tracing.draws import Draws
+from cells.engines.tracing.nodes import Refused
+from cells.engines.tracing.plan import plan_of
+from cells.engines.tracing.supported import unsupported
+from cells.engines.tracing.trace import batch_of, layers_of, trace
 
 
 class TracedCell:
@@ -119,7 +119,7 @@ class Recurrence:
             sequences: [batch, steps, ...].
             states: flat list of the initial states.
             mask: [batch, steps], bool, false where the states are to stay; or None.
-            zero_masked, sequence, save: as `cells.fused.run` takes them.
+            zero_masked, sequence, save: as `cells.engines.xla.run` takes them.
             known_steps: a number of steps that sequences are not padded for.
 
         Returns:
@@ -135,10 +135,10 @@ class Recurrence:
             constants["mask"] = mask
         steps, batch = (sequences.shape[n] or tf.shape(sequences)[n] for n in (1, 0))
         if programs is not self.native:
-            operands, constants = fused.padded(operands, constants, known=known_steps)
+            operands, constants = xla.padded(operands, constants, known=known_steps)
         padded = operands["inputs"].shape[1] or tf.shape(operands["inputs"])[1]
         constants["drawn"] = self.draws(steps, padded, batch)
-        outputs, states = fused.run(
+        outputs, states = xla.run(
             programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
         )
         if not sequence:
