@@ -12,6 +12,8 @@ from keras import ops, saving, tree
 from keras.src.backend.common.variables import AutocastScope
 
 ENGINES = ("auto", "native", "xla", "keras")
+# An equation that changes at every step would be compiled at every step.
+MOST_EQUATIONS = 8
 
 
 @saving.register_keras_serializable("cells")
@@ -49,14 +51,16 @@ class RNN(keras.layers.RNN):
 
 @saving.register_keras_serializable("cells")
 class FusedRNN(RNN):
-    """`keras.layers.RNN` for cells made of gates, compiled as a whole with a gradient of its own.
+    """`keras.layers.RNN`, compiled as a whole with a gradient of its own where the cell is made of gates.
 
         layer = FusedRNN(SLSTMCell(128), return_sequences=True)
 
-    Arguments, inputs, outputs, weights and saved files are those of `keras.layers.RNN` with the same cell,
-    and so are the results to the rounding of the dtype. The layer compiles itself: nothing else is to be set.
+    It runs every cell that `keras.layers.RNN` runs, the user's own object and no copy of it. Arguments,
+    masks, inputs, outputs, weights, variables and losses are those of `keras.layers.RNN` with the same cell,
+    and so are results and gradients to the rounding of the dtype; in a stateful layer those of `cells.RNN`.
 
-    Two engines run it, and without being told the layer takes the first that can:
+    Three engines run it, and without being told the layer takes the first that can; `explain()` says which,
+    and why no faster one:
 
     - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
       it, once for an equation on a machine (a second or two; kept in the user's cache folder). It takes every
@@ -65,32 +69,47 @@ class FusedRNN(RNN):
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
       few lengths (at most a quarter longer), so that not every length compiles.
+    - "keras" is Keras' own loop, at its speed. It runs what the others cannot, and the layer warns of that
+      once: a cell that is no `GatedCell` and none of Keras' three, or has a `call` of its own, or whose
+      `update` is not elementwise or reads a weight; masks with a value for every unit; forward mode; another
+      backend than TensorFlow.
+
+    What the equation reads of the cell (`activation`, a coefficient) may change: it is looked at at every
+    call, and compiled again. As in Keras, a `tf.function` or `fit` heeds it once it is traced again.
 
     Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
     concrete function that was taken before the saving keeps the native engine, as a signature given to
     `tf.saved_model.save` is, or an endpoint of Keras' `ExportArchive` that was called: `engine="xla"` is for
-    those.
+    those. Converters to TFLite, ONNX and OpenVINO are given Keras' loop, if it is they who trace the model;
+    for a function that was traced before, or a SavedModel that is converted later, set `engine="keras"`.
+
+    `.keras` files hold the layer as it is. Weights move between it and `keras.layers.RNN` by `get_weights`
+    and `set_weights`. A `.weights.h5` file does so only where the layer is an attribute of a model: in a
+    functional or sequential model Keras names a layer there after its class.
 
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
-    With a 16-bit policy it computes in float32, and casts what goes in and comes out.
-
-    On another Keras backend than TensorFlow it runs Keras' loop, and says so once.
+    With a 16-bit policy a cell made of gates computes in float32, and what goes in and comes out is cast; any
+    other computes as it does in Keras' loop. What masked steps hold reaches neither outputs nor states, be it
+    NaN; as in Keras a NaN there may make the weights' gradients NaN.
 
     Args:
-        cell: a `GatedCell` whose `update` is elementwise, or a `keras.layers.LSTMCell`, `GRUCell` or
-            `SimpleRNNCell`.
+        cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and
+            `keras.layers.LSTMCell`, `GRUCell` and `SimpleRNNCell`.
         return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in
             `keras.layers.RNN`.
         unroll: must be false; there is no loop to unroll.
-        engine: "auto", "native" or "xla".
+        engine: "auto", "native", "xla" or "keras"; also an attribute, which may be set later.
 
     Raises:
-        TypeError: the cell cannot be fused; the message says what is missing.
         ValueError: `unroll` is true, there is no such engine, or the one asked for cannot run here, which is
-            told at the first call.
-        NotImplementedError: a second derivative is asked for.
+            told at the first call; a mask or an initial state has a shape that does not fit; there are no
+            timesteps.
+        TypeError: the engine asked for, "native" or "xla", cannot run the cell, which is told at the first
+            call.
+        NotImplementedError: a second derivative is asked for, or forward mode through a `tf.function`;
+            `engine="keras"` has both.
     """
 
     def __init__(self, cell, *args, engine="auto", **kwargs):
@@ -103,7 +122,8 @@ class FusedRNN(RNN):
                 "FusedRNN compiles its loop as a whole and cannot unroll it; leave out `unroll`."
             )
         self._equation: Any = None  # of the cell, once a call has read it
-        self._traced: Any = None
+        self._equations_read = 0
+        self._traced: Any = None  # the cell's traced steps, once a call has needed one
         self._built_timesteps = None
         self._built_shape: Any = None
 
@@ -267,6 +287,9 @@ class FusedRNN(RNN):
             return None, False, refusal
         if self._equation is None or not self._equation.is_of(self.cell):
             self._equation = Equation(self.cell)
+            self._equations_read += 1
+        if self._equations_read > MOST_EQUATIONS and self.engine == "auto":
+            return None, False, f"had {MOST_EQUATIONS} equations already, each of which is compiled"
         if self._equation.refusal is None and len(sequences.shape) == 3:
             return self._equation.recurrence, False, None
         if self._traced is None or self._traced.cell is not self.cell:
@@ -326,8 +349,10 @@ class FusedRNN(RNN):
         if not isinstance(masks, (list, tuple)):
             return {"inputs": _dropped(sequences, masks), "kernel": kernel, "bias": bias}
         parts = zip(masks, ops.split(kernel, len(masks), axis=1), strict=True)
-        products = [ops.matmul(_dropped(sequences, mask), part) for mask, part in parts]
-        return {"inputs": ops.concatenate(products, axis=-1) + bias}
+        # as matrices, for the gradient of a stack of products has no static shape
+        rows = [(ops.reshape(_dropped(sequences, mask), (-1, kernel.shape[0])), part) for mask, part in parts]
+        products = ops.concatenate([ops.matmul(*each) for each in rows], axis=-1) + bias
+        return {"inputs": ops.reshape(products, (*ops.shape(sequences)[:2], kernel.shape[1]))}
 
     def _constants(self, mask, training, dtype):
         """What the engine takes and gives no gradient for; see `fused.run`."""

@@ -1,5 +1,7 @@
 """A cell made of another layer."""
 
+from numbers import Integral
+
 from keras import activations, layers, ops, saving
 
 
@@ -30,8 +32,9 @@ class DenseRNNCell(layers.Layer):
         super().__init__(**kwargs)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
+        units = int(units) if isinstance(units, Integral) else units  # a dense layer refuses NumPy's
         self.dense = layers.Dense(units, self.activation, use_bias, dtype=self.dtype_policy, name="dense")
-        self.units = int(units)
+        self.units = units
 
     @property
     def state_size(self):

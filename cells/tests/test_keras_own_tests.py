@@ -7,6 +7,7 @@ passed over, and it has no eligibility for cuDNN.
 
 import importlib
 import inspect
+from functools import partialmethod
 from pathlib import Path
 
 import keras
@@ -23,8 +24,6 @@ class RNN(FusedRNN):
 
     def __init__(self, cell, *args, unroll=False, **kwargs):
         super().__init__(cell, *args, **kwargs)
-        # XLA takes half a minute to compile Keras' loop over stacked cells
-        self.supports_jit = not isinstance(self.cell, keras.layers.StackedRNNCells)
 
 
 def fused(layer_class):
@@ -58,5 +57,7 @@ def own_tests(name):
 for file in FILES:
     if (FOLDER / f"{file}_test.py").exists():
         found = own_tests(file)
+        if file == "stacked_rnn_cells":  # run by Keras' loop, whose seven training steps take half a minute
+            found.run_layer_test = partialmethod(found.run_layer_test, run_training_check=False)
         globals()[f"Test_{file}"] = found
         del found
