@@ -1,10 +1,10 @@
-"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.runner.session`.
+"""The pytest plugin: options, the choice of cases, and the hooks. The work is done in `bench.runner`.
 
 TensorFlow is not imported before a case is about to run.
 """
 
 import argparse
-import difflib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,23 +13,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.cases.choice import Choice
+from bench.cases.comparisons import Comparison, Row, Task
 from bench.cases.cost_estimate import expected_seconds
+from bench.cases.devices import may_have_gpu
+from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Task, comparisons, tasks
-from bench.cases.user_cells import BASELINES, GuestError, Guests, guests, loaded
+from bench.cases.sweeps import SWEEPS
+from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
 from bench.contract.load_cell import FORM, TargetError
-from bench.processes.worker import DEFAULT_LIMITS, Limits
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
-    from bench.runner.session import Run
+    from bench.runner.row import Record
+    from bench.runner.run import Run
     from bench.runner.tasks import Settings
 
-Row = Comparison | Task
-_DEFAULT_SWEEP = "default"
 _run = pytest.StashKey["Run"]()
-_guests = pytest.StashKey[Guests]()
+_forking = pytest.StashKey[Nursery | None]()
+_choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
+_left_out = pytest.StashKey[list[str]]()
 _settings = pytest.StashKey["Settings"]()
 
 
@@ -38,16 +43,50 @@ def pytest_addoption(parser):
     group.addoption(
         "--sweep",
         action="append",
-        choices=sorted(SWEEPS),
+        default=[],
         metavar="NAME",
-        help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))} (default: default).",
+        help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))}, or "
+        "path/to/my_sweeps.py:name (default: default).",
+    )
+    group.addoption(
+        "--subject",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this subject, cell-layer: lstm-builtin, slstm-rnn, ...; of a --sweep, its cases alone; "
+        "may repeat.",
+    )
+    group.addoption(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="B,T,F,U",
+        help="the batch size, timesteps, features and units of all cases, instead of a sweep's; may repeat.",
+    )
+    group.addoption(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE],...",
+        help="the options of all cases, instead of a sweep's: bidirectional,depth=2,dtype=mixed_bfloat16; "
+        "may repeat, one variant each.",
+    )
+    group.addoption(
+        "--mode", metavar="MODE,...", help="cases in these modes alone: infer, train (default: all)."
     )
     group.addoption(
         "--cell",
         action="append",
         default=[],
         metavar="TARGET",
-        help=f"your own cell joins the sweeps as a subject; {FORM}; may repeat.",
+        help=f"your own cell joins the sweeps as a subject; with --shape or --option it alone is measured; "
+        f"{FORM}; may repeat.",
+    )
+    group.addoption(
+        "--kwargs",
+        metavar="JSON",
+        default="{}",
+        help="the other arguments of --cell, a JSON object: '{\"alpha\": 0.5}'.",
     )
     group.addoption(
         "--baseline",
@@ -66,7 +105,7 @@ def pytest_addoption(parser):
         action="store_true",
         help="training tasks at the tutorials' size, not in the short form: hours without a GPU.",
     )
-    group.addoption("--case", metavar="ID", help="measure the one case with this id.")
+    group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
         "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."
     )
@@ -115,47 +154,88 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
         raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
+
+
+def pytest_sessionstart(session):
+    """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
+    config = session.config
     try:
-        config.stash[_guests] = guests(config.getoption("cell"), config.getoption("baseline"))
-    except GuestError as error:
+        choice = config.stash[_choice] = _read_choice(config)
+        rows = _without_refused(config, choice.rows())
+    except (ChoiceError, UserCellError) as error:
         raise pytest.UsageError(str(error)) from error
-    sweeps, case_id = config.getoption("sweep"), config.getoption("case")
-    rows = _choose(sweeps, case_id, config.stash[_guests], config.getoption("full"))
-    _check_meaning(config, rows)
-    config.stash[_wanted] = rows
-
-
-def _check_meaning(config, rows: list[Row]) -> None:
-    """Raises pytest.UsageError for an option that none of the chosen rows would heed."""
-    subjects = {row.case.subject for row in rows}
-    takers = [name for name, sweep in SWEEPS.items() if any(grid.guests for grid in sweep.grids)]
-    for name in config.stash[_guests].joining:
-        if name not in subjects and not config.getoption("case"):
-            raise pytest.UsageError(
-                f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}"
-            )
+    except TargetError as error:
+        raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
     for option in ("corpus", "full"):
         if config.getoption(option) and not any(isinstance(row, Task) for row in rows):
             tasks = [name for name, sweep in SWEEPS.items() if sweep.task]
             raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
+    config.stash[_wanted] = rows
 
 
-def _choose(sweeps: list[str] | None, case_id: str | None, guests: Guests, full: bool) -> list[Row]:
-    """The rows that the options ask for; raises pytest.UsageError for a case that is not there."""
-    if case_id is None:
-        return _rows(sweeps or [_DEFAULT_SWEEP], guests, full)
-    known = _rows(sweeps or list(SWEEPS), guests, full)
-    found = [row for row in known if row.case.id == case_id]
-    if not found:
-        near = difflib.get_close_matches(case_id, [row.case.id for row in known], n=3, cutoff=0.3)
-        raise pytest.UsageError(
-            f"--case {case_id}: no such case; the nearest are {', '.join(near) or 'none'}"
-        )
-    return [row for row in found if sweeps or row.sweep == found[0].sweep]
+def _read_choice(config) -> Choice:
+    """What the options ask for; raises ChoiceError or UserCellError for one that makes no sense."""
+    ask = config.getoption
+    return Choice(
+        sweeps=dict(map(read_sweep, ask("sweep"))),
+        case=ask("case"),
+        subjects=tuple(ask("subject")),
+        shapes=tuple(map(read_shape, ask("shape"))),
+        options=tuple(map(read_option, ask("option"))),
+        modes=read_modes(ask("mode")) if ask("mode") is not None else (),
+        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs")),
+        full=ask("full"),
+        device=_device_of(config),
+    )
 
 
-def _rows(sweeps: list[str], guests: Guests, full: bool) -> list[Row]:
-    return [*comparisons(sweeps, guests), *tasks(sweeps, guests, full)]
+def _without_refused(config, rows: list[Row]) -> list[Row]:
+    """The rows without user cells in `FusedRNN` that none of its engines can run, unless they are named."""
+    choice = config.stash[_choice]
+    own = {} if choice.case else choice.user_cells.subjects
+    joined = {row.case.subject for row in rows if row.case.layer == "fused"} & own.keys() - {*choice.subjects}
+    if not joined:
+        return rows
+    _load_user_cells(config)
+    refusals = {name: refused_by_engines(own[name].target or "", own[name].kwargs) for name in sorted(joined)}
+    config.stash[_left_out] = [f"left out: {name}: {why}" for name, why in refusals.items() if why]
+    return [row for row in rows if not refusals.get(row.case.subject)]
+
+
+def _load_user_cells(config) -> None:
+    """Loads the user's cells, each first in a worker, where its file can do no harm, and then here.
+
+    Raises:
+        TargetError: one cannot be loaded.
+    """
+    choice = config.stash[_choice]
+    named = {(subject.target or "", subject.kwargs) for subject in choice.user_cells.subjects.values()}
+    if not named or _forking in config.stash:
+        return
+    from bench.processes.contract_worker import UserCell, load_apart
+    from bench.processes.isolated import nursery
+
+    forking = config.stash[_forking] = nursery(choice.device)
+    for target, kwargs in sorted(named):
+        load_apart(UserCell(target, json.loads(kwargs)), forking)
+        loaded(target, kwargs)
+
+
+def pytest_report_header(config):
+    return config.stash.get(_left_out, [])
+
+
+def _device_of(config) -> str:
+    """`cpu` or `gpu`; for `auto` TensorFlow is asked, and so imported, only where there may be a GPU."""
+    if config.getoption("require_gpu"):
+        return "gpu"
+    if config.getoption("device") != "auto":
+        return config.getoption("device")
+    if not may_have_gpu():
+        return "cpu"
+    from bench.backend import devices
+
+    return "gpu" if devices.gpu_name() else "cpu"
 
 
 def pytest_ignore_collect(collection_path, config):
@@ -232,15 +312,18 @@ def _missing_gpu(config) -> str | None:
     """Why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    return None if runtime.gpu_name() else "TensorFlow sees no GPU on this machine"
+    return None if devices.gpu_name() else "TensorFlow sees no GPU on this machine"
 
 
 def pytest_unconfigure(config):
     run = config.stash.get(_run, None)
     if run is not None:
         run.close()
+    forking = config.stash.get(_forking, None)
+    if forking is not None:  # that of a run has been closed with it, which does no harm
+        forking.close()
 
 
 def pytest_sessionfinish(session):
@@ -269,7 +352,8 @@ def _print_expectation(session) -> None:
         return
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
-    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on two cores")
+    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_choice].device]
+    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on {machine}")
 
 
 def _task_settings(config) -> "Settings":
@@ -286,25 +370,32 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
-    from bench.backend import runtime
-    from bench.runner.session import Run
+    from bench.backend import devices
+    from bench.runner.run import Run
 
-    subjects = {**SUBJECTS, **config.stash[_guests].subjects}
+    choice = config.stash[_choice]
+    own = choice.user_cells.subjects
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
     try:
-        runtime.check_backend()
-        device = runtime.device(config.getoption("device"))
-        for subject in config.stash[_guests].subjects.values():
-            loaded(subject.target or "")
+        devices.check_backend()
+        device = devices.choose_device(choice.device)
+        _load_user_cells(config)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
-    except (runtime.NoDevice, runtime.UnsupportedBackend) as error:
+    except (devices.NoDevice, devices.UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
     try:
-        return Run(folder, device, subjects, _limits(config), _guest_texts(config))
+        return Run(
+            folder,
+            device,
+            {**SUBJECTS, **own},
+            _limits(config),
+            choice.user_cells,
+            config.stash.get(_forking, None),
+        )
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 
@@ -312,10 +403,6 @@ def _start_run(config) -> "Run":
 def _limits(config) -> Limits:
     half = (memory_bytes() or 0) // 2
     return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)
-
-
-def _guest_texts(config) -> tuple[tuple[str, ...], str | None]:
-    return tuple(config.getoption("cell")), config.getoption("baseline")
 
 
 @pytest.fixture
@@ -328,14 +415,8 @@ def measure(request, benchmark):
     budget = Budget(float(config.getoption("benchmark_max_time")), config.getoption("benchmark_min_rounds"))
 
     def measure(comparison: Comparison) -> None:
-        on_device = {"device": run.device}
-        comparison = replace(
-            comparison,
-            case=replace(comparison.case, **on_device),
-            baseline=replace(comparison.baseline, **on_device),
-        )
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        _report(run.measure(comparison, benchmark, budget))
+        _report(_recorded(lambda: run.measure(comparison, benchmark, budget)))
 
     return measure
 
@@ -347,10 +428,18 @@ def perform(request, benchmark):
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        case = replace(task.case, device=run.device)
-        _report(run.perform(replace(task, case=case), settings, benchmark))
+        _report(_recorded(lambda: run.perform(task, settings, benchmark)))
 
     return perform
+
+
+def _recorded(measure: Callable[[], "Record"]) -> "Record":
+    """The record of a case; ends the session where records cannot be written, since all that follows would be
+    lost."""
+    try:
+        return measure()
+    except OSError as error:
+        pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
 
 
 def _report(record) -> None:
@@ -365,8 +454,7 @@ def pytest_terminal_summary(terminalreporter, config):
     run = config.stash.get(_run, None)
     if run is None or run.folder is None:
         return
-    from bench.records.schema import TASKS_FILE
-    from bench.report.charts.run_charts import draw
+    from bench.records.run_folder import TASKS_FILE
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import summary_lines
 
@@ -379,7 +467,21 @@ def pytest_terminal_summary(terminalreporter, config):
     if (run.folder / TASKS_FILE).exists():
         terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
     if any(record["ratio"] is not None for record in run.records):
-        charts = draw(run.folder, run.records)
-        terminalreporter.write_line(f"charts:  {len(charts)} files in {run.folder}/charts")
+        terminalreporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
     if run.records:
-        terminalreporter.write_line(f"report:  {write_report([run.folder], run.folder / REPORT_FILE)}")
+        page = run.folder / REPORT_FILE
+        terminalreporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
+
+
+def _drawn(folder: Path, records: "list[Record]") -> str:
+    from bench.report.charts.run_charts import draw
+
+    return f"{len(draw(folder, records))} files in {folder}/charts"
+
+
+def _written(write: Callable[[], str]) -> str:
+    """What was written, or why it cannot be: the records stand whatever becomes of what is made of them."""
+    try:
+        return write()
+    except OSError as error:
+        return f"cannot be written: {error}"

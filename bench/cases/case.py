@@ -1,14 +1,15 @@
 """`Case`: one point of a sweep, a frozen value with a readable id. Everything downstream follows from it."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
+
+from bench.cases import options
+from bench.cases.options import DTYPES
 
 MODES = ("infer", "train")
 TASK_MODES = ("fit", "generate")
-DTYPES = ("float32", "mixed_float16", "mixed_bfloat16", "float64", "float16", "bfloat16")
 DEVICES = ("cpu", "gpu")
 MASKS = ("right", "left", "full")
 MERGE_MODES = ("concat", "sum", "mul", "ave", "none")
@@ -46,8 +47,58 @@ _NEEDS = {
 }
 
 
+# the sizes of a shape, and how an id begins each
+SHAPE = {"batch_size": "b", "timesteps": "t", "features": "f", "units": "u"}
+_ID = "mode-cell-layer-b…-t…-f…-u…"  # then the options
+
+
 class CaseError(ValueError):
-    """A case that cannot be: it names the field, the value and the values allowed."""
+    """A case that cannot be: it names the field, the value and the values allowed; or an id that is none."""
+
+
+class IdParts(NamedTuple):
+    """The parts of a case's id.
+
+    Attributes:
+        shape: the four sizes, in the order of `SHAPE`.
+        options: the words of the options that are not the default.
+    """
+
+    mode: str
+    cell: str
+    layer: str
+    shape: tuple[int, int, int, int]
+    options: tuple[str, ...]
+
+    @property
+    def subject(self) -> str:
+        """The subject's name, `cell-layer`."""
+        return f"{self.cell}-{self.layer}"
+
+
+def id_parts(text: str) -> IdParts:
+    """Takes an id apart, whatever its mode, names and options are called.
+
+    Raises:
+        CaseError: naming the part that is missing or is no size.
+    """
+    parts = text.split("-")
+    names = ("mode", "cell", "layer", *SHAPE)
+    if len(parts) < len(names):
+        raise CaseError(f"{text!r}: {names[len(parts)]} is missing; an id is {_ID} and its options")
+    mode, cell, layer, *rest = parts
+    sizes = [_size(text, *pair) for pair in zip(SHAPE, rest, strict=False)]
+    return IdParts(mode, cell, layer, (sizes[0], sizes[1], sizes[2], sizes[3]), tuple(rest[len(SHAPE) :]))
+
+
+def _size(id: str, name: str, part: str) -> int:
+    found = re.fullmatch(f"{SHAPE[name]}([1-9][0-9]{{0,17}})", part)
+    if found is None:
+        raise CaseError(
+            f"{id!r}: {name} {part!r}: must be {SHAPE[name]!r} and a positive integer; "
+            f"an id is {_ID} and its options"
+        )
+    return int(found[1])
 
 
 @dataclass(frozen=True)
@@ -150,15 +201,15 @@ class Case:
     @property
     def shape(self) -> str:
         """The shape as ids write it."""
-        return f"b{self.batch_size}-t{self.timesteps}-f{self.features}-u{self.units}"
+        return "-".join(f"{letter}{getattr(self, name)}" for name, letter in SHAPE.items())
 
     @property
     def options(self) -> tuple[str, ...]:
         """The options that are not the default, as ids write them."""
         return tuple(
-            _WORDS[field.name](getattr(self, field.name))
-            for field in fields(self)
-            if field.name in _WORDS and getattr(self, field.name) != field.default
+            options.write(name, getattr(self, name))
+            for name in options.FIELDS
+            if getattr(self, name) != _DEFAULTS[name]
         )
 
     @property
@@ -166,30 +217,40 @@ class Case:
         """The case's name: mode, subject, shape, then the options that are not the default."""
         return "-".join((self.mode, self.subject, self.shape, *self.options))
 
+    @classmethod
+    def from_id(cls, text: str, device: str = "cpu") -> "Case":
+        """The case whose `id` is `text`, on a device, which is no part of an id.
 
-# how an id writes an option that is not the default; the others never stand in an id
-_WORDS: dict[str, Callable[[Any], str]] = {
-    "dtype": str,
-    "unroll": lambda value: "unroll",
-    "implementation": lambda value: f"impl{value}",
-    "stateful": lambda value: "stateful",
-    "jit_compile": lambda value: "xla",
-    "use_cudnn": {"auto": "cudnn_auto", "True": "cudnn", "False": "no_cudnn"}.__getitem__,
-    "return_sequences": lambda value: "last_output",
-    "go_backwards": lambda value: "backwards",
-    "masked": lambda value: f"mask_{value}",
-    "zero_output_for_mask": lambda value: "zero_masked",
-    "dropout": lambda value: f"dropout{Decimal(repr(value)):f}",
-    "recurrent_dropout": lambda value: f"recurrent_dropout{Decimal(repr(value)):f}",
-    "activation": lambda value: f"act_{value}",
-    "use_bias": lambda value: "bias" if value else "no_bias",
-    "reset_after": lambda value: "reset_after" if value else "reset_before",
-    "bidirectional": lambda value: "bidirectional",
-    "merge_mode": lambda value: f"merge_{value}",
-    "backward_layer": lambda value: "backward_layer",
-    "depth": lambda value: f"depth{value}",
-    "static_timesteps": lambda value: "any_timesteps",
-    "static_batch": lambda value: "any_batch",
-    "time_major": lambda value: "time_major",
-    "input_product": lambda value: "no_input_product",
-}
+        Raises:
+            CaseError: naming the part of the text that is wrong, and what it may be.
+        """
+        parts = id_parts(text)
+        try:
+            given = _options_of(parts.options)
+            case = cls(parts.cell, parts.layer, parts.mode, *parts.shape, **given, device=device)
+        except (CaseError, options.UnknownOption) as error:
+            raise CaseError(f"{text!r}: {error}") from None
+        if case.id != text:
+            raise CaseError(f"{text!r}: this case is written {case.id}")
+        return case
+
+
+_DEFAULTS = {field.name: field.default for field in fields(Case)}
+
+
+def _options_of(words: tuple[str, ...]) -> Mapping[str, Any]:
+    """The fields that the words of an id stand for.
+
+    Raises:
+        CaseError: two words speak of one field, or a word of a field's default, which no id names.
+        UnknownOption: no option is written like that.
+    """
+    given: dict[str, Any] = {}
+    for word in words:
+        name, value = options.read(word)
+        if name in given:
+            raise CaseError(f"option {word!r}: {name} is {given[name]!r} already")
+        if value == _DEFAULTS[name]:
+            raise CaseError(f"option {word!r}: is the default, which an id leaves out")
+        given[name] = value
+    return given

@@ -5,15 +5,17 @@ Calibrated on two cores with AVX-512 (the committed runs): a call's time comes o
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import ALWAYS_UNROLLED, SWEEPS, Comparison, runs_apart
+from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
 from bench.records.environment import memory_bytes as machine_bytes
 from bench.timing.blocks import LEAST_CALLS, PILOT_SHARE
 
-GATES = {"minimal": 1, "simple_rnn": 1, "indrnn": 1, "slstm": 2, "mgu": 2, "janet": 2, "gru": 3, "lstm": 4}
-_MOST_GATES = 4
+if TYPE_CHECKING:
+    from bench.cases.comparisons import Comparison
+
+_MOST_GATES = 4  # a user's cell is estimated as the largest of ours
 _FLOPS_PER_S = {"cpu": 100e9, "gpu": 5e12}
 # a step of the loop, whatever its size
 _STEP_S = {
@@ -37,35 +39,43 @@ _UNROLLED_STEP_S = {
 }
 
 
+def _gates(case: Case) -> int:
+    equation = EQUATIONS.get(equation_of(case.cell))
+    return equation.gates if equation else _MOST_GATES
+
+
+def _layers(case: Case) -> int:
+    return case.depth * (2 if case.bidirectional else 1)
+
+
 def flops(case: Case) -> float:
     """Floating point operations of a call: those of its products, by the closed formula."""
-    gates = GATES.get(case.cell.removeprefix("keras_"), _MOST_GATES)
     width = case.units + (case.features if case.input_product else 0)
-    forward = 2.0 * gates * width * case.units * case.batch_size * case.timesteps * case.depth
+    forward = 2.0 * _gates(case) * width * case.units * case.batch_size * case.timesteps * _layers(case)
     return 3 * forward if case.mode == "train" else forward
 
 
 def call_seconds(case: Case) -> float:
     """Seconds of a call."""
     mode = "infer" if case.mode == "infer" else "train"
-    return flops(case) / _FLOPS_PER_S[case.device] + case.timesteps * _STEP_S[case.device, mode]
+    steps = case.timesteps * _layers(case)
+    return flops(case) / _FLOPS_PER_S[case.device] + steps * _STEP_S[case.device, mode]
 
 
 def memory_bytes(case: Case) -> int:
     """Bytes that the case takes at its most: weights, data and what a gradient keeps in the program, and the
     proof's weights in float64 and, for derivatives, complex128."""
-    gates = GATES.get(case.cell.removeprefix("keras_"), _MOST_GATES)
-    train = case.mode == "train"
-    weights = gates * (case.features + case.units) * case.units
+    gates, train = _gates(case), case.mode == "train"
+    weights = gates * (case.features + case.units) * case.units * _layers(case)
     data = case.batch_size * case.timesteps * (case.features + case.units)
-    kept = case.batch_size * case.timesteps * case.units * (2 * gates + 2) if train else 0
+    kept = case.batch_size * case.timesteps * case.units * (2 * gates + 2) * _layers(case) if train else 0
     program = 4 * (weights * (3 if train else 2) + 2 * data + kept)
     proof = weights * (2 * 4 + 8 + (16 if train else 0)) + 4 * data
     return program + proof
 
 
 def expected_seconds(
-    rows: Iterable[Comparison], max_time_s: float = 1.0, compile_limit_s: float = 60.0
+    rows: "Iterable[Comparison]", max_time_s: float = 1.0, compile_limit_s: float = 60.0
 ) -> float:
     """Seconds that the comparisons take, one after another.
 
@@ -75,22 +85,22 @@ def expected_seconds(
     """
     total, stopped = 0.0, set()
     for row in rows:
-        alike = replace(row.case, timesteps=1)
-        if alike in stopped:
+        one_step = replace(row.case, timesteps=1)
+        if one_step in stopped:
             continue
         total += comparison_seconds(row, max_time_s, compile_limit_s)
-        if runs_apart(row) and _compile_seconds(row.case) >= compile_limit_s:
-            stopped.add(alike)
+        if row.isolated and _compile_seconds(row.case) >= compile_limit_s:
+            stopped.add(one_step)
     return total
 
 
 def comparison_seconds(
-    comparison: Comparison, max_time_s: float = 1.0, compile_limit_s: float = 60.0
+    comparison: "Comparison", max_time_s: float = 1.0, compile_limit_s: float = 60.0
 ) -> float:
     """Seconds that a comparison takes altogether; one that is too large takes none."""
     case, baseline = comparison.case, comparison.baseline
     seconds = _PROOF_S[case.mode] + _compile_seconds(case)
-    if runs_apart(comparison):
+    if comparison.isolated:
         try:
             check_size(comparison)
         except TooLarge:
@@ -105,7 +115,7 @@ def comparison_seconds(
 
 def _compile_seconds(case: Case) -> float:
     seconds = _COMPILE_S[case.mode]
-    if case.unroll or case.layer in ALWAYS_UNROLLED:
+    if case.unroll or (case.subject in SUBJECTS and SUBJECTS[case.subject].unrolls):
         return seconds + case.timesteps * _UNROLLED_STEP_S[case.mode, case.jit_compile]
     return seconds + (_XLA_COMPILE_S[case.mode] if case.jit_compile else 0)
 
@@ -114,7 +124,7 @@ class TooLarge(ValueError):
     """A comparison that takes more memory or time than there is; the message holds the estimate."""
 
 
-def check_size(comparison: Comparison) -> None:
+def check_size(comparison: "Comparison") -> None:
     """Refuses what takes more than three quarters of the machine's memory, or too long for its sweep.
 
     Raises:
@@ -122,7 +132,7 @@ def check_size(comparison: Comparison) -> None:
     """
     needed = memory_bytes(comparison.case) + memory_bytes(comparison.baseline)
     available = int(_MOST_MEMORY * (machine_bytes() or needed / _MOST_MEMORY))
-    seconds, longest_s = timed_seconds(comparison), SWEEPS[comparison.sweep].longest_s
+    seconds, longest_s = timed_seconds(comparison), comparison.of.longest_s
     estimate = f"by the estimate it takes {needed:,} bytes and {seconds:.1f} s for the fewest calls"
     if needed > available:
         raise TooLarge(f"{estimate}; {available:,} bytes are the most")
@@ -130,6 +140,6 @@ def check_size(comparison: Comparison) -> None:
         raise TooLarge(f"{estimate}; {longest_s:g} s are the most in this sweep")
 
 
-def timed_seconds(comparison: Comparison) -> float:
+def timed_seconds(comparison: "Comparison") -> float:
     """Seconds of the fewest calls of a comparison that are timed."""
     return LEAST_CALLS * (call_seconds(comparison.case) + call_seconds(comparison.baseline))

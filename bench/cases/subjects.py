@@ -1,8 +1,9 @@
-"""The subjects: named pairs of a layer and a cell. `SUBJECTS` is the one table.
+"""The subjects: named pairs of a layer and a cell, in one table, and the equations of the cells.
 
 Nothing of Keras is imported before a subject is made.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from bench.cases.case import Case
 
 _CELL_OPTIONS = ("activation", "use_bias", "reset_after", "dropout", "recurrent_dropout")
 _LAYER_OPTIONS = frozenset({"unroll", "stateful", "return_sequences", "go_backwards", "zero_output_for_mask"})
+_FUSED_LAYER_OPTIONS = _LAYER_OPTIONS - {"unroll"}
 # what is done with any layer of Keras' protocol
 _AROUND = frozenset(
     {
@@ -25,8 +27,6 @@ _DEFAULTS: dict[str, Any] = {
     for field in fields(Case)
     if field.default is not MISSING and field.name not in ("dtype", "jit_compile", "device")
 }
-# measured for comparison alone: no layers of Keras' or ours that one could use instead
-PEER_LAYERS = ("torch", "onnx", "keras2", "block", "static_rnn", "dynamic_rnn")
 _USE_CUDNN = {"auto": "auto", "True": True, "False": False}
 
 
@@ -47,6 +47,42 @@ class NotInstalled(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Equation:
+    """What a cell computes, whoever runs it.
+
+    Attributes:
+        gates: how many products of the inputs and of the state a step takes.
+        builtin: the cell of the built-in layer that it is compared with.
+    """
+
+    gates: int
+    builtin: str
+
+    @property
+    def baseline(self) -> str:
+        """The name of the subject that cells of this equation are compared with by default."""
+        return f"{self.builtin}-builtin"
+
+
+# by the name of the cell; the first are those that most charts show, in their order
+EQUATIONS = {
+    "simple_rnn": Equation(1, "simple_rnn"),
+    "lstm": Equation(4, "lstm"),
+    "gru": Equation(3, "gru"),
+    "slstm": Equation(2, "lstm"),
+    "minimal": Equation(1, "simple_rnn"),
+    "peephole_lstm": Equation(4, "lstm"),
+    "janet": Equation(2, "lstm"),
+    "mgu": Equation(2, "gru"),
+    "gru_candidate": Equation(3, "gru"),
+    "indrnn": Equation(1, "simple_rnn"),
+    "chosen_state": Equation(1, "simple_rnn"),
+    "learned_state": Equation(1, "simple_rnn"),
+}
+KINDS = ("builtin", "keras_cell", "ours", "user", "peer")
+
+
+@dataclass(frozen=True)
 class Subject:
     """A layer and a cell to measure.
 
@@ -56,7 +92,14 @@ class Subject:
         baseline: the name of the subject that it is compared with by default.
         make: case -> layer, not built, that returns its outputs and its states.
         options: the fields of `Case` that it honours beside shape, dtype and `jit_compile`.
-        target: for somebody's own cell, what `--cell` said; such a cell must pass the contract.
+        kind: one of `KINDS`: a layer of Keras', a cell of Keras' in `keras.layers.RNN`, one of the project's
+            own, a user's cell, or a peer, which is measured for comparison alone.
+        equation: the cell whose equation it computes, a name of `EQUATIONS`; a user's cell is its own.
+        unrolls: whether it unrolls its steps without being told to.
+        runs_in: what people call the library that runs it, where that is not Keras'.
+        target, kwargs: of a user's cell, the texts that `--cell` and `--kwargs` gave; such a cell must pass
+            the contract.
+        step_shape: of a user's cell whose steps are no vectors, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
@@ -68,12 +111,19 @@ class Subject:
     baseline: str
     make: Callable[[Case], Any]
     options: frozenset[str]
+    kind: str = "ours"
+    equation: str = ""
+    unrolls: bool = False
+    runs_in: str = ""
     target: str | None = None
+    kwargs: str = "{}"
+    step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
 
     @property
     def name(self) -> str:
+        """Its name in ids and on the command line."""
         return f"{self.cell}-{self.layer}"
 
 
@@ -140,12 +190,19 @@ def _in_its_directions(case: Case, make_one: Callable[[Case], Any]):
         return make_one(case)
     import keras
 
+    from bench.cases.layers.stack import cells_of
+
     one_way = replace(case, bidirectional=False, merge_mode=None, backward_layer=False)
-    return keras.layers.Bidirectional(
-        make_one(one_way),
-        merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
-        backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
-    )
+    forward = make_one(one_way)
+    # `Bidirectional` makes its layers anew from their configuration, a user's unregistered cell too
+    with keras.saving.custom_object_scope(
+        {type(cell).__name__: type(cell) for cell in cells_of(forward, case.depth)}
+    ):
+        return keras.layers.Bidirectional(
+            forward,
+            merge_mode=None if case.merge_mode == "none" else case.merge_mode or "concat",
+            backward_layer=make_one(replace(one_way, go_backwards=True)) if case.backward_layer else None,
+        )
 
 
 def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
@@ -163,83 +220,183 @@ def _builtin(cell: str, keras_name: str, *options: str) -> Subject:
     def make(case):
         return _stacked(case, make_one)
 
-    return Subject(cell, "builtin", f"keras {keras_name}", f"{cell}-builtin", make, honoured)
+    return Subject(
+        cell,
+        "builtin",
+        f"keras {keras_name}",
+        EQUATIONS[cell].baseline,
+        make,
+        honoured,
+        kind="builtin",
+        equation=cell,
+    )
 
 
-def _in_rnn(cell: str, label: str, baseline: str, find_cell: Callable[[], Any], *options: str) -> Subject:
-    honoured = _LAYER_OPTIONS | _AROUND | set(options)
+def _in_rnn(make_cell: Callable[[Case], Any]) -> Callable[[Case], Any]:
+    """case -> `keras.layers.RNN` of the cells that `make_cell` makes, `depth` of them one upon another."""
 
     def make_one(case):
         import keras
 
-        made = [find_cell()(case.units, **_cell_arguments(case, honoured)) for _ in range(case.depth)]
+        made = [make_cell(case) for _ in range(case.depth)]
         return keras.layers.RNN(made if case.depth > 1 else made[0], **_layer_arguments(case))
 
-    def make(case):
-        return _in_its_directions(case, make_one)
-
-    return Subject(cell, "rnn", f"{label} in RNN", baseline, make, honoured)
+    return lambda case: _in_its_directions(case, make_one)
 
 
-def _ours(cell: str, baseline: str, *options: str) -> Subject:
-    def find_cell():
-        import cells
-
-        return cells.CELLS[cell]
-
-    return _in_rnn(cell, cell, baseline, find_cell, "implementation", *options)
-
-
-def _keras_cell(cell: str, keras_name: str, baseline: str, *options: str) -> Subject:
-    def find_cell():
-        import keras
-
-        return getattr(keras.layers, keras_name)
-
-    return _in_rnn(cell, f"keras {keras_name}", baseline, find_cell, *options)
-
-
-def _fused(cell: str, baseline: str, *options: str) -> Subject:
-    """One of ours in `cells.FusedRNN`, where `implementation` and `unroll` mean nothing."""
-    honoured = (_LAYER_OPTIONS - {"unroll"}) | _AROUND | set(options)
+def _in_fused_rnn(make_cell: Callable[[Case], Any]) -> Callable[[Case], Any]:
+    """case -> `cells.FusedRNN` of the cell that `make_cell` makes, `depth` layers one upon another."""
 
     def make_one(case):
-        from cells import CELLS, FusedRNN
+        if case.input_product:
+            from cells import FusedRNN as Layer
+        else:
+            from bench.cases.layers.projected import ProjectedFusedRNN as Layer
+        return Layer(make_cell(case), **_layer_arguments(case, _FUSED_LAYER_OPTIONS))
 
-        made = CELLS[cell](case.units, **_cell_arguments(case, honoured))
-        if not case.input_product:
-            from bench.cases.layers.projected import ProjectedFusedRNN
-
-            return ProjectedFusedRNN(made, **_layer_arguments(case, honoured))
-        return FusedRNN(made, **_layer_arguments(case, honoured))
-
-    def make(case):
-        return _stacked(case, make_one)
-
-    return Subject(cell, "fused", f"{cell} in FusedRNN", baseline, make, honoured)
+    return lambda case: _stacked(case, make_one)
 
 
-def _unrolled(cell: str, function: str, baseline: str, *options: str) -> Subject:
-    """One of ours, run by `cells.static_unroll` or `cells.dynamic_unroll`."""
+def _ours(cell: str, *options: str) -> Subject:
+    """One of the project's cells in `keras.layers.RNN`."""
+    honoured = _LAYER_OPTIONS | _AROUND | {"implementation", *options}
+    make = _in_rnn(_our_cell(cell, honoured))
+    return Subject(cell, "rnn", f"{cell} in RNN", EQUATIONS[cell].baseline, make, honoured, equation=cell)
+
+
+def _fused(cell: str, *options: str) -> Subject:
+    """One of the project's cells in `cells.FusedRNN`, where `implementation` and `unroll` mean nothing."""
+    honoured = _FUSED_LAYER_OPTIONS | _AROUND | set(options)
+    make = _in_fused_rnn(_our_cell(cell, honoured))
+    return Subject(
+        cell, "fused", f"{cell} in FusedRNN", EQUATIONS[cell].baseline, make, honoured, equation=cell
+    )
+
+
+def _unrolled(cell: str, function: str, *options: str) -> Subject:
+    """One of the project's cells, run by `cells.static_unroll` or `cells.dynamic_unroll`."""
     honoured = frozenset({"time_major", "implementation", *options})
+    make_cell = _our_cell(cell, honoured)
 
     def make(case):
         from bench.cases.layers.unrolled import Unrolled
+
+        return Unrolled(make_cell(case), function, case.time_major)
+
+    return Subject(
+        cell,
+        function,
+        f"{cell} in {function}",
+        EQUATIONS[cell].baseline,
+        make,
+        honoured,
+        equation=cell,
+        unrolls=function == "static_unroll",
+    )
+
+
+def _our_cell(cell: str, options: frozenset[str]) -> Callable[[Case], Any]:
+    def make_cell(case):
         from cells import CELLS
 
-        made = CELLS[cell](case.units, **_cell_arguments(case, honoured))
-        return Unrolled(made, function, case.time_major)
+        return CELLS[cell](case.units, **_cell_arguments(case, options))
 
-    return Subject(cell, function, f"{cell} in {function}", baseline, make, honoured)
-
-
-def guest(name: str, make_cell: Callable[[int], Any], baseline: str, target: str | None = None) -> Subject:
-    """A subject for somebody's own cell, in `keras.layers.RNN`; `make_cell` is called with `units`."""
-    return replace(_in_rnn(name, name, baseline, lambda: make_cell), target=target)
+    return make_cell
 
 
-def _peer(cell: str, layer: str, keras_name: str, label: str, peer: str, *requires: str) -> Subject:
-    """A built-in in other hands, in a process of its own."""
+def _keras_cell(equation: str, keras_name: str, *options: str) -> Subject:
+    """A cell of Keras' in `keras.layers.RNN`."""
+    honoured = _LAYER_OPTIONS | _AROUND | set(options)
+
+    def make_cell(case):
+        import keras
+
+        return getattr(keras.layers, keras_name)(case.units, **_cell_arguments(case, honoured))
+
+    return Subject(
+        f"keras_{equation}",
+        "rnn",
+        f"keras {keras_name} in RNN",
+        EQUATIONS[equation].baseline,
+        _in_rnn(make_cell),
+        honoured,
+        kind="keras_cell",
+        equation=equation,
+    )
+
+
+def user_subject(
+    name: str,
+    make_cell: Callable[..., Any],
+    baseline: str,
+    *,
+    layer: str = "rnn",
+    target: str | None = None,
+    kwargs: str = "{}",
+    step_shape: tuple[int, ...] | None = None,
+    accepts: Callable[[str], bool] = lambda argument: False,
+) -> Subject:
+    """A subject for a user's cell.
+
+    Args:
+        make_cell: is called with `units`, and with those of the case's `activation`, `use_bias`,
+            `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
+        layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
+        target, kwargs: the texts that `--cell` and `--kwargs` gave.
+        step_shape: the shape of a step where it is no vector; the case's features are its product.
+        accepts: whether `make_cell` has an argument of a name.
+    """
+    label = f"{name} in {_USER_LAYERS[layer][0]}"
+
+    def make_one(case):
+        given = _cell_arguments(case, frozenset())
+        missing = [argument for argument in given if not accepts(argument)]
+        if missing:
+            raise UnsupportedOption(f"{label} has no option {', '.join(missing)}: the cell takes none")
+        cell = make_cell(case.units, **given)
+        return cell if step_shape is None else _shaped(cell, case, step_shape, label)
+
+    _, wrap, layer_options = _USER_LAYERS[layer]
+    honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
+    return Subject(
+        name,
+        layer,
+        label,
+        baseline,
+        wrap(make_one),
+        honoured,
+        kind="user",
+        equation=name,
+        target=target,
+        kwargs=kwargs,
+        step_shape=step_shape,
+    )
+
+
+def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
+    """The cell, given steps of this shape; refuses a case of other features."""
+    from bench.cases.layers.shaped_steps import ShapedSteps
+
+    if math.prod(step_shape) != case.features:
+        shape = ",".join(map(str, step_shape))
+        raise UnsupportedOption(
+            f"{label} takes steps of shape {shape}, {math.prod(step_shape)} features, not {case.features}"
+        )
+    return ShapedSteps(cell, step_shape)
+
+
+# the layers that a user's cell may stand in: what they are called, what makes them, the options they have
+_USER_LAYERS: dict[str, tuple[str, Callable[..., Any], frozenset[str]]] = {
+    "rnn": ("RNN", _in_rnn, _LAYER_OPTIONS),
+    "fused": ("FusedRNN", _in_fused_rnn, _FUSED_LAYER_OPTIONS),
+}
+USER_LAYERS = tuple(_USER_LAYERS)
+
+
+def _peer(
+    cell: str, layer: str, keras_name: str, label: str, peer: str, *requires: str, runs_in: str = ""
+) -> Subject:
+    """A built-in's equation in another library, in a process of its own."""
 
     def make(case):
         import keras
@@ -249,53 +406,67 @@ def _peer(cell: str, layer: str, keras_name: str, label: str, peer: str, *requir
             raise UnsupportedOption(f"{label} infers only")
         return getattr(keras.layers, keras_name)(case.units, return_sequences=True, return_state=True)
 
-    return Subject(cell, layer, label, f"{cell}-builtin", make, frozenset(), requires=requires, peer=peer)
+    return Subject(
+        cell,
+        layer,
+        label,
+        EQUATIONS[cell].baseline,
+        make,
+        frozenset(),
+        kind="peer",
+        equation=cell,
+        runs_in=runs_in,
+        requires=requires,
+        peer=peer,
+    )
 
 
 def _torch(cell: str, keras_name: str, torch_name: str) -> Subject:
-    return _peer(cell, "torch", keras_name, f"PyTorch nn.{torch_name}", "pytorch", "torch")
+    label = f"PyTorch nn.{torch_name}"
+    return _peer(cell, "torch", keras_name, label, "pytorch", "torch", runs_in="PyTorch")
 
 
 def _onnx(cell: str, keras_name: str, operator: str) -> Subject:
-    label = f"ONNX Runtime {operator}"
-    return _peer(cell, "onnx", keras_name, label, "onnx_runtime", "onnx", "onnxruntime")
+    label, needs = f"ONNX Runtime {operator}", ("onnx", "onnxruntime")
+    return _peer(cell, "onnx", keras_name, label, "onnx_runtime", *needs, runs_in="ONNX Runtime")
 
 
 def _keras2(cell: str, keras_name: str) -> Subject:
-    return _peer(cell, "keras2", keras_name, f"Keras 2 {keras_name}", "keras2", "tf_keras")
+    return _peer(cell, "keras2", keras_name, f"Keras 2 {keras_name}", "keras2", "tf_keras", runs_in="Keras 2")
 
 
 def _compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
     """What our two functions were: those of TensorFlow 1, with the cell of Keras 2 that they take."""
     label = f"Keras 2 {keras_name}Cell in tf.compat.v1.nn.{function}"
     subject = _peer(cell, function, keras_name, label, function, "tf_keras")
-    return replace(subject, options=frozenset(options))
+    return replace(subject, options=frozenset(options), unrolls=function == "static_rnn")
 
 
-def _block_lstm() -> Subject:
-    label = "TensorFlow's BlockLSTMV2"
-
-    def make(case):
-        from bench.cases.layers.block import BlockLSTM
-
-        _check_plain(label, case)
-        return BlockLSTM(case.units, return_sequences=True, return_state=True)
-
-    return Subject("lstm", "block", label, "lstm-builtin", make, frozenset())
-
-
-def _block_gru() -> Subject:
-    label = "TensorFlow's GRUBlockCell"
+def _block_kernel(cell: str, kernel: str, *options: str) -> Subject:
+    """A built-in's equation in a fused kernel of TensorFlow's, which Keras does not use."""
+    label = f"TensorFlow's {kernel}"
 
     def make(case):
-        from bench.cases.layers.block import BlockGRU
+        from bench.cases.layers import block
 
         _check_plain(label, case)
+        if "reset_after" not in options:
+            return block.BlockLSTM(case.units, return_sequences=True, return_state=True)
         if case.reset_after is not False:
             raise UnsupportedOption(f"{label} is the GRU with reset_after=False only")
-        return BlockGRU(case.units, reset_after=False, return_sequences=True, return_state=True)
+        return block.BlockGRU(case.units, reset_after=False, return_sequences=True, return_state=True)
 
-    return Subject("gru", "block", label, "gru-builtin", make, frozenset({"reset_after"}))
+    return Subject(
+        cell,
+        "block",
+        label,
+        EQUATIONS[cell].baseline,
+        make,
+        frozenset(options),
+        kind="peer",
+        equation=cell,
+        runs_in="TensorFlow's kernel",
+    )
 
 
 def _check_plain(label: str, case: Case) -> None:
@@ -309,36 +480,30 @@ def _check_plain(label: str, case: Case) -> None:
 
 
 _GATED = ("activation", "use_bias", "dropout", "recurrent_dropout")
-_FROM_PAPERS = (
-    ("peephole_lstm", "lstm-builtin"),
-    ("janet", "lstm-builtin"),
-    ("mgu", "gru-builtin"),
-    ("gru_candidate", "gru-builtin"),
-    ("indrnn", "simple_rnn-builtin"),
-)
+FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
 SUBJECTS: dict[str, Subject] = {
     subject.name: subject
     for subject in (
         _builtin("simple_rnn", "SimpleRNN", *_GATED),
         _builtin("lstm", "LSTM", "implementation", "use_cudnn", *_GATED),
         _builtin("gru", "GRU", "implementation", "use_cudnn", "reset_after", *_GATED),
-        _keras_cell("keras_simple_rnn", "SimpleRNNCell", "simple_rnn-builtin", *_GATED),
-        _keras_cell("keras_lstm", "LSTMCell", "lstm-builtin", "implementation", *_GATED),
-        _keras_cell("keras_gru", "GRUCell", "gru-builtin", "implementation", "reset_after", *_GATED),
-        _ours("minimal", "simple_rnn-builtin"),
-        _ours("simple_rnn", "simple_rnn-builtin", *_GATED),
-        _ours("lstm", "lstm-builtin", *_GATED),
-        _ours("gru", "gru-builtin", "reset_after", *_GATED),
-        _ours("slstm", "lstm-builtin", *_GATED),
-        _fused("simple_rnn", "simple_rnn-builtin", "input_product", *_GATED),
-        _fused("lstm", "lstm-builtin", "input_product", *_GATED),
-        _fused("gru", "gru-builtin", "reset_after", "input_product", *_GATED),
-        _fused("slstm", "lstm-builtin", *_GATED),
-        *(make(cell, baseline) for cell, baseline in _FROM_PAPERS for make in (_ours, _fused)),
-        _ours("chosen_state", "simple_rnn-builtin", *_GATED),
-        _ours("learned_state", "simple_rnn-builtin", *_GATED),
-        _unrolled("lstm", "static_unroll", "lstm-builtin", *_GATED),
-        _unrolled("lstm", "dynamic_unroll", "lstm-builtin", *_GATED),
+        _keras_cell("simple_rnn", "SimpleRNNCell", *_GATED),
+        _keras_cell("lstm", "LSTMCell", "implementation", *_GATED),
+        _keras_cell("gru", "GRUCell", "implementation", "reset_after", *_GATED),
+        _ours("minimal"),
+        _ours("simple_rnn", *_GATED),
+        _ours("lstm", *_GATED),
+        _ours("gru", "reset_after", *_GATED),
+        _ours("slstm", *_GATED),
+        _fused("simple_rnn", "input_product", *_GATED),
+        _fused("lstm", "input_product", *_GATED),
+        _fused("gru", "reset_after", "input_product", *_GATED),
+        _fused("slstm", *_GATED),
+        *(make(cell) for cell in FROM_PAPERS for make in (_ours, _fused)),
+        _ours("chosen_state", *_GATED),
+        _ours("learned_state", *_GATED),
+        _unrolled("lstm", "static_unroll", *_GATED),
+        _unrolled("lstm", "dynamic_unroll", *_GATED),
         _compat_v1("lstm", "LSTM", "static_rnn"),
         _compat_v1("lstm", "LSTM", "dynamic_rnn", "time_major"),
         _torch("lstm", "LSTM", "LSTM"),
@@ -350,7 +515,15 @@ SUBJECTS: dict[str, Subject] = {
         _keras2("lstm", "LSTM"),
         _keras2("gru", "GRU"),
         _keras2("simple_rnn", "SimpleRNN"),
-        _block_lstm(),
-        _block_gru(),
+        _block_kernel("lstm", "BlockLSTMV2"),
+        _block_kernel("gru", "GRUBlockCell", "reset_after"),
     )
 }
+# the layers that are measured for comparison alone, which nobody could use instead of Keras' or ours
+PEER_LAYERS = tuple(dict.fromkeys(s.layer for s in SUBJECTS.values() if s.kind == "peer"))
+_EQUATION_OF = {subject.cell: subject.equation for subject in SUBJECTS.values()}
+
+
+def equation_of(cell: str) -> str:
+    """The equation that a cell computes, by their names: `keras_lstm` is an `lstm`, a user's cell its own."""
+    return _EQUATION_OF.get(cell, cell)

@@ -1,14 +1,12 @@
 """The sweeps: declared sets of cases, each the answer to a question. Adding one is adding an entry."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from bench.cases.case import DEVICES, MERGE_MODES, MODES, Case
-from bench.cases.subjects import SUBJECTS, Subject
-from bench.cases.user_cells import NO_GUESTS, Guests
+from bench.cases.case import DEVICES, MERGE_MODES, MODES
+from bench.cases.subjects import FROM_PAPERS
 
 Shape = tuple[int, int, int, int]
 
@@ -21,7 +19,7 @@ class Grid:
         subjects: names of `bench.cases.subjects`, `cell-layer`.
         shapes: (batch_size, timesteps, features, units).
         options: the values of `Case`'s other fields, one mapping for each combination wanted.
-        guests: whether subjects brought with `--cell` join.
+        user_cells: the layers in which the cells of `--cell` join: `rnn`, `fused`.
         devices: the devices on which these are measured.
         baselines: what these are compared with, where it is not what the rest of the sweep is.
     """
@@ -30,7 +28,7 @@ class Grid:
     shapes: tuple[Shape, ...]
     options: tuple[Mapping[str, Any], ...] = ({},)
     modes: tuple[str, ...] = MODES
-    guests: bool = False
+    user_cells: tuple[str, ...] = ()
     devices: tuple[str, ...] = DEVICES
     baselines: tuple[str, ...] | None = None
 
@@ -42,18 +40,14 @@ class Sweep:
     Attributes:
         question: what it answers, in a sentence.
         grids: its cases.
-        baselines: what each case is compared with, a row for each of these rules: `builtin`, the subject's
-            `Subject.baseline` at the same shape, mode, dtype and `jit_compile`; `loop`, the same cell in
-            Keras' loop (the built-in layer where there is one, else `RNN`), plain; `loop_xla`, that under
-            XLA; `default_option`, the same subject, every option at its default; `same_equation`, as
-            `builtin` with the case's own `activation`, `use_bias` and `reset_after`;
-            `torch`, the same cell in PyTorch, no row where it has none; `simple_rnn`, the built-in SimpleRNN.
+        baselines: what each case is compared with, a row for each of these rules of
+            `bench.cases.comparisons.BASELINES`.
         task: the name in `bench.runner.tasks.TASKS` of what its cases do, compared with nothing; None:
             its cases time a layer.
         full: the fields of a task's cases that `--full` sets to the tutorial's size.
         memory: whether the memory that a case takes is measured, for which it runs in a fresh process.
-        apart: whether its cases may be so large that they run in a process of their own all the same.
-        longest_s: seconds beyond which a case that runs apart is skipped: those of its fewest calls, by the
+        isolated: whether its cases run in a process of their own all the same, as they may be large.
+        longest_s: seconds beyond which an isolated case is skipped: those of its fewest calls, by the
             estimate.
     """
 
@@ -63,45 +57,18 @@ class Sweep:
     task: str | None = None
     full: Mapping[str, Any] = field(default_factory=dict)
     memory: bool = False
-    apart: bool = False
+    isolated: bool = False
     longest_s: float = 60.0
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """What one row is about: a case of a sweep, and the case it is compared with."""
-
-    sweep: str
-    case: Case
-    baseline: Case
-
-    @property
-    def id(self) -> str:
-        """The row's name within its sweep: the case's, and the baseline's where the sweep has several."""
-        if len(SWEEPS[self.sweep].baselines) == 1:
-            return self.case.id
-        return f"{self.case.id}-vs-{'-'.join((self.baseline.subject, *self.baseline.options))}"
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one row of a training task is about: a case of a sweep, and the task's name."""
-
-    sweep: str
-    case: Case
-    name: str
-
-    @property
-    def id(self) -> str:
-        """The row's name within its sweep."""
-        return self.case.id
-
-
+# the layers in which a user's cell joins
+IN_RNN = ("rnn",)
+IN_FUSED = ("fused",)
+IN_BOTH = (*IN_RNN, *IN_FUSED)
 OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
 FUSED = ("lstm-fused", "gru-fused", "slstm-fused")
-FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
 LOOPS = ("lstm-builtin", "gru-builtin", "slstm-rnn")
 PEERS = ("lstm-torch", "gru-torch", "lstm-keras2", "gru-keras2", "lstm-block")
 SIMPLE_PEERS = ("simple_rnn-torch", "simple_rnn-keras2")
@@ -151,6 +118,9 @@ FUSED_OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"recurrent_dropout": 0.5},
     {"dtype": "mixed_bfloat16"},
     {"static_timesteps": False},
+)
+FUSED_LAYER_OPTIONS = tuple(
+    option for option in FUSED_OPTIONS if not {"dropout", "recurrent_dropout"} & option.keys()
 )
 ODD_MASKS: tuple[Mapping[str, Any], ...] = ({"masked": "left"}, {"masked": "full"})
 # options that change each other's price: a mask adds selects to every step, unrolled ones too, and XLA fuses
@@ -205,40 +175,56 @@ SWEEPS: dict[str, Sweep] = {
     "default": Sweep(
         "What does a custom cell cost against the built-in layers, and how does it grow?",
         (
-            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), PLAIN_AND_XLA, guests=True),
+            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), PLAIN_AND_XLA, user_cells=IN_RNN),
             Grid(
                 ("lstm-builtin", "gru-builtin", "lstm-rnn", "slstm-rnn"),
                 (BASE,),
                 ({"unroll": True}, {"implementation": 1}, {"stateful": True}),
             ),
-            Grid(FUSED, (BASE,)),
-            Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), guests=True),
-            Grid(LOOPS, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), guests=True),
-            Grid(LOOPS, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), guests=True),
-            Grid(LOOPS, tuple((32, 50, 64, units) for units in (32, 64, 256)), guests=True),
+            Grid(FUSED, (BASE,), user_cells=IN_FUSED),
+            Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), user_cells=IN_RNN),
+            Grid(LOOPS, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), user_cells=IN_RNN),
+            Grid(LOOPS, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), user_cells=IN_RNN),
+            Grid(LOOPS, tuple((32, 50, 64, units) for units in (32, 64, 256)), user_cells=IN_RNN),
         ),
     ),
     "smoke": Sweep(
         "Does everything work? A handful of small cases.",
         (
-            Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn"), ((4, 10, 8, 16),), guests=True),
-            Grid(("slstm-rnn",), ((4, 10, 8, 16),), ({"jit_compile": True}, {"unroll": True}), guests=True),
+            Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn"), ((4, 10, 8, 16),), user_cells=IN_RNN),
+            Grid(
+                ("slstm-rnn",),
+                ((4, 10, 8, 16),),
+                ({"jit_compile": True}, {"unroll": True}),
+                user_cells=IN_RNN,
+            ),
         ),
     ),
     "gate": Sweep(
         "Did a change make it slower? A dozen cases, about a minute a process on two cores.",
         (
-            Grid(("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn", "slstm-fused"), (BASE,)),
-            Grid(("slstm-rnn",), (BASE,), ({"jit_compile": True},)),
+            Grid(
+                ("lstm-builtin", "lstm-rnn", "gru-rnn", "slstm-rnn", "slstm-fused"),
+                (BASE,),
+                user_cells=IN_BOTH,
+            ),
+            Grid(("slstm-rnn",), (BASE,), ({"jit_compile": True},), user_cells=IN_RNN),
         ),
     ),
     "fused": Sweep(
         "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over PyTorch?",
         (
-            Grid(FUSED, FUSED_SHAPES),
+            Grid(FUSED, FUSED_SHAPES, user_cells=IN_FUSED),
             Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
             # what compiling and training take there
-            Grid(LOOPS, FUSED_SHAPES, PLAIN_AND_XLA, modes=("train",), baselines=("loop",)),
+            Grid(
+                LOOPS,
+                FUSED_SHAPES,
+                PLAIN_AND_XLA,
+                modes=("train",),
+                user_cells=IN_RNN,
+                baselines=("loop",),
+            ),
             Grid(
                 tuple(f"{cell}-rnn" for cell in FROM_PAPERS),
                 FUSED_SHAPES[3:4],
@@ -254,10 +240,12 @@ SWEEPS: dict[str, Sweep] = {
         "What does leaving the default cost, option by option?",
         (
             Grid(WITH_CUDNN, (OPTIONS,), ({}, *LAYER_OPTIONS, *CELL_OPTIONS)),
+            Grid((), (OPTIONS,), ({}, *LAYER_OPTIONS), user_cells=IN_RNN),
             Grid(("gru-builtin", "keras_gru-rnn", "gru-rnn"), (OPTIONS,), ({"reset_after": False},)),
             Grid(GATED_CELLS, (OPTIONS,), ({}, *CELL_OPTIONS, {"implementation": 1})),
             Grid((*KERAS_GATED, "slstm-rnn"), (OPTIONS,), ({"depth": 2}, {"depth": 3})),
             Grid(("slstm-fused",), (OPTIONS,), ({}, *FUSED_OPTIONS)),
+            Grid((), (OPTIONS,), ({}, *FUSED_LAYER_OPTIONS), user_cells=IN_FUSED),
             Grid(WITH_CUDNN, (OPTIONS,), PAIRS),
             Grid(KERAS_GATED, (OPTIONS,), ({"dropout": 0.5, "implementation": 1},)),
             Grid(("lstm-builtin",), (OPTIONS,), ({"unroll": True, "jit_compile": True},)),
@@ -276,6 +264,7 @@ SWEEPS: dict[str, Sweep] = {
                 ("lstm-rnn",),
                 LONGER,
                 ({}, {"unroll": True}, {"jit_compile": True}, {"unroll": True, "jit_compile": True}),
+                user_cells=IN_RNN,
             ),
             Grid(("lstm-static_unroll", "lstm-dynamic_unroll"), LONGER),
             Grid(("lstm-static_rnn", "lstm-dynamic_rnn"), LONGER),
@@ -293,6 +282,7 @@ SWEEPS: dict[str, Sweep] = {
                     (batch_size, timesteps, 64, units)
                     for batch_size, units, timesteps in product((1, 32), (64, 256), (10, 50, 200, 500))
                 ),
+                user_cells=IN_BOTH,
             ),
         ),
         memory=True,
@@ -304,7 +294,7 @@ SWEEPS: dict[str, Sweep] = {
             Grid(("gru-fused",), GRU_SHAPES, INPUT_PRODUCT),
             Grid(("lstm-fused",), LSTM_SHAPES, INPUT_PRODUCT),
         ),
-        apart=True,
+        isolated=True,
         longest_s=10.0,
     ),
     "char_shape": Sweep(
@@ -313,6 +303,7 @@ SWEEPS: dict[str, Sweep] = {
             Grid(
                 (*BUILTINS, *(f"{cell}-{layer}" for layer in ("rnn", "fused") for cell in CHAR_CELLS)),
                 ((32, 79, 256, 1024),),
+                user_cells=IN_BOTH,
             ),
         ),
         baselines=("simple_rnn",),
@@ -326,7 +317,6 @@ SWEEPS: dict[str, Sweep] = {
             Grid(ONNX, FUSED_SHAPES, modes=("infer",)),
             Grid(("gru-block",), (BASE, *FUSED_SHAPES), ({"reset_after": False},)),
         ),
-        baselines=("same_equation",),
     ),
     "partial_sum": Sweep(
         "Does a linear cell of one unit learn to add up?",
@@ -335,7 +325,7 @@ SWEEPS: dict[str, Sweep] = {
     ),
     "char_model": Sweep(
         "What does a cell learn of the next character, at what speed, and does being stateful help?",
-        (Grid(WRITERS, ((32, 79, 256, 128),), ({"stateful": True}, {}), modes=("fit",), guests=True),),
+        (Grid(WRITERS, ((32, 79, 256, 128),), ({"stateful": True}, {}), modes=("fit",), user_cells=IN_RNN),),
         task="char_model",
         full={"units": 1024},
     ),
@@ -347,111 +337,10 @@ SWEEPS: dict[str, Sweep] = {
                 ((1, 1, 256, 128), (1, 100, 256, 128)),
                 ({"stateful": True},),
                 modes=("generate",),
-                guests=True,
+                user_cells=IN_RNN,
             ),
         ),
         task="generate",
         full={"units": 1024},
     ),
 }
-
-
-def comparisons(names: Sequence[str], guests: Guests = NO_GUESTS, device: str = "cpu") -> list[Comparison]:
-    """The rows of the sweeps called `names` that time layers: each case once a sweep, with its baseline."""
-    subjects = {**SUBJECTS, **guests.subjects}
-    return [
-        Comparison(name, case, baseline)
-        for name in dict.fromkeys(names)
-        if SWEEPS[name].task is None
-        for case, rules in _cases(SWEEPS[name], device, guests.joining).items()
-        for baseline in baselines_of(case, rules, subjects)
-    ]
-
-
-def tasks(
-    names: Sequence[str], guests: Guests = NO_GUESTS, full: bool = False, device: str = "cpu"
-) -> list[Task]:
-    """The rows of the sweeps called `names` that are training tasks, at the tutorial's size if `full`."""
-    return [
-        Task(name, replace(case, **sweep.full) if full else case, sweep.task)
-        for name, sweep in ((name, SWEEPS[name]) for name in dict.fromkeys(names))
-        if sweep.task is not None
-        for case in _cases(sweep, device, guests.joining)
-    ]
-
-
-def _cases(sweep: Sweep, device: str, guests: tuple[str, ...]) -> dict[Case, tuple[str, ...]]:
-    """The sweep's cases, each once, with the rules that say what it is compared with."""
-    found: dict[Case, tuple[str, ...]] = {}
-    for grid in sweep.grids:
-        if device not in grid.devices:
-            continue
-        rules = sweep.baselines if grid.baselines is None else grid.baselines
-        subjects = (*grid.subjects, *(guests if grid.guests else ()))
-        for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
-            cell, _, layer = subject.rpartition("-")
-            found.setdefault(Case(cell, layer, mode, *shape, **{**options, "device": device}), rules)
-    return found
-
-
-def _against(subject: str, case: Case, jit_compile: bool) -> Case:
-    """The subject at the shape, mode and dtype of `case`, without its other options."""
-    cell, _, layer = subject.rpartition("-")
-    shape = (case.batch_size, case.timesteps, case.features, case.units)
-    return Case(cell, layer, case.mode, *shape, dtype=case.dtype, jit_compile=jit_compile, device=case.device)
-
-
-def _builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
-    return _against(subjects[case.subject].baseline, case, case.jit_compile)
-
-
-def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case:
-    builtin = f"{case.cell}-builtin"
-    return _against(builtin if builtin in subjects else f"{case.cell}-rnn", case, jit_compile)
-
-
-def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
-    return replace(_against(case.subject, case, jit_compile=False), dtype=Case.dtype)
-
-
-def _same_equation(case: Case, subjects: Mapping[str, Subject]) -> Case:
-    equation = {name: getattr(case, name) for name in ("activation", "use_bias", "reset_after")}
-    return replace(_builtin(case, subjects), **equation)
-
-
-def _torch(case: Case, subjects: Mapping[str, Subject]) -> Case | None:
-    name = f"{case.cell}-torch"
-    return _against(name, case, jit_compile=False) if name in subjects else None
-
-
-# the rules that say what a case is compared with; None is nothing, and no row
-BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
-    "builtin": _builtin,
-    "loop": _loop,
-    "loop_xla": partial(_loop, jit_compile=True),
-    "default_option": _default_option,
-    "same_equation": _same_equation,
-    "torch": _torch,
-    "simple_rnn": lambda case, subjects: _against("simple_rnn-builtin", case, case.jit_compile),
-}
-
-
-def baselines_of(case: Case, rules: Sequence[str], subjects: Mapping[str, Subject]) -> list[Case]:
-    """The cases that `case` is compared with, one for each of the rules of `BASELINES` that has one."""
-    found = (BASELINES[rule](case, subjects) for rule in rules)
-    return [baseline for baseline in found if baseline is not None]
-
-
-_SAFELY_UNROLLED = 50  # timesteps; train a hundred under XLA, and it compiles for two minutes
-ALWAYS_UNROLLED = ("static_unroll", "static_rnn")
-
-
-def runs_apart(comparison: Comparison) -> bool:
-    """Whether a comparison runs in processes of its own: its memory is measured, or it might explode."""
-    sweep = SWEEPS[comparison.sweep]
-    return sweep.memory or sweep.apart or any(map(_explodes, (comparison.case, comparison.baseline)))
-
-
-def _explodes(case: Case) -> bool:
-    unrolled = case.unroll or case.layer in ALWAYS_UNROLLED
-    return unrolled and (case.timesteps > _SAFELY_UNROLLED or case.jit_compile)

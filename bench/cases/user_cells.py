@@ -1,70 +1,141 @@
-"""Cells brought with `--cell TARGET` and `--baseline TARGET`: subjects like any other.
+"""User cells: what `--cell`, `--kwargs` and `--baseline` bring, subjects like any other.
 
-Nothing is imported from the target before its first case is about to run.
+Nothing is imported from a target before it is asked what it is, or its first case is about to run.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from inspect import Parameter
 
-from bench.cases.subjects import SUBJECTS, Subject, guest
-from bench.contract.load_cell import FORM, Target, load_target
+from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
+from bench.contract.load_cell import FORM, Target, parse_step_shape
 
 BASELINES = ("lstm", "gru", "simple_rnn")
+_NO_KWARGS = "{}"
+_UNITS = 4  # of a cell that is made to be asked whether an engine runs it
 
 
-class GuestError(ValueError):
-    """A target or a baseline on the command line that cannot be a subject."""
+class UserCellError(ValueError):
+    """A target, its arguments or a baseline on the command line that cannot be a subject."""
 
 
 @dataclass(frozen=True)
-class Guests:
-    """What `--cell` and `--baseline` bring.
+class UserCells:
+    """What the command line brings; a worker gets the same, and makes the same subjects of it.
 
     Attributes:
-        joining: the names of the subjects that join the sweeps.
-        subjects: those and the baseline's, by name.
+        targets: the texts of `--cell`.
+        baseline: that of `--baseline`: a built-in's name or a target; None where it was not given.
+        kwargs: that of `--kwargs`, a JSON object: the other arguments of each cell of `targets`.
+        step_shape: that of `--step-shape`: the shape of one step of the inputs, where it is no vector.
     """
 
-    joining: tuple[str, ...]
-    subjects: Mapping[str, Subject]
+    targets: tuple[str, ...] = ()
+    baseline: str | None = None
+    kwargs: str = _NO_KWARGS
+    step_shape: tuple[int, ...] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        targets: Sequence[str],
+        baseline: str | None = None,
+        kwargs: str = _NO_KWARGS,
+        step_shape: str | None = None,
+    ) -> "UserCells":
+        """What the options say, each target once.
+
+        Raises:
+            UserCellError: a text that is no target, a name that is taken, a baseline, arguments or a shape
+                without a cell, arguments that are no JSON object, or a shape that is none.
+        """
+        for option, given in (
+            ("--baseline", baseline is not None),
+            ("--kwargs", kwargs != _NO_KWARGS),
+            ("--step-shape", step_shape is not None),
+        ):
+            if given and not targets:
+                raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
+        _check_kwargs(kwargs)
+        shape = None if step_shape is None else _shape_of(step_shape)
+        brought = cls(tuple(dict.fromkeys(targets)), baseline, kwargs, shape)
+        for _ in brought._subjects():
+            pass
+        return brought
+
+    @property
+    def subjects(self) -> Mapping[str, Subject]:
+        """The subjects of the cells and of a baseline that is a target, by name."""
+        return {subject.name: subject for subject in self._subjects()}
+
+    def joining(self, layers: Sequence[str]) -> tuple[str, ...]:
+        """The names of the subjects, in `layers`, that join a sweep; a baseline does not join."""
+        return tuple(f"{_name(target)}-{layer}" for layer in layers for target in self.targets)
+
+    def _subjects(self):
+        baseline, known = "lstm-builtin", {subject.cell: "" for subject in SUBJECTS.values()}
+        if self.baseline in BASELINES:
+            baseline = f"{self.baseline}-builtin"
+        elif self.baseline is not None:
+            if ":" not in self.baseline:
+                raise UserCellError(
+                    f"--baseline {self.baseline}: must be one of {', '.join(BASELINES)}, or {FORM}"
+                )
+            own = "lstm-builtin"  # what the baseline itself would be compared with
+            yield from _subjects_of("--baseline", self.baseline, own, _NO_KWARGS, None, known)
+            baseline = f"{_name(self.baseline)}-rnn"
+        for target in self.targets:
+            yield from _subjects_of("--cell", target, baseline, self.kwargs, self.step_shape, known)
 
 
-NO_GUESTS = Guests((), {})
+NO_USER_CELLS = UserCells()
 
 
-def guests(targets: Sequence[str], baseline: str | None = None) -> Guests:
-    """The subjects for the targets, each compared with `baseline`: a built-in's name or a target.
-
-    Raises:
-        GuestError: a text that is no target, a name that is taken, or a baseline without a cell.
-    """
-    if baseline is not None and not targets:
-        raise GuestError("--baseline is what the cells of --cell are compared with; there is no --cell")
-    subjects: dict[str, Subject] = {}
-    against = "lstm-builtin"
-    if baseline in BASELINES:
-        against = f"{baseline}-builtin"
-    elif baseline is not None:
-        if ":" not in baseline:
-            raise GuestError(f"--baseline {baseline}: must be one of {', '.join(BASELINES)}, or {FORM}")
-        against = _add(subjects, "--baseline", baseline, f"{_name(baseline)}-rnn")
-    joining = [_add(subjects, "--cell", target, against) for target in dict.fromkeys(targets)]
-    return Guests(tuple(joining), subjects)
+def _check_kwargs(text: str) -> None:
+    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserCellError(f"{expected}, got {text!r} ({error})") from None
+    if not isinstance(found, dict):
+        raise UserCellError(f"{expected}, got {text}")
 
 
-def _add(subjects: dict[str, Subject], option: str, text: str, baseline: str) -> str:
-    """Adds the target's subject and returns its name; the same target twice is one subject."""
-    name = f"{_name(text)}-rnn"
-    if not _name(text):
-        raise GuestError(f"{option} {text}: expected {FORM}")
-    taken = subjects.get(name) or SUBJECTS.get(name)
-    if taken is not None and taken.target != text:
-        raise GuestError(f"{option} {text}: there is a cell {_name(text)!r} already; give yours another name")
-    if taken is None:
-        subjects[name] = guest(_name(text), lambda units: loaded(text).make(units), baseline, target=text)
-    return name
+def _shape_of(text: str) -> tuple[int, ...]:
+    try:
+        return parse_step_shape(text)
+    except ValueError as error:
+        raise UserCellError(f"--step-shape: {error}") from None
+
+
+def _subjects_of(
+    option: str,
+    text: str,
+    baseline: str,
+    kwargs: str,
+    step_shape: tuple[int, ...] | None,
+    known: dict[str, str],
+):
+    """The target's subjects, one for each layer that its cell may stand in."""
+    name = _name(text)
+    if not name:
+        raise UserCellError(f"{option} {text}: expected {FORM}")
+    if known.setdefault(name, text) != text:
+        raise UserCellError(f"{option} {text}: there is a cell {name!r} already; give yours another name")
+    for layer in USER_LAYERS:
+        yield user_subject(
+            name,
+            lambda units, **given: loaded(text, kwargs).make(units, **given),
+            baseline,
+            layer=layer,
+            target=text,
+            kwargs=kwargs,
+            step_shape=step_shape,
+            accepts=lambda argument: loaded(text, kwargs).default(argument) is not Parameter.empty,
+        )
 
 
 def _name(text: str) -> str:
@@ -73,18 +144,32 @@ def _name(text: str) -> str:
 
 
 @cache
-def loaded(text: str) -> Target:
-    """The target that a subject's `target` names, loaded once."""
-    return load_target(text)
+def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
+    """The target that a text names, with the other arguments of its cell, loaded once, with every switch of
+    the process held.
+
+    Raises:
+        TargetError: there is no such file, module or name, or importing it raises.
+    """
+    from bench.contract.switches import load_held
+
+    return load_held(text, json.loads(kwargs))
 
 
 @cache
-def broken_contract(text: str) -> str | None:
-    """What is wrong with the target by the cell contract, in a sentence; None if it holds."""
-    from bench.contract.check_cell import check_cell
+def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
+    """Why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
 
-    failed = check_cell(loaded(text)).failed
-    if not failed:
+    Raises:
+        TargetError: the cell cannot be loaded or made.
+    """
+    from cells import FusedRNN
+    from cells.equation import Equation
+
+    cell = loaded(text, kwargs).make(_UNITS)
+    try:
+        FusedRNN(cell).build((1, 2, _UNITS))
+    except Exception:  # what is wrong with it the contract says
         return None
-    found = "; ".join(f"{result.name}: {result.text}" for result in failed)
-    return f"{len(failed)} of the contract's checks failed: {found}"
+    refusal = Equation(cell).refusal
+    return None if refusal is None else f"no engine of FusedRNN runs it: it {refusal}"

@@ -12,7 +12,8 @@ from typing import Any
 from bench.cases.case import DEVICES, MODES
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.commands.run import run
-from bench.records.run_folder import run_folders, sound_runs
+from bench.records.frame import load_with_notices
+from bench.records.run_folder import run_folders
 from bench.records.schema import SHAPE, RecordError
 from bench.report.advice import AdviceError, advice, subjects_to_measure
 
@@ -49,10 +50,10 @@ def main(args: argparse.Namespace) -> int:
     shape = {name: getattr(args, name) for name in SHAPE}
     try:
         folders = _measured(args, shape) if args.measure else run_folders(args.results)
-        runs, notices = sound_runs(folders)
+        frame, notices = load_with_notices(folders)
         for notice in notices:
             print(_printable(notice), file=sys.stderr)
-        for line in advice(runs, shape, args.mode, args.cell, args.device):
+        for line in advice(frame, shape, args.mode, args.cell, args.device):
             print(_printable(line))
     except (RecordError, AdviceError) as error:
         print(_printable(str(error)), file=sys.stderr)

@@ -1,25 +1,24 @@
 """`python -m bench check TARGET`: asks a cell every question of `bench.contract` and prints what it found.
 
-Exit code 0 if all checks hold, 1 if one fails, 2 if the target cannot be loaded or an option makes no sense.
+The cell runs in a worker with limits of time and memory. Exit code 0 if all checks hold, 1 if one fails or
+does not come to an end, 2 if the target cannot be loaded or an option makes no sense.
 """
 
 import argparse
 import contextlib
 import json
-import logging
+import math
 import os
 import shutil
 import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from bench.backend.quiet import no_chatter
-from bench.contract.load_cell import FORM, TargetError, load_target
-
-if TYPE_CHECKING:  # the contract imports TensorFlow, which `main` must silence first
-    from bench.contract.check_cell import CheckResult, ContractReport
+from bench.contract.load_cell import FORM, TargetError, parse_step_shape
+from bench.contract.report import BROKEN, CheckResult, ContractReport
+from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
 
 COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
@@ -38,11 +37,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help="its other arguments, a JSON object: '{\"alpha\": 0.5}'",
     )
-    parser.add_argument(
+    step = parser.add_mutually_exclusive_group()
+    step.add_argument(
         "--features",
         type=int,
         metavar="N",
         help="size of the inputs, for a cell that needs a certain one (default: 4)",
+    )
+    step.add_argument(
+        "--step-shape",
+        metavar="N,N,...",
+        help="shape of one step of the inputs, for a cell whose steps are no vectors: 8,8,1",
+    )
+    parser.add_argument(
+        "--time-limit",
+        type=float,
+        default=CHECK_S,
+        metavar="SECONDS",
+        help=f"how long a check may take (default: {CHECK_S:g})",
+    )
+    parser.add_argument(
+        "--memory-limit",
+        type=int,
+        metavar="BYTES",
+        help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
 
@@ -50,12 +68,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     try:
-        kwargs = _kwargs(arguments.kwargs)
-        _expect_positive("--units", arguments.units)
-        _expect_positive("--features", arguments.features)
+        cell, limits = _cell(arguments), _limits(arguments)
         started = time.monotonic()
         with _stdout_to_stderr():
-            report = _check(arguments.target, kwargs, arguments.units, arguments.features)
+            report = _check(cell, limits)
     except BadOption as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,30 +82,47 @@ def main(arguments: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def _cell(arguments: argparse.Namespace) -> UserCell:
+    _expect_positive("--units", arguments.units)
+    _expect_positive("--features", arguments.features)
+    features = arguments.features or _step_shape(arguments.step_shape)
+    return UserCell(arguments.target, _kwargs(arguments.kwargs), arguments.units, features)
+
+
+def _limits(arguments: argparse.Namespace) -> ContractLimits:
+    _expect_positive("--time-limit", arguments.time_limit, "number")
+    _expect_positive("--memory-limit", arguments.memory_limit)
+    if arguments.memory_limit is None:
+        return ContractLimits(arguments.time_limit)
+    return ContractLimits(arguments.time_limit, arguments.memory_limit)
+
+
 def _kwargs(text: str) -> dict[str, Any]:
     expected = """--kwargs: expected a JSON object, such as '{"activation": "relu"}'"""
     try:
         kwargs = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise BadOption(f"{expected}, got {text!r} ({error})") from None
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)!r} ({error})") from None
     if not isinstance(kwargs, dict):
-        raise BadOption(f"{expected}, got {text}")
+        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)}")
     return kwargs
 
 
-def _expect_positive(option: str, number: int | None) -> None:
-    if number is not None and number <= 0:
-        raise BadOption(f"{option}: expected a positive integer, got {number}")
+def _step_shape(text: str | None) -> tuple[int, ...] | None:
+    try:
+        return None if text is None else parse_step_shape(text)
+    except ValueError as error:
+        raise BadOption(f"--step-shape: {error}") from None
 
 
-def _check(text: str, kwargs: dict[str, Any], units: int, features: int | None) -> "ContractReport":
-    logging.getLogger("tensorflow").setLevel(logging.CRITICAL)
-    with no_chatter():
-        import keras  # noqa: F401 - before the target's file imports it, aloud
-    target = load_target(text, kwargs)
-    from bench.contract.check_cell import check_cell
+def _expect_positive(option: str, number: float | None, kind: str = "integer") -> None:
+    if number is not None and not 0 < number < math.inf:
+        raise BadOption(f"{option}: expected a positive {kind}, got {number}")
 
-    return check_cell(target, units, features)
+
+def _check(cell: UserCell, limits: ContractLimits) -> ContractReport:
+    with contract_nursery() as nursery:
+        return check_apart(cell, nursery, limits)
 
 
 @contextlib.contextmanager
@@ -109,7 +142,7 @@ def _stdout_to_stderr() -> Iterator[None]:
 # --- reports -----------------------------------------------------------------------------------------
 
 
-def as_json(report: "ContractReport") -> str:
+def as_json(report: ContractReport) -> str:
     """`{"target": …, "ok": …, "checks": [{"name": …, "status": …, "message": …}]}`."""
     checks = [
         {"name": result.name, "status": result.status, "message": result.text} for result in report.checks
@@ -119,36 +152,32 @@ def as_json(report: "ContractReport") -> str:
     )
 
 
-def as_text(report: "ContractReport", seconds: float) -> str:
+def as_text(report: ContractReport, seconds: float) -> str:
     """What holds, what was skipped and why, the hints, the failures in full, and a summary."""
     lines = _entry("ok", ", ".join(result.name for result in report.having("ok")) or "none")
     for reason, names in _by_message(report.having("skipped")).items():
         listed = names if len(names) < 4 else [f"{len(names)} checks"]
         lines += _entry("skipped", f"{', '.join(listed)}: {reason}")
     for result in report.checks:
-        if result.status != "failed" and result.hint:
+        if not result.broken and result.hint:
             lines += _entry("hint", f"{result.name}: {result.hint}")
     for result in report.failed:
-        lines += ["", *_entry("failed", f"{result.name}: {_questions()[result.name]}")]
-        lines += [*_wrapped(result.message), *_wrapped(f"change: {result.hint}")]
+        lines += ["", *_entry("failed", f"{result.name}: {result.question}")]
+        ended = "" if result.status == "failed" else f"{result.status}: "
+        lines += [*_wrapped(ended + result.message), *_wrapped(f"change: {result.hint}")]
     return "\n".join([*lines, "", _summary(report, seconds)])
 
 
-def _questions() -> dict[str, str]:
-    from bench.contract.check_cell import CHECKS
-
-    return {check.name: check.question for check in CHECKS}
-
-
-def _by_message(results: "tuple[CheckResult, ...]") -> dict[str, list[str]]:
+def _by_message(results: tuple[CheckResult, ...]) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for result in results:
         names.setdefault(result.message, []).append(result.name)
     return names
 
 
-def _summary(report: "ContractReport", seconds: float) -> str:
-    counts = ", ".join(f"{len(report.having(status))} {status}" for status in ("failed", "ok", "skipped"))
+def _summary(report: ContractReport, seconds: float) -> str:
+    statuses = ("failed", *(status for status in BROKEN[1:] if report.having(status)), "ok", "skipped")
+    counts = ", ".join(f"{len(report.having(status))} {status}" for status in statuses)
     verdict = _coloured("ok", "holds") if report.ok else _coloured("failed", "is broken")
     return f"{report.target}: the contract {verdict}: {counts} ({seconds:.1f} s)"
 

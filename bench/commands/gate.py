@@ -24,6 +24,7 @@ from bench.gate.output import (
 from bench.gate.pinned_baseline import PINNED, pin, pinned_baseline, pinned_folder
 from bench.gate.revisions import CannotCompare, Side, read_side
 from bench.gate.verdicts import THRESHOLD, check_side, compare
+from bench.records.files import write_whole
 
 _EXIT_CODES = (
     "exit codes: 0, no case is slower; 1, a case is slower; 2, the sides cannot be compared, and why; 3, "
@@ -125,7 +126,7 @@ def _write(file: Path | None, text: str) -> None:
     if file is None:
         return
     try:
-        file.write_text(text, "utf-8")
+        write_whole(file, text)
     except OSError as error:
         raise CannotCompare("cannot write", str(error)) from error
 

@@ -1,17 +1,18 @@
-"""`python -m bench history`: joins the runs of each machine, draws their charts and says what changed lately.
+"""`python -m bench history`: joins the runs of each machine, draws them and says what changed lately.
 
-The charts go to `charts/` in the results' folder, a folder a machine, and the words into its README.md.
+The pictures go to `charts/` in the results' folder, a folder a machine, and the words into its README.md.
 """
 
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.history.charts import SUFFIXES, charts_of, clean, draw, remove_old
-from bench.history.timeline import History, Skipped, read_histories
-from bench.history.words import counted, words
+from bench.history.charts import Chart, charts_of, draw, remove_old
+from bench.history.labels import clean, counted
+from bench.history.timeline import History, Machine, Skipped, read_histories
+from bench.history.words import words
 from bench.report.readme import ReadmeError, write_block
 
 _LONGEST_LINE = 400
@@ -45,9 +46,10 @@ def main(args: argparse.Namespace) -> int:
         chosen = [history for history in histories if _is_called(history, args.machine)]
         if not chosen and (histories or skipped):
             return _refuse(args.results, histories)
-        print(_draw(args.results, chosen))
+        charts = {history.machine: charts_of(history) for history in chosen}
+        print(_draw(args.results, chosen, charts))
         readme = args.results / "README.md"
-        if write_block(readme, "history", words(histories, skipped), heading="History"):
+        if write_block(readme, "history", words(histories, skipped, charts), heading="History"):
             print(f"{readme}: written")
     except (ReadmeError, OSError) as error:
         print(error, file=sys.stderr)
@@ -76,16 +78,16 @@ def _refuse(results: Path, histories: Sequence[History]) -> int:
     return 2
 
 
-def _draw(results: Path, histories: Sequence[History]) -> str:
+def _draw(results: Path, histories: Sequence[History], charts: Mapping[Machine, Sequence[Chart]]) -> str:
     """Draws what changed; returns what was done, in words."""
-    charts = [chart for history in histories for chart in charts_of(history)]
+    wanted = [chart for drawn in charts.values() for chart in drawn]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        drawn = draw(results, charts)
-    removed = remove_old(results, [history.machine for history in histories], charts)
+        written = draw(results, wanted)
+    removed = remove_old(results, charts, wanted)
     runs = sum(len(history.runs) for history in histories)
     return (
         f"{counted(runs, 'run')} on {counted(len(histories), 'machine')}: "
-        f"{counted(len(charts), 'chart')}, {len(drawn) // len(SUFFIXES)} of them drawn"
-        + (f"; {len(removed)} old files removed" if removed else "")
+        f"{counted(len(wanted), 'chart')}, {len(written)} of them drawn"
+        + (f"; {counted(len(removed), 'old file')} removed" if removed else "")
     )

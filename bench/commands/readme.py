@@ -7,17 +7,23 @@ from pathlib import Path
 
 from bench.history.timeline import read_histories
 from bench.history.words import words
+from bench.records.files import write_whole
 from bench.records.schema import RecordError
+from bench.report.blocks import BLOCKS as RUN_BLOCKS
+from bench.report.blocks import Block
 from bench.report.readme import ReadmeError, differences, read, remade
-from bench.report.studies import tables
 
 BLOCKS = {
-    **tables.BLOCKS,
-    "history": tables.Block(
-        lambda folder: words(*read_histories(folder)), needs_run=False, needs_folder=True
-    ),
+    **RUN_BLOCKS,
+    "history": Block(lambda folder: words(*read_histories(folder)), "folder"),
 }
-FILES = (Path("README.md"), Path("results/README.md"))
+FILES = ("README.md", "bench/README.md", "results/*.md")  # below the checkout
+
+
+def files() -> list[Path]:
+    """The files with blocks: README.md, and those of the others that are there."""
+    here = Path()
+    return [here / FILES[0], *(file for pattern in FILES[1:] for file in sorted(here.glob(pattern)))]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         dest="files",
         metavar="FILE",
-        help=f"a file with blocks; may repeat (default: {' and '.join(map(str, FILES))})",
+        help=f"a file with blocks; may repeat (default: {', '.join(FILES)})",
     )
 
 
@@ -48,13 +54,13 @@ def main(args: argparse.Namespace) -> int:
         being written then.
     """
     try:
-        texts = {file: read(file) for file in args.files or FILES}
+        texts = {file: read(file) for file in args.files or files()}
         made = {file: remade(file, text, args.run, BLOCKS) for file, text in texts.items()}
         if args.check:
             return _report([line for file in texts for line in differences(file, texts[file], made[file])])
         for file, text in made.items():
             if text != texts[file]:
-                file.write_text(text, encoding="utf-8")
+                write_whole(file, text)
                 print(f"{file}: written")
     except (ReadmeError, RecordError, OSError) as error:
         print(error, file=sys.stderr)

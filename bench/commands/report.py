@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help=f"what to write (default: {REPORT_FILE} in the run's folder; of several, beside their folders)",
+        help=f"what to write (default: {REPORT_FILE} in the run's folder; of several, next to their folders)",
     )
 
 

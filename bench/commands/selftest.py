@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.gate.revisions import CannotCompare
+from bench.records.files import write_whole
 from bench.selftest import timing
 from bench.selftest.gate import as_table, real_rates, simulated_rates, write_between
 
@@ -46,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
             timing.loaded(args.load) if args.load else timing.record(timing.cases(), 60 * args.minutes)
         )
         if args.save:
-            args.save.write_text(json.dumps(asdict(recording)) + "\n")
+            write_whole(args.save, json.dumps(asdict(recording)) + "\n")
         text = timing.report(recording)
         print(text)
         if args.write:

@@ -1,20 +1,19 @@
 """A cell under test: made fresh, run in every way, and compared.
 
-`Cells` makes new cells and their inputs; `run` and `walk` run one; `agree` compares two answers. A check (in
-`bench/questions.py`) returns what it saw, or raises `Refused` or `Skipped`. Shapes are tiny.
+`Cells` makes new cells and their inputs; `run` and `walk` run one; `agree` compares two answers. Shapes are
+tiny.
 """
 
 import contextlib
 import inspect
 import linecache
 import math
-import os
 import random
 import re
 import textwrap
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any
@@ -24,7 +23,10 @@ import numpy as np
 import tensorflow as tf
 from keras import ops, tree
 
+from bench.contract.check import Refused, Skipped
 from bench.contract.load_cell import Target
+from bench.contract.report import short_path
+from bench.contract.switches import held
 
 BATCH, STEPS, SEED = 3, 4, 7
 
@@ -81,47 +83,35 @@ def variables_made(function: Callable[[], Any]) -> list[str]:
     return made
 
 
+def draws_at_random(function: Callable[[], Any]) -> bool:
+    """Whether the graph of `function` has an operation that draws random numbers."""
+    graph = tf.function(function, autograph=False).get_concrete_function().graph.as_graph_def()
+    nodes = [*graph.node, *(node for each in graph.library.function for node in each.node_def)]
+    return any(re.search(r"Random|Multinomial|TruncatedNormal|Rng", node.op) for node in nodes)
+
+
 def is_tensor_shape(value: Any) -> bool:
     return isinstance(value, tf.TensorShape)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out."""
+    return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))
+
+
 @contextlib.contextmanager
 def surroundings() -> Iterator[None]:
-    """On the CPU, with whole tracebacks, without the warnings that a broken cell provokes; leaves Python's
-    and NumPy's random numbers as they were."""
+    """On the CPU, with whole tracebacks, without the warnings that a broken cell provokes; leaves the
+    switches of the process as they were."""
     filtering = keras.config.is_traceback_filtering_enabled()
-    drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
     keras.config.disable_traceback_filtering()
     try:
-        with tf.device("/CPU:0"), warnings.catch_warnings():
+        with held(), tf.device("/CPU:0"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        random.setstate(drawn)
-        np.random.set_state(drawn_by_numpy)
         if filtering:
             keras.config.enable_traceback_filtering()
-
-
-# --- what a check can say -----------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Seen:
-    """What a check that passes saw, and what is good to know."""
-
-    message: str
-    hint: str = ""
-
-
-class Refused(Exception):
-    """The cell breaks the contract: what was expected, what was seen, and maybe what to change, and where."""
-
-    def __init__(self, expected: str, seen: str, change: str = "", at: str = "") -> None:
-        super().__init__(f"expected {expected}; seen {seen}")
-        self.change, self.at = change, at
-
-
-class Skipped(Exception):
-    """The check does not apply to this cell."""
 
 
 def one_line(error: BaseException) -> str:
@@ -137,11 +127,17 @@ def one_line(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Cells:
-    """Makes the cells and the inputs of a check, and knows where their source stands."""
+    """Makes the cells and the inputs of a check, and knows where their source stands.
+
+    Attributes:
+        target: what makes the cells.
+        units: what it is called with.
+        step_shape: the shape of one step of the inputs, without the batch: `(features,)` for a vector.
+    """
 
     target: Target
     units: int
-    features: int
+    step_shape: tuple[int, ...]
 
     def new(self, seed: int = 0, **extra: Any) -> Any:
         """A new cell, not built; what it draws at random, its weights above all, follows from `seed`.
@@ -153,23 +149,42 @@ class Cells:
         np.random.seed(SEED + seed)
         return self.target.make(self.units, **extra)
 
-    def built(self, seed: int = 0, features: int | None = None, **extra: Any) -> Any:
+    def built(self, seed: int = 0, step_shape: tuple[int, ...] | None = None, **extra: Any) -> Any:
         """A new cell, built, its weights moved a little so that no bias is zero."""
         cell = self.new(seed, **extra)
-        cell.build((None, features or self.features))
+        cell.build((None, *(step_shape or self.step_shape)))
         vary_weights(cell, seed)
         return cell
 
+    def under(self, dtype: str) -> Any:
+        """A cell that computes in this dtype under the policy of now; skips one that sets its own."""
+        cell = self.built()
+        if cell.compute_dtype != dtype:
+            raise Skipped(f"the cell sets its own dtype, {cell.dtype_policy.name}")
+        return cell
+
     def inputs(self, timesteps: int = STEPS, seed: int = 0) -> Any:
-        """Random numbers [BATCH, timesteps, features]; those of fewer timesteps are the first of more."""
-        shape = (timesteps, BATCH, self.features)
-        numbers = np.random.default_rng(seed).standard_normal(shape).transpose(1, 0, 2)
+        """Random numbers [BATCH, timesteps, *step_shape]; those of fewer timesteps are the first of more."""
+        shape = (timesteps, BATCH, *self.step_shape)
+        numbers = np.random.default_rng(seed).standard_normal(shape).swapaxes(0, 1)
         return ops.convert_to_tensor(numbers, dtype=keras.config.floatx())
+
+    def trained(self, inputs: Any, weights: Any = None, **extra: Any) -> Any:
+        """The answer in training of a cell that is made after everything random has been set to one seed.
+
+        Args:
+            weights: given to the cell; None: it has its own.
+        """
+        keras.utils.set_random_seed(SEED)
+        cell = self.built(**extra)
+        if weights is not None:
+            cell.set_weights(weights)
+        return run(cell, inputs, training=True)
 
     def tolerance(self, dtype: str = "float32") -> float:
         """Allowed difference relative to the largest number: rounding errors of a dot product over features
         and units grow as the root of its length, and add up over the timesteps."""
-        return 4 * _epsilon(dtype) * STEPS * math.sqrt(self.features + self.units)
+        return 4 * _epsilon(dtype) * STEPS * math.sqrt(math.prod(self.step_shape) + self.units)
 
     def where(self, method: str) -> str:
         """`file:line` of the user's method, class or function; "" for a cell that is not the user's."""
@@ -191,7 +206,7 @@ class Cells:
                 lines, start = inspect.getsourcelines(thing)
                 for number, line in enumerate(lines, start):
                     if re.search(pattern, line):
-                        return f"{_short(inspect.getsourcefile(thing))}:{number}"
+                        return f"{short_path(inspect.getsourcefile(thing))}:{number}"
         return ""
 
     def user_frame(self, error: BaseException) -> str:
@@ -199,7 +214,19 @@ class Cells:
         for frame in reversed(traceback.extract_tb(error.__traceback__)):
             if frame.filename in self._files:
                 source = linecache.getline(frame.filename, frame.lineno or 0).strip()
-                return f"{_short(frame.filename)}:{frame.lineno}: {source}"
+                return f"{short_path(frame.filename)}:{frame.lineno}: {source}"
+        return ""
+
+    @property
+    def build_shape(self) -> tuple[int | None, ...]:
+        """What `build` is given: [batch, *step_shape], the batch size left open."""
+        return None, *self.step_shape
+
+    def user_method(self, error: BaseException, methods: Container[str]) -> str:
+        """The last of these methods, as the user wrote them, that an exception went through, or ""."""
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename in self._files and frame.name in methods:
+                return frame.name
         return ""
 
     @cached_property
@@ -245,12 +272,7 @@ def _definition(thing: Any) -> str:
     """`file:line` of the line with `def` or `class`, below any decorators."""
     lines, start = inspect.getsourcelines(thing)
     offset = next((i for i, line in enumerate(lines) if re.match(r"\s*(def|class)\b", line)), 0)
-    return f"{_short(inspect.getsourcefile(thing))}:{start + offset}"
-
-
-def _short(file: str | None) -> str:
-    relative = os.path.relpath(file or "")
-    return relative if not relative.startswith("..") else str(file)
+    return f"{short_path(inspect.getsourcefile(thing))}:{start + offset}"
 
 
 def _epsilon(dtype: str) -> float:
@@ -290,7 +312,7 @@ def initial_states(cell: Any, batch_size: int = BATCH) -> list[Any]:
 
 
 def step(cell: Any, inputs: Any, states: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """One call of the cell, [batch, features] -> ([batch, output], new states in a list)."""
+    """One call of the cell, [batch, *step_shape] -> ([batch, output], new states in a list)."""
     output, new_states = cell(inputs, tuple(states))
     return output, list(new_states) if tree.is_nested(new_states) else [new_states]
 
@@ -317,6 +339,16 @@ def run(
     layer = keras.layers.RNN(cell, return_sequences=True, return_state=True, **options)
     outputs, *states = layer(inputs, initial_state=initial_state, mask=mask, training=training)
     return outputs, states
+
+
+NO_MODEL = "no functional model takes keras.layers.RNN where the output of a step is no vector"
+
+
+def is_vector(cell: Any) -> bool:
+    """Whether the output of a step is said to be a vector, [batch, size]."""
+    said = getattr(cell, "output_size", None)
+    sizes = cell.state_size if said is None else said
+    return isinstance(sizes[0] if said is None and isinstance(sizes, (list, tuple)) else sizes, int)
 
 
 def reached_states(cell: Any, inputs: Any) -> list[Any]:
@@ -362,3 +394,33 @@ def agree(seen: Any, expected: Any, tolerance: float, what: str, at: str = "") -
 def shapes(values: Any) -> str:
     """The shapes of a structure, for people."""
     return str(tree.map_structure(lambda value: tuple(getattr(value, "shape", ())), values))
+
+
+def attribute_of(cell: Any, part: Any) -> str:
+    """The name of the attribute of the cell or of one of its sub-layers that holds `part`, or ""."""
+    attributes = [item for owner in cell._flatten_layers() for item in vars(owner).items()]
+    return next((name for name, value in attributes if value is part), "")
+
+
+def is_excused(cell: Any, variable: Any) -> bool:
+    """Whether the cell's `no_gradient` names the weight, by its name or the end of its path."""
+    return any(is_called(variable, key) for key in getattr(cell, "no_gradient", {}))
+
+
+def is_called(variable: Any, name: str) -> bool:
+    return f"/{variable.path}".endswith(f"/{name}")
+
+
+def samples(result: tuple[Any, Any], rows: slice) -> tuple[Any, Any]:
+    return tree.map_structure(lambda value: value[rows], result)
+
+
+def total_of(result: Any, seed: int = 3) -> Any:
+    """A random combination of all float tensors of a structure: one number with a gradient for all."""
+    rng = np.random.default_rng(seed)
+    total: Any = 0.0
+    for value in tree.flatten(result):
+        if keras.backend.is_float_dtype(value.dtype):
+            factors = ops.convert_to_tensor(rng.uniform(0.5, 1.5, tuple(value.shape)), dtype=value.dtype)
+            total = total + ops.sum(value * factors)
+    return total

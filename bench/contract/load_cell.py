@@ -18,12 +18,23 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
 
 FORM = "package.module:Name or path/to/file.py:Name"
+
+# What people call the width of a cell: an argument of such a name is given `units`. First the names that
+# mean nothing else, the likeliest first; then those that may mean something else beside one of them.
+UNITS = (
+    (
+        *("units", "hidden_size", "hidden_units", "hidden_dim", "num_units", "n_units", "nb_units"),
+        *("num_hidden", "n_hidden", "hidden", "nhid", "num_cells", "n_cells", "cell_size", "rnn_size"),
+        *("num_neurons", "n_neurons", "neurons"),
+    ),
+    ("state_size", "state_dim", "output_size", "output_dim", "latent_dim", "d_model", "dim", "dims"),
+)
 
 # What tutorials for older versions use and Keras 3 no longer has: pattern in the error -> what to write.
 GONE = {
@@ -46,12 +57,21 @@ class TargetError(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """Something that makes cells: its text, the callable, the file it stands in and its other arguments."""
+    """Something that makes cells.
+
+    Attributes:
+        text: how it was named.
+        factory: the class or function.
+        file: the file that it stands in.
+        kwargs: its arguments beside units.
+        switched: what its file changed for the whole process when it was loaded, which is undone.
+    """
 
     text: str
     factory: Callable[..., Any]
     file: Path | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    switched: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, factory: "Target | Callable[..., Any]", **kwargs: Any) -> "Target":
@@ -66,21 +86,65 @@ class Target:
     def make(self, units: int, **extra: Any) -> Any:
         """A new cell of `units` units; `extra` overrides the target's own keyword arguments.
 
-        Raises `TargetError` with the user's traceback if the constructor raises.
+        Raises `TargetError` if no argument takes the units, or with the user's traceback if the constructor
+        raises.
         """
         arguments = {**self.kwargs, **extra}
-        with _users_errors(f"{self.text} cannot be made with {_call_text(units, arguments)}"):
-            if _is_keyword_only(self.factory, "units"):
-                return self.factory(units=units, **arguments)
-            return self.factory(units, **arguments)
+        name = self.units_argument
+        if name in arguments:
+            raise TargetError(f"{self.text}: {name} is what `units` sets; take it out of the other arguments")
+        with _users_errors(f"{self.text} cannot be made with {_call_text(name, units, arguments)}"):
+            if self._is_positional(name):
+                return self.factory(units, **arguments)
+            return self.factory(**{name: units}, **arguments)
+
+    @cached_property
+    def units_argument(self) -> str:
+        """The argument that the number of units is given to, by its name, which is one of `UNITS`.
+
+        Raises `TargetError` if there is none.
+        """
+        constructors = self._constructors()
+        for names in UNITS:
+            for parameters in constructors:
+                for name in names:
+                    if name in parameters:
+                        return name
+        named = list(dict.fromkeys(name for parameters in constructors for name in parameters))
+        given = f"its arguments are {', '.join(named)}" if named else "it names no arguments"
+        raise TargetError(
+            f"{self.text}: no argument for the number of units ({given}); write a function of units: "
+            f"def make(units): return {_name_of(self.factory)}(...)"
+        )
+
+    def _constructors(self) -> list[dict[str, inspect.Parameter]]:
+        """The arguments that can be given, by name: those of the class or function, then, where it takes
+        **kwargs, those of the bases that it passes them to. A function that takes **kwargs takes `units`."""
+        found: list[dict[str, inspect.Parameter]] = []
+        for function in self._functions():
+            parameters = _parameters(function)
+            found.append(_named(parameters))
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                return found
+        if not isinstance(self.factory, type):
+            found.append({"units": inspect.Parameter("units", inspect.Parameter.KEYWORD_ONLY)})
+        return found
+
+    def _is_positional(self, name: str) -> bool:
+        parameter = next(parameters[name] for parameters in self._constructors() if name in parameters)
+        return parameter.kind is inspect.Parameter.POSITIONAL_ONLY
+
+    def _functions(self) -> list[Callable[..., Any]]:
+        """The function, or the constructors of the class and its bases that are a user's or Keras' own."""
+        if not isinstance(self.factory, type):
+            return [self.factory]
+        constructors = (vars(base).get("__init__") for base in inspect.getmro(self.factory))
+        return [constructor for constructor in constructors if inspect.isfunction(constructor)]
 
     def default(self, argument: str) -> Any:
         """The default value of an argument that the class or function names, itself or by passing **kwargs
         to a base; `inspect.Parameter.empty` if it has none or is not named."""
-        functions: list[Any] = [self.factory]
-        if isinstance(self.factory, type):
-            functions = [vars(base).get("__init__") for base in inspect.getmro(self.factory)]
-        for function in filter(None, functions):
+        for function in self._functions():
             parameters = _parameters(function)
             if argument in parameters:
                 return parameters[argument].default
@@ -92,7 +156,8 @@ class Target:
 def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
     """The `Target` that `text` names, in the form `package.module:Name` or `path/to/file.py:Name`.
 
-    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
+    Raises `TargetError` if there is no such file, module or name, if importing it raises, or if no argument
+    takes the number of units.
     """
     place, colon, name = text.rpartition(":")
     if not colon or not place or not name:
@@ -101,7 +166,18 @@ def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
     module = _load_file(Path(place)) if is_file else _load_module(place)
     factory = _find(module, name, text)
     source = getattr(module, "__file__", None)
-    return Target(text, factory, Path(source) if source else None, dict(kwargs or {}))
+    target = Target(text, factory, Path(source) if source else None, dict(kwargs or {}))
+    if target.units_argument in target.kwargs:
+        raise TargetError(f"{text}: {target.units_argument} is what `units` sets; take it out of the kwargs")
+    return target
+
+
+def parse_step_shape(text: str) -> tuple[int, ...]:
+    """The shape that a text such as `8,8,1` says; raises ValueError for one that says none."""
+    sizes = text.split(",")
+    if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes):
+        raise ValueError(f"expected positive integers, such as 8,8,1, got {text!r}")
+    return tuple(map(int, sizes))
 
 
 # --- importing ---------------------------------------------------------------------------------------
@@ -206,6 +282,21 @@ def _offer(module: ModuleType, name: str) -> str:
     return f"it defines {', '.join(own)}" if own else "it defines no class or function"
 
 
+def load_object(text: str) -> Any:
+    """What `text` names, whatever it is, in the form `package.module:name` or `path/to/file.py:name`.
+
+    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
+    """
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise TargetError(f"expected {FORM}, got {text!r}")
+    is_file = place.endswith(".py") or os.sep in place
+    module = _load_file(Path(place)) if is_file else _load_module(place)
+    if not hasattr(module, name):
+        raise TargetError(f"{text}: no {name!r} in it")
+    return getattr(module, name)
+
+
 # --- the user's errors, as the user would see them ---------------------------------------------------
 
 
@@ -252,14 +343,19 @@ def _parameters(factory: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return {}
 
 
-def _is_keyword_only(factory: Callable[..., Any], name: str) -> bool:
-    parameter = _parameters(factory).get(name)
-    return parameter is not None and parameter.kind is inspect.Parameter.KEYWORD_ONLY
+def _named(parameters: Mapping[str, inspect.Parameter]) -> dict[str, inspect.Parameter]:
+    """The parameters that have a name of their own: no *args, no **kwargs, no self."""
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind not in unnamed and name != "self"
+    }
 
 
 def _name_of(factory: Callable[..., Any]) -> str:
     return getattr(factory, "__qualname__", None) or repr(factory)
 
 
-def _call_text(units: int, arguments: Mapping[str, Any]) -> str:
-    return ", ".join([f"units={units}", *(f"{key}={value!r}" for key, value in arguments.items())])
+def _call_text(name: str, units: int, arguments: Mapping[str, Any]) -> str:
+    return ", ".join([f"{name}={units}", *(f"{key}={value!r}" for key, value in arguments.items())])

@@ -1,5 +1,6 @@
 """Write verdicts out: for the terminal, as Markdown, as JUnit XML."""
 
+from collections import Counter
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
@@ -48,9 +49,9 @@ def verdict_lines(outcome: Outcome) -> Iterator[str]:
 def _names(outcome: Outcome) -> dict[Key, str]:
     """What a case is called: its id, with sweep and baseline where the id alone is not enough."""
     keys = [*(verdict.key for verdict in outcome.verdicts), *(remark.key for remark in outcome.remarks)]
-    cases = [case for _, case, _ in keys]
+    cases = Counter(case for _, case, _ in keys)
     return {
-        key: key[1] if cases.count(key[1]) == 1 else f"{key[1]} ({key[0]}, against {key[2] or 'nothing'})"
+        key: key[1] if cases[key[1]] == 1 else f"{key[1]} ({key[0]}, against {key[2] or 'nothing'})"
         for key in keys
     }
 

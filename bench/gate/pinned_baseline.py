@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 from bench.gate.revisions import CannotCompare, Side
-from bench.records.schema import ENVIRONMENT_FILE, RECORDS_FILE
+from bench.records.csv_file import RECORDS_FILE
+from bench.records.files import write_whole
+from bench.records.run_folder import ENVIRONMENT_FILE
 
 PINNED = Path("results/baselines")
 
@@ -24,21 +26,31 @@ def pinned_folder(root: Path, side: Side) -> Path:
 
 
 def pin(folder: Path, side: Side) -> None:
-    """Puts the side's runs in the folder's place, in one step."""
+    """Puts the side's runs in the folder's place, all of them or none.
+
+    Raises:
+        OSError: a file cannot be written; the folder is as it was.
+    """
     new, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     for left_over in (new, old):
         shutil.rmtree(left_over, ignore_errors=True)
-    for number, process in enumerate(side.processes, start=1):
-        _copy(process.file, new / f"{number:02d}")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+    try:
+        for number, process in enumerate(side.processes, start=1):
+            _copy(process.file, new / f"{number:02d}")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
 def _copy(file: Path | None, folder: Path) -> None:
     assert file is not None, "a simulated process is not pinned"
     folder.mkdir(parents=True)
-    shutil.copyfile(file, folder / RECORDS_FILE)
+    write_whole(folder / RECORDS_FILE, file.read_bytes())
     if file.with_name(ENVIRONMENT_FILE).is_file():
-        shutil.copyfile(file.with_name(ENVIRONMENT_FILE), folder / ENVIRONMENT_FILE)
+        write_whole(folder / ENVIRONMENT_FILE, file.with_name(ENVIRONMENT_FILE).read_bytes())

@@ -5,21 +5,26 @@ A process is what one CSV holds. All that could make a comparison untrue is refu
 
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.records.schema import RECORDS_FILE, RecordError, Value, read_records, records_file
-from bench.report.views import Record
+from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.frame import load
+from bench.records.schema import RecordError, Value
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 SESSION_FILE = "session.tsv"
 HARDWARE = ("machine", "device", "backend")
 VERSIONS = ("tensorflow", "keras")
+RATIO, TIME, BASELINE_TIME = FIGURES = ("ratio", "median_s", "baseline_median_s")
 Key = tuple[str, str, str]  # sweep, case, baseline: what is compared with its like on the other side
-_POSITIVE = ("median_s", "baseline_median_s", "ratio")
-_PLAUSIBLE = (1e-12, 1e12)  # what a time in seconds or a ratio of times may be
 _NAMED = 3  # of many names, at most
 
 # why two sides cannot be compared
@@ -49,31 +54,38 @@ class CannotCompare(ValueError):
         self.cause = cause
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Process:
     """What one process measured.
 
     Attributes:
         name: its run's id.
+        facts: the hardware, the versions and the commit that it ran on.
+        keys: of its records.
+        figures: of its records, keys x `FIGURES`; nan where one was not taken.
+        failures: of the records that are not ok, what they are: `failed (error)`.
+        started: when its first case ended.
         file: its CSV; None where it was simulated.
-        rows: its records.
     """
 
     name: str
-    rows: Mapping[Key, Record]
+    facts: Mapping[str, Value]
+    keys: Sequence[Key]
+    figures: "np.ndarray"
+    failures: Mapping[Key, str] = field(default_factory=dict)
+    started: str = ""
     file: Path | None = None
 
-    def fact(self, column: str) -> Value:
-        """What the process's records say of what they all ran on."""
-        return next(iter(self.rows.values()))[column]
+    def has(self, key: Key) -> bool:
+        """Whether it has a record of the case."""
+        return key in self._known
 
-    @property
-    def started(self) -> str:
-        """When its first case ended."""
-        return min(str(row["timestamp"] or "") for row in self.rows.values())
+    @cached_property
+    def _known(self) -> frozenset[Key]:
+        return frozenset(self.keys)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
     """One revision's processes: `baseline` or `current`."""
 
@@ -82,35 +94,47 @@ class Side:
 
     def fact(self, column: str) -> Value:
         """What all its processes ran on."""
-        return self.processes[0].fact(column)
+        return self.processes[0].facts[column]
 
     @property
     def versions(self) -> tuple[Value, ...]:
         return tuple(self.fact(column) for column in VERSIONS)
 
     @cached_property
-    def keys(self) -> list[Key]:
-        """What any of its processes has a row of, in their order."""
-        return list(dict.fromkeys(key for process in self.processes for key in process.rows))
+    def _places(self) -> dict[Key, int]:
+        """A number for each key that any of its processes has a record of."""
+        keys = dict.fromkeys(key for process in self.processes for key in process.keys)
+        return {key: place for place, key in enumerate(keys)}
 
-    def figures(self, key: Key, figure: str) -> list[float]:
-        """The figure of each process that has it."""
-        rows = (process.rows.get(key) for process in self.processes)
-        found = (row[figure] for row in rows if row is not None and row["status"] == "ok")
-        return [float(value) for value in found if isinstance(value, (int, float))]
+    @property
+    def keys(self) -> Iterable[Key]:
+        """What any of its processes has a record of, in their order."""
+        return self._places.keys()
+
+    @cached_property
+    def _all_figures(self) -> "np.ndarray":
+        """Keys x processes x `FIGURES`, and behind the last key one that no process has."""
+        import numpy as np
+
+        figures = np.full((len(self._places) + 1, len(self.processes), len(FIGURES)), np.nan)
+        for number, process in enumerate(self.processes):
+            figures[[self._places[key] for key in process.keys], number] = process.figures
+        return figures
+
+    def figures(self, keys: Iterable[Key], figure: str) -> "np.ndarray":
+        """A figure of these cases, keys x processes; nan where it was not taken."""
+        places = [self._places.get(key, -1) for key in keys]
+        return self._all_figures[places, :, FIGURES.index(figure)]
 
     def without(self, key: Key, figure: str) -> str:
         """Why some processes do not have the figure: `2 failed (error), 1 without a row`."""
-        reasons = Counter(_why_without(process.rows.get(key), figure) for process in self.processes)
-        return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()) if reason)
-
-
-def _why_without(row: Record | None, figure: str) -> str:
-    if row is None:
-        return "without a row"
-    if row["status"] != "ok":
-        return f"{row['status']} ({row['reason']})"
-    return "" if row[figure] is not None else f"without {figure}"
+        taken = self.figures([key], figure)[0]
+        reasons = Counter(
+            process.failures.get(key, f"without {figure}" if process.has(key) else "without a row")
+            for process, value in zip(self.processes, taken, strict=True)
+            if value != value
+        )
+        return ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
 
 
 def read_side(name: str, paths: Iterable[Path]) -> Side:
@@ -122,12 +146,12 @@ def read_side(name: str, paths: Iterable[Path]) -> Side:
     Raises:
         CannotCompare: where they are not several processes of one revision on one machine.
     """
-    processes = tuple(read_process(file) for path in paths for file in _files(Path(path)))
+    processes = tuple(_processes([file for path in paths for file in _files(Path(path))]))
     if not processes:
         raise CannotCompare("no records", f"the {name} has no runs")
     _refuse_twins(processes)
     for column in (*HARDWARE, *VERSIONS, "commit"):
-        found = Counter(process.fact(column) for process in processes)
+        found = Counter(process.facts[column] for process in processes)
         if len(found) > 1:
             raise CannotCompare("several revisions", f"the {name}'s {column}: {_listed(found)}")
     return Side(name, processes)
@@ -136,45 +160,103 @@ def read_side(name: str, paths: Iterable[Path]) -> Side:
 def _files(path: Path) -> list[Path]:
     """The CSVs that a path stands for."""
     inside = sorted(path.glob(f"*/{RECORDS_FILE}")) if path.is_dir() else []
-    return [path] if (path / RECORDS_FILE).exists() or not inside else inside
-
-
-def read_process(path: Path) -> Process:
-    """The one process of a run's folder or CSV; raises CannotCompare where it is not one."""
     try:
-        file = records_file(path)
-        with warnings.catch_warnings():  # a file that was cut: no verdict from what is left of it
-            warnings.simplefilter("error", UserWarning)
-            records = read_records(file)
-    except UserWarning as warning:
-        raise CannotCompare("unreadable", str(warning)) from warning
+        return inside if inside and not (path / RECORDS_FILE).exists() else [records_file(path)]
+    except RecordError as error:
+        raise CannotCompare("unreadable", str(error)) from error
+
+
+def _processes(files: Sequence[Path]) -> Iterator[Process]:
+    """The process of each CSV; raises CannotCompare where one is not one."""
+    known: dict[Key, Key] = {}  # a key is the same object in all processes
+    folders = [str(file.parent) for file in files]
+    together = len(set(folders)) == len(files)  # then the folder says which file a row is of
+    for some in [files] if together else [[file] for file in files]:
+        rows = _load(some)
+        of_folder = dict(list(rows.groupby("run", observed=True)))
+        for file in some:
+            if str(file.parent) not in of_folder:
+                raise CannotCompare("no records", f"{file}: has no rows")
+            yield _process(file, of_folder.pop(str(file.parent)).reset_index(drop=True), known)
+
+
+def _load(files: Sequence[Path]) -> "pd.DataFrame":
+    try:
+        return load(files)
     except (RecordError, OSError, ValueError) as error:
-        cause = "schema too new" if "newer version" in str(error) else "unreadable"
-        raise CannotCompare(cause, str(error)) from error
-    if not records:
-        raise CannotCompare("no records", f"{file}: has no rows")
-    _check_rows(file, records)
-    rows = {(str(row["sweep"]), str(row["case"]), str(row["baseline"] or "")): row for row in records}
-    return Process(str(records[0]["run_id"]), rows, file)
+        raise CannotCompare(_cause(files, str(error)), str(error)) from error
 
 
-def _check_rows(file: Path, records: Sequence[Record]) -> None:
-    runs = {row["run_id"] for row in records}
+def _cause(files: Sequence[Path], problem: str) -> str:
+    """The cause that a reader's error is: where each row alone can be read, one of them cannot be."""
+    if "newer version" in problem:
+        return "schema too new"
+    try:
+        with warnings.catch_warnings():  # of a file that was cut
+            warnings.simplefilter("error", UserWarning)
+            for file in files:
+                read_records(file)
+    except (RecordError, UserWarning):
+        return "unreadable"
+    return "bad row"
+
+
+def _process(file: Path, rows: "pd.DataFrame", known: dict[Key, Key]) -> Process:
+    """The one process of a CSV's rows; raises CannotCompare where they are not of one.
+
+    Args:
+        known: the keys of other processes.
+    """
+    _check_rows(file, rows)
+    keys = [known.setdefault(key, key) for key in _keys(rows)]
+    bad = rows[rows["status"] != "ok"]
+    words = bad["status"].astype(str) + " (" + bad["reason"].astype(str) + ")"
+    return Process(
+        name=str(rows["run_id"].iloc[0]),
+        facts={name: _said(rows[name])[0] or None for name in (*HARDWARE, *VERSIONS, "commit")},
+        keys=keys,
+        figures=rows[list(FIGURES)].to_numpy(dtype=float),
+        failures=dict(zip((keys[place] for place in bad.index), words, strict=True)),
+        started=min(_said(rows["timestamp"])),
+        file=file,
+    )
+
+
+def _said(column: "pd.Series") -> list[str]:
+    """The texts of a column, empty where there is none."""
+    return column.astype(object).where(column.notna(), "").astype(str).tolist()
+
+
+def _keys(rows: "pd.DataFrame") -> Iterator[Key]:
+    return zip(*(_said(rows[name]) for name in ("sweep", "case", "baseline")), strict=True)
+
+
+def _check_rows(file: Path, rows: "pd.DataFrame") -> None:
+    """Raises CannotCompare, with file and row, where the rows are not those of one process."""
+    runs = set(_said(rows["run_id"]))
     if len(runs) > 1:
         raise CannotCompare("several runs in a file", f"{file}: {_listed(runs)}")
-    for number, row in enumerate(records, start=2):  # the header is row 1
-        for column in ("run_id", "sweep", "case", *HARDWARE, *VERSIONS):
-            if row[column] is None:
-                raise CannotCompare("bad row", f"{file}, row {number}: {column} is empty")
-        for column in (*HARDWARE, *VERSIONS, "commit"):
-            if row[column] != records[0][column]:
-                raise CannotCompare("bad row", f"{file}, row {number}: {column} is not that of row 2")
-        for column in _POSITIVE:
-            value, (least, most) = row[column], _PLAUSIBLE
-            if isinstance(value, float) and not least <= value <= most:
-                raise CannotCompare("bad row", f"{file}, row {number}: {column}: {value} cannot be")
-        if row["ratio"] is not None and (row["median_s"] is None or row["baseline_median_s"] is None):
-            raise CannotCompare("bad row", f"{file}, row {number}: a ratio without the times it is of")
+    ratio = rows["ratio"].notna()
+    problems = [
+        *(
+            (rows[name].isna(), f"{name} is empty")
+            for name in ("run_id", "sweep", "case", *HARDWARE, *VERSIONS)
+        ),
+        *(
+            (_differs(rows[name]), f"{name} is not that of row 2")
+            for name in (*HARDWARE, *VERSIONS, "commit")
+        ),
+        (ratio & rows[[TIME, BASELINE_TIME]].isna().any(axis=1), "a ratio without the times it is of"),
+    ]
+    for is_bad, problem in problems:
+        if is_bad.any():
+            row = int(is_bad.to_numpy().argmax()) + 2  # the header is row 1
+            raise CannotCompare("bad row", f"{file}, row {row}: {problem}")
+
+
+def _differs(column: "pd.Series") -> "pd.Series":
+    texts = column.astype(object).where(column.notna(), "")
+    return texts != texts.iloc[0]
 
 
 def check_comparable(baseline: Side, current: Side) -> None:

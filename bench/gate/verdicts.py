@@ -6,17 +6,28 @@ and the absolute time is the figure otherwise. Absolute times compare only withi
 sides' processes took turns.
 """
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from typing import TYPE_CHECKING
 
-from bench.gate.revisions import CannotCompare, Key, Side, alternated, check_comparable
-from bench.timing.intervals import CONFIDENCE, Change, Interval, changes, corrected
+from bench.gate.revisions import (
+    BASELINE_TIME,
+    RATIO,
+    TIME,
+    CannotCompare,
+    Key,
+    Side,
+    alternated,
+    check_comparable,
+)
+from bench.gate.statistics import Change, changes, corrected
+from bench.timing.intervals import CONFIDENCE, Interval
+
+if TYPE_CHECKING:
+    import numpy as np
 
 THRESHOLD = 0.05
-RATIO, TIME = "ratio", "median_s"
 SLOWER, FASTER, INCONCLUSIVE, SAME = WORDS = ("SLOWER", "FASTER", "INCONCLUSIVE", "SAME")
 _FEWEST_PROCESSES = 2  # a side: one has no spread
 _HOPELESS = (
@@ -111,11 +122,9 @@ def compare(
     for side in (baseline, current):
         check_side(side)
     figures = {key: _figure(key, same_versions) for key in dict.fromkeys([*baseline.keys, *current.keys])}
-    remarks = tuple(
-        filter(None, (_remark(baseline, current, key, figures[key], in_session) for key in figures))
-    )
-    without = {remark.key for remark in remarks}
-    figures = {key: figure for key, figure in figures.items() if key not in without}
+    remarks = tuple(_remarks(baseline, current, figures, in_session))
+    for remark in remarks:
+        del figures[remark.key]
     if not figures:
         raise CannotCompare("no common case", _counted(remarks))
     verdicts = _judged(baseline, current, figures, threshold, in_session)
@@ -130,7 +139,8 @@ def check_side(side: Side) -> None:
     """Raises CannotCompare where the side can be no side of a comparison."""
     if len(side.processes) < _FEWEST_PROCESSES:
         raise CannotCompare("too few processes", f"the {side.name} has {len(side.processes)}")
-    if not any(side.figures(key, TIME) for key in side.keys):
+    times = side.figures(side.keys, TIME)
+    if (times != times).all():  # nan
         raise CannotCompare("no common case", f"the {side.name} timed none")
 
 
@@ -140,14 +150,23 @@ def _figure(key: Key, same_versions: bool) -> str:
     return RATIO if same_versions and baseline and case != baseline else TIME
 
 
-def _remark(baseline: Side, current: Side, key: Key, figure: str, in_session: bool) -> Remark | None:
-    """Why a case has no verdict, None where it has."""
-    before, after = (len(side.figures(key, figure)) for side in (baseline, current))
-    missing = [f"{side.name}: {why}" for side in (baseline, current) if (why := side.without(key, figure))]
-    if not missing:
-        return None if in_session or figure != TIME else Remark(key, "apart", "")
-    kind = "vanished" if before else "new" if after else "untimed"
-    return Remark(key, kind, "; ".join(missing))
+def _remarks(baseline: Side, current: Side, figures: Mapping[Key, str], in_session: bool) -> Iterator[Remark]:
+    """Why some cases have no verdict."""
+    import numpy as np
+
+    by_time = np.array([figure == TIME for figure in figures.values()])[:, None]
+    before, after = (
+        np.isfinite(np.where(by_time, side.figures(figures, TIME), side.figures(figures, RATIO)))
+        for side in (baseline, current)
+    )
+    missing = np.logical_not(before.all(axis=1) & after.all(axis=1))
+    for place, (key, figure) in enumerate(figures.items()):
+        if missing[place]:
+            kind = "vanished" if before[place].any() else "new" if after[place].any() else "untimed"
+            sides = [(side.name, side.without(key, figure)) for side in (baseline, current)]
+            yield Remark(key, kind, "; ".join(f"{name}: {why}" for name, why in sides if why))
+        elif figure == TIME and not in_session:
+            yield Remark(key, "apart", "")
 
 
 def _counted(remarks: Sequence[Remark]) -> str:
@@ -157,84 +176,105 @@ def _counted(remarks: Sequence[Remark]) -> str:
 
 def _judged(
     baseline: Side, current: Side, figures: Mapping[Key, str], threshold: float, in_session: bool
-) -> list[Verdict]:
-    by_ratio = _changes(baseline, current, [key for key in figures if figures[key] == RATIO], RATIO)
-    by_time = _changes(baseline, current, figures, TIME) if in_session else {}
-    of_baselines = _baseline_changes(baseline, current, list(by_ratio))
-    chosen: dict[Key, tuple[str, Change, str]] = {}
-    for key, figure in figures.items():
-        doubt = _doubt(by_ratio[key], of_baselines[key[2]], threshold, in_session) if figure == RATIO else ""
-        if figure == TIME or (doubt and in_session):
-            chosen[key] = TIME, by_time[key], doubt
-        else:
-            chosen[key] = RATIO, by_ratio[key], doubt
-    _check_reach([change for _, change, _ in chosen.values()], threshold)
-    p_values = corrected([change.p_value(threshold) for _, change, _ in chosen.values()])
-    return [
-        Verdict(
+) -> Iterator[Verdict]:
+    import numpy as np
+
+    keys = list(figures)
+    of_ratio = np.array([figures[key] == RATIO for key in keys])
+    doubts = np.full(len(keys), "", dtype=object)
+    ratios = [key for key in keys if figures[key] == RATIO]
+    by_ratio = _changes(baseline, current, ratios, RATIO)
+    moved = _baseline_changes(baseline, current, ratios)
+    doubts[of_ratio] = _doubts(by_ratio, moved, threshold, in_session)
+    by_time = ~of_ratio | ((doubts != "") & in_session)
+    times = _changes(baseline, current, keys, TIME) if in_session else None
+    chosen = _chosen(by_ratio, of_ratio, times, by_time)
+    _check_reach(chosen, threshold)
+    words = _verdict_words(chosen, threshold)
+    words[(doubts != "") & ~by_time] = INCONCLUSIVE
+    interval = chosen.interval
+    before, after = (_means(side, keys, by_time) for side in (baseline, current))
+    for place, key in enumerate(keys):
+        yield Verdict(
             key,
-            INCONCLUSIVE if why and figure == RATIO else _word(change, p_value, threshold),
-            figure,
-            _mean(baseline.figures(key, figure)),
-            _mean(current.figures(key, figure)),
-            change.interval,
-            why,
+            words[place],
+            TIME if by_time[place] else RATIO,
+            float(before[place]),
+            float(after[place]),
+            interval[place],
+            doubts[place],
         )
-        for (key, (figure, change, why)), p_value in zip(chosen.items(), p_values, strict=True)
-    ]
 
 
-def _changes(baseline: Side, current: Side, keys: Iterable[Key], figure: str) -> dict[Key, Change]:
-    keys = list(keys)
-    sides = ([side.figures(key, figure) for key in keys] for side in (baseline, current))
-    return dict(zip(keys, changes(*sides), strict=True))
+def _chosen(by_ratio: Change, of_ratio: "np.ndarray", times: Change | None, by_time: "np.ndarray") -> Change:
+    """The change of each case by the figure that it is judged by."""
+    import numpy as np
+
+    if times is None:
+        return by_ratio
+    places = np.cumsum(of_ratio) - 1
+    return times if by_time.all() else times.where(by_time, by_ratio[places])
 
 
-def _baseline_changes(baseline: Side, current: Side, keys: Sequence[Key]) -> dict[str, Change]:
-    """How the absolute time of each baseline case changed, from all rows that are compared with it."""
-    rows: dict[str, list[Key]] = {}
-    for key in keys:
-        rows.setdefault(key[2], []).append(key)
-    sides = ([_baseline_times(side, rows[case]) for case in rows] for side in (baseline, current))
-    return dict(zip(rows, changes(*sides), strict=True))
+def _changes(baseline: Side, current: Side, keys: Sequence[Key], figure: str) -> Change:
+    return changes(baseline.figures(keys, figure), current.figures(keys, figure))
 
 
-def _baseline_times(side: Side, keys: Sequence[Key]) -> list[float]:
-    of_rows = zip(*(side.figures(key, "baseline_median_s") for key in keys), strict=True)
-    return [_mean(times) for times in of_rows]
+def _baseline_changes(baseline: Side, current: Side, keys: Sequence[Key]) -> Change:
+    """For each case how the absolute time of its baseline case changed, from all rows that are compared with
+    it."""
+    import numpy as np
+
+    cases, numbers = np.unique([case for _, _, case in keys], return_inverse=True)
+    sides = []
+    for side in (baseline, current):
+        logs = np.log(side.figures(keys, BASELINE_TIME))
+        sums = np.zeros((len(cases), logs.shape[1]))
+        np.add.at(sums, numbers, logs)
+        sides.append(np.exp(sums / np.bincount(numbers, minlength=len(cases))[:, None]))
+    return changes(*sides)[numbers]
 
 
-def _doubt(ratio: Change, of_baseline: Change, threshold: float, in_session: bool) -> str:
+def _doubts(ratio: Change, of_baseline: Change, threshold: float, in_session: bool) -> "np.ndarray":
     """Why a change of the ratio may be its baseline case's and not its own; empty where it is not.
 
-    Praise needs a baseline case that did not move as much; an alarm stands unless one session shows that the
-    baseline case got faster beyond the threshold.
+    FASTER requires that the baseline case did not slow down by as much. SLOWER stands unless one session
+    shows that the baseline case got faster beyond the threshold.
     """
+    import numpy as np
+
     limit, change, moved = 1 + threshold, ratio.interval, of_baseline.interval
-    may_account = change.low * moved.low <= 1 <= change.high * moved.high
-    if change.high < 1 / limit and (may_account or (in_session and moved.low > 1)):
-        return "its baseline case may have got slower instead"
-    if change.low > limit and in_session and moved.high < 1 / limit:
-        return "its baseline case got faster"
-    return ""
+    may_account = (change.low * moved.low <= 1) & (change.high * moved.high >= 1)
+    slower_baseline = (change.high < 1 / limit) & (may_account | (in_session & (moved.low > 1)))
+    faster_baseline = (change.low > limit) & in_session & (moved.high < 1 / limit)
+    return np.select(
+        [slower_baseline, faster_baseline],
+        ["its baseline case may have got slower instead", "its baseline case got faster"],
+        "",
+    )
 
 
-def _check_reach(found: Sequence[Change], threshold: float) -> None:
-    reach = min(change.smallest_found(threshold, len(found)) for change in found)
+def _check_reach(found: Change, threshold: float) -> None:
+    reach = float(found.smallest_found(threshold, len(found)).min())
     if reach > _HOPELESS:
         raise CannotCompare("too few processes", f"even {reach:.3g} times the time could be chance")
 
 
-def _word(change: Change, p_value: float, threshold: float) -> str:
+def _verdict_words(change: Change, threshold: float) -> "np.ndarray":
+    """The word of each change."""
+    import numpy as np
+
     interval, limit = change.interval, 1 + threshold
-    significant = p_value <= 1 - CONFIDENCE
-    if significant and interval.low > limit:
-        return SLOWER
-    if significant and interval.high < 1 / limit:
-        return FASTER
-    return SAME if 1 / limit <= interval.low and interval.high <= limit else INCONCLUSIVE
+    significant = corrected(change.p_value(threshold)) <= 1 - CONFIDENCE
+    slower = significant & (interval.low > limit)
+    faster = significant & (interval.high < 1 / limit)
+    same = (1 / limit <= interval.low) & (interval.high <= limit)
+    return np.select([slower, faster, same], [SLOWER, FASTER, SAME], INCONCLUSIVE).astype(object)
 
 
-def _mean(figures: Iterable[float]) -> float:
-    """The geometric mean."""
-    return math.exp(fmean(map(math.log, figures)))
+def _means(side: Side, keys: Sequence[Key], by_time: "np.ndarray") -> "np.ndarray":
+    """The geometric mean of each case's figure over the processes."""
+    import numpy as np
+
+    figures = np.where(by_time[:, None], side.figures(keys, TIME), side.figures(keys, RATIO))
+    return np.exp(np.log(figures).mean(axis=1))

@@ -1,27 +1,32 @@
-"""Timelines: the runs of a machine joined, each case and baseline over the runs. Reads records only.
+"""Timelines: the runs of a machine joined, each case and its baseline over the runs. Reads records only.
 
-A row that is not `ok`, has no ratio, or cannot be true is left out and counted; a run that cannot be read is
-skipped and named. Library versions are kept with each point, for whoever shows it to mark.
+A row that is not `ok` or has no ratio is left out and counted; a run or a row that cannot be read is left out
+and named. Library versions stay with each run, for whoever shows it to mark.
 """
 
-import math
-import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench.history.step_detection import FEWEST_RUNS, Shift, find_shifts
-from bench.records.schema import RECORDS_FILE, RecordError, impossible, read_records
-from bench.report import views
-from bench.report.views import Record
+from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_all_shifts
+from bench.records.csv_file import RECORDS_FILE
+from bench.records.frame import load_with_notices
+from bench.records.schema import SHAPE
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
 LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras"}
-_NEEDED = ("case", "baseline", "subject", "cell", "layer", "mode", *views.SHAPE)
+_NAMES = ("sweep", "case", "baseline", "subject", "cell", "layer", "mode", *SHAPE, "jit_compile")
+_RUN = ["machine", "device", "run_id"]
+_FIGURES = ("ratio", "ratio_low", "ratio_high", "time", "time_low", "time_high", "baseline_s")
 _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 
@@ -38,7 +43,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its id, its folder's name, when its first case ended, and what it ran."""
+    """A run: its id, its folder's name, when its first case ended (UTC), and what it ran."""
 
     id: str
     folder: str
@@ -63,26 +68,48 @@ class Point:
     baseline_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Timeline:
-    """A case and its baseline over the runs; `names` is a record that says what they are."""
+    """A case and its baseline over the runs.
+
+    Attributes:
+        names: what the case is: the columns of `_NAMES`.
+        runs: that measured it, in the order in which they were made.
+        figures: of each of these runs, runs x `_FIGURES`.
+        first_level: the median ratio up to the first shift; of few runs, the first ratio.
+        ratio_shifts, time_shifts: the level shifts of its ratio and of its time.
+    """
 
     names: Record
-    points: tuple[Point, ...]
+    runs: tuple[Run, ...]
+    figures: "np.ndarray"
+    first_level: float
+    ratio_shifts: tuple[Shift, ...] = ()
+    time_shifts: tuple[Shift, ...] = ()
+
+    def of(self, figure: str) -> "np.ndarray":
+        """One figure of all runs, by its name in `_FIGURES`."""
+        return self.figures[:, _FIGURES.index(figure)]
+
+    @cached_property
+    def points(self) -> tuple[Point, ...]:
+        """The figures of each run."""
+        return tuple(
+            Point(run, Interval(*figures[0:3]), Interval(*figures[3:6]), figures[6])
+            for run, figures in zip(self.runs, self.figures.tolist(), strict=True)
+        )
 
     @property
     def is_long_enough(self) -> bool:
         """Whether there are enough runs to look for level shifts."""
-        return len(self.points) >= FEWEST_RUNS
+        return len(self.runs) >= FEWEST_RUNS
 
-    @cached_property
-    def ratio_shifts(self) -> tuple[Shift, ...]:
-        errors = sorted(math.log(point.ratio.high / point.ratio.low) / _INTERVAL for point in self.points)
-        return find_shifts([point.ratio.value for point in self.points], errors[len(errors) // 2])
+    @property
+    def scatter(self) -> float:
+        """The ratio's deviation from run to run, relative."""
+        import numpy as np
 
-    @cached_property
-    def time_shifts(self) -> tuple[Shift, ...]:
-        return find_shifts([point.time.value for point in self.points])
+        return float(deviation_of(np.log(self.of("ratio"))))
 
 
 @dataclass(frozen=True)
@@ -90,13 +117,13 @@ class History:
     """All runs of a machine, in the order in which they were made.
 
     Attributes:
-        left_out: how many rows were not joined, by cell, mode and reason.
+        left_out: how many rows were not joined, by the reason.
     """
 
     machine: Machine
     runs: tuple[Run, ...]
     timelines: tuple[Timeline, ...]
-    left_out: Counter[tuple[str, str, str]]
+    left_out: Counter[str]
 
 
 @dataclass(frozen=True)
@@ -107,152 +134,154 @@ class Skipped:
     why: str
 
 
-@dataclass
-class _Joined:
-    """A machine's runs as they are being joined."""
-
-    runs: dict[str, Run] = field(default_factory=dict)
-    points: dict[tuple[str, str], list[Point]] = field(default_factory=dict)
-    names: dict[tuple[str, str], Record] = field(default_factory=dict)
-    left_out: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-
-
 def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
     """The histories of all machines that have runs under `results`, and what is left out of them.
 
     Raises:
         OSError: `results` cannot be listed.
     """
-    joined: dict[Machine, _Joined] = {}
-    skipped: list[Skipped] = []
-    for folder in sorted(path for path in results.iterdir() if (path / RECORDS_FILE).exists()):
-        skipped += [Skipped(folder.name, why) for why in _join(folder, joined)]
-    histories = [_history(machine, found) for machine, found in joined.items() if found.runs]
-    return sorted(histories, key=lambda history: (history.machine.name, history.machine.device)), skipped
+    folders = sorted(path.name for path in results.iterdir() if (path / RECORDS_FILE).exists())
+    if not folders:
+        return [], []
+    frame, notices = load_with_notices(results)
+    skipped = [Skipped(_folder_of(notice, folders, results), notice) for notice in notices]
+    names = {run: Path(run).name for run in frame["run"].unique()}
+    frame = frame.assign(folder=frame["run"].astype(str).map(names))
+    frame, more = _without_nameless(frame, results)
+    skipped += more
+    histories = []
+    for (name, device), rows in frame.groupby(["machine", "device"], observed=True, sort=True):
+        history, more = _history(Machine(str(name), str(device)), rows, results)
+        histories += [history] if history.runs else []
+        skipped += more
+    return histories, skipped
 
 
-def version_changes(points: Sequence[Point]) -> list[int]:
-    """The indices of the points whose run had other library versions than the one before."""
-    return [
-        index
-        for index, (before, after) in enumerate(pairwise(points), 1)
-        if before.run.versions != after.run.versions
+def _folder_of(notice: str, folders: Sequence[str], results: Path) -> str:
+    """The folder that a notice is about."""
+    return next((folder for folder in folders if str(results / folder / RECORDS_FILE) in notice), "")
+
+
+def _without_nameless(frame: "pd.DataFrame", results: Path) -> tuple["pd.DataFrame", list[Skipped]]:
+    """The rows that say what machine and run they are of."""
+    nameless = frame[_RUN].isna().any(axis=1)
+    counts = frame.loc[nameless, "folder"].value_counts()
+    skipped = [
+        Skipped(
+            str(folder), f"{results / str(folder) / RECORDS_FILE}: {count} rows without {', '.join(_RUN)}"
+        )
+        for folder, count in counts.items()
     ]
+    return frame[~nameless], skipped
 
 
-def _join(folder: Path, joined: dict[Machine, _Joined]) -> Iterator[str]:
-    """Adds the runs of a folder; what is left out is said."""
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            records = read_records(folder)
-    except RecordError as error:
-        yield str(error)
-        return
-    yield from (str(warning.message) for warning in caught)
-    runs: dict[tuple[Machine, str], list[Record]] = {}
-    nameless = 0
-    for record in records:
-        if record["machine"] is None or record["device"] is None or record["run_id"] is None:
-            nameless += 1
-            continue
-        machine = Machine(str(record["machine"]), str(record["device"]))
-        runs.setdefault((machine, str(record["run_id"])), []).append(record)
-    if nameless:
-        yield f"{folder / RECORDS_FILE}: {nameless} rows without a machine, a device or a run"
-    for (machine, run_id), rows in runs.items():
-        into = joined.setdefault(machine, _Joined())
-        if why := _why_not(rows, into.runs.get(run_id)):
-            yield f"{folder / RECORDS_FILE}: run {run_id!r}: {why}"
+def _history(machine: Machine, frame: "pd.DataFrame", results: Path) -> tuple[History, list[Skipped]]:
+    """A machine's rows joined."""
+    runs, skipped = _runs(frame, results)
+    places = {(run.id, run.folder): place for place, run in enumerate(runs)}
+    ids = frame["run_id"].astype(str)
+    place = [places.get(pair, -1) for pair in zip(ids, frame["folder"], strict=True)]
+    frame = frame.assign(place=place).query("place >= 0")
+    reasons = _reasons(frame)
+    rows = frame[reasons == ""].sort_values(["case", "baseline", "place"])
+    left_out = Counter(reasons[reasons != ""].tolist())
+    return History(machine, runs, tuple(_timelines(rows, runs)), left_out), skipped
+
+
+def _runs(frame: "pd.DataFrame", results: Path) -> tuple[tuple[Run, ...], list[Skipped]]:
+    """The runs in the order in which they were made; of two with the same id the one in the first folder."""
+    import pandas as pd
+
+    times = pd.to_datetime(frame["timestamp"].astype(str), format="ISO8601", utc=True, errors="coerce")
+    found: dict[str, Run] = {}
+    skipped = []
+    for (folder, run_id), rows in frame.assign(time=times).groupby(["folder", "run_id"], observed=True):
+        where = f"{results / str(folder) / RECORDS_FILE}: run {run_id!r}"
+        if run_id in found:
+            skipped.append(Skipped(str(folder), f"{where}: is in {found[run_id].folder} too"))
+        elif rows["time"].isna().all():
+            skipped.append(Skipped(str(folder), f"{where}: no row says when it was made"))
         else:
-            _add(into, _run(folder, rows), rows)
+            found[run_id] = _run(str(run_id), str(folder), rows)
+    return tuple(sorted(found.values(), key=lambda run: (run.time, run.id))), skipped
 
 
-def _why_not(rows: Sequence[Record], twin: Run | None) -> str:
-    if twin is not None:
-        return f"is in {twin.folder} too"
-    return "" if any(map(_time, rows)) else "no row says when it was made"
-
-
-def _run(folder: Path, rows: Sequence[Record]) -> Run:
+def _run(run_id: str, folder: str, rows: "pd.DataFrame") -> Run:
+    first = rows.iloc[0]
+    said = {name: "" if first.isna()[name] else str(first[name]) for name in (*LIBRARIES, "commit")}
     return Run(
-        id=str(rows[0]["run_id"]),
-        folder=folder.name,
-        time=min(filter(None, map(_time, rows))),
-        versions=tuple(str(rows[0][name] or "unknown") for name in LIBRARIES),
-        commit=str(rows[0]["commit"] or ""),
+        id=run_id,
+        folder=folder,
+        time=rows["time"].min().to_pydatetime(),
+        versions=tuple(said[name] or "unknown" for name in LIBRARIES),
+        commit=said["commit"],
     )
 
 
-def _time(record: Record) -> datetime | None:
-    """When the row was made, UTC; None where that cannot be read."""
-    try:
-        time = datetime.fromisoformat(str(record["timestamp"]))
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
+def _reasons(frame: "pd.DataFrame") -> "pd.Series":
+    """Why each row is not joined; empty where it is."""
+    import pandas as pd
+
+    not_ok = frame["status"].astype(str) + " (" + frame["reason"].astype(str) + ")"
+    reasons = pd.Series("", index=frame.index).mask(frame["status"] != "ok", not_ok)
+    for reason, is_so in (
+        ("without a ratio", frame["ratio"].isna()),
+        ("without a baseline", frame["baseline"].isna()),
+    ):
+        reasons = reasons.mask((reasons == "") & is_so, reason)
+    sound = frame[reasons == ""]
+    again = sound.duplicated(["place", "case", "baseline"])
+    reasons.loc[again.index[again]] = "measured in another sweep too"
+    return reasons
 
 
-def _add(joined: _Joined, run: Run, rows: Sequence[Record]) -> None:
-    joined.runs[run.id] = run
-    seen = set()
-    for record in rows:
-        key = (str(record["case"]), str(record["baseline"]))
-        reason = _left_out(record) or ("measured in another sweep too" if key in seen else None)
-        if reason:
-            joined.left_out[views.family(record), str(record["mode"]), reason] += 1
-            continue
-        seen.add(key)
-        joined.points.setdefault(key, []).append(_point(run, record))
-        joined.names.setdefault(key, record)
+def _timelines(rows: "pd.DataFrame", runs: Sequence[Run]) -> Iterator[Timeline]:
+    """The timelines of rows that are sorted by case, baseline and run."""
+    import numpy as np
+
+    figures, places = _figures(rows), rows["place"].to_numpy()
+    same = rows[["case", "baseline"]].astype(str).to_numpy()
+    starts = np.flatnonzero(np.r_[True, (same[1:] != same[:-1]).any(axis=1)][: len(rows)])
+    ends = np.append(starts[1:], len(rows))
+    names = rows.iloc[starts][list(_NAMES)].astype(object).to_dict("records")
+    levels = _levels(figures, starts, ends)
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        measured = tuple(runs[place] for place in places[start:end])
+        yield Timeline(names[number], measured, figures[start:end], *levels[number])
 
 
-def _left_out(record: Record) -> str | None:
-    """Why a row is not joined."""
-    if record["status"] != "ok":
-        return f"{record['status']} ({record['reason']})"
-    if record["ratio"] is None:
-        return "without a ratio"
-    if not _names_its_case(record):
-        return "that contradict their case's id"
-    if impossible(record) or any(record[name] is None for name in ("min_s", "median_s", "baseline_median_s")):
-        return "with impossible figures"
-    return None
+def _figures(rows: "pd.DataFrame") -> "np.ndarray":
+    """The figures of all rows, rows x `_FIGURES`; the time's ends are half the interquartile range away, and
+    not below the shortest."""
+    half = rows["iqr_s"].fillna(0) / 2
+    least = rows[["min_s", "median_s"]].min(axis=1)
+    return rows.assign(
+        time=rows["median_s"],
+        time_low=(rows["median_s"] - half).clip(lower=least),
+        time_high=rows["median_s"] + half,
+        baseline_s=rows["baseline_median_s"],
+    )[list(_FIGURES)].to_numpy(dtype=float)
 
 
-def _names_its_case(record: Record) -> bool:
-    """Whether the case's id and baseline are there and say what the record's columns say."""
-    if any(record[name] is None for name in _NEEDED):
-        return False
-    shape = "-".join(f"{name[0]}{record[name]}" for name in views.SHAPE)
-    subject = f"{record['cell']}-{record['layer']}"
-    return record["subject"] == subject and f"{record['case']}-".startswith(
-        f"{record['mode']}-{subject}-{shape}-"
-    )
+_Levels = tuple[float, tuple[Shift, ...], tuple[Shift, ...]]
 
 
-def _point(run: Run, record: Record) -> Point:
-    time = views.time_of(record)
-    assert time is not None and isinstance(record["baseline_median_s"], float)
-    return Point(run, views.ratio_of(record), time, record["baseline_median_s"])
+def _levels(figures: "np.ndarray", starts: "np.ndarray", ends: "np.ndarray") -> list[_Levels]:
+    """The first level and the shifts of the ratio, and the shifts of the time, of each timeline.
 
+    Timelines of one length are looked at together.
+    """
+    import numpy as np
 
-def _history(machine: Machine, joined: _Joined) -> History:
-    timelines = [
-        Timeline(joined.names[key], tuple(sorted(points, key=lambda point: _order(point.run))))
-        for key, points in joined.points.items()
-    ]
-    return History(
-        machine,
-        tuple(sorted(joined.runs.values(), key=_order)),
-        tuple(sorted(timelines, key=_name)),
-        joined.left_out,
-    )
-
-
-def _order(run: Run) -> tuple[datetime, str]:
-    return run.time, run.id
-
-
-def _name(timeline: Timeline) -> tuple[str, str]:
-    return str(timeline.names["case"]), str(timeline.names["baseline"])
+    found: list[_Levels] = [(ratio, (), ()) for ratio in figures[starts, 0].tolist()]
+    lengths = ends - starts
+    for length in np.unique(lengths[lengths >= FEWEST_RUNS]):
+        members = np.flatnonzero(lengths == length)
+        series = figures[starts[members][:, None] + np.arange(length)]
+        ratio, low, high, time = (series[:, :, number] for number in range(4))
+        errors = np.median(np.log(high / low) / _INTERVAL, axis=1)
+        levels = np.median(ratio, axis=1).tolist()
+        both = zip(find_all_shifts(ratio, errors), find_all_shifts(time), strict=True)
+        for member, level, (of_ratio, of_time) in zip(members, levels, both, strict=True):
+            found[member] = (of_ratio[0].before if of_ratio else level, of_ratio, of_time)
+    return found

@@ -1,18 +1,23 @@
 """The history in words, in Markdown: what changed lately on each machine, and where its charts are."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from bench.cases.case import MODES
-from bench.history.charts import SUFFIXES, Chart, baseline_name, changed_versions, charts_of, clean, percent
+from bench.history.charts import Chart, charts_of
+from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
-from bench.history.timeline import LIBRARIES, History, Run, Skipped, Timeline
-from bench.report import views
+from bench.history.timeline import LIBRARIES, History, Machine, Run, Skipped, Timeline
+from bench.report import labels
+from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LATELY = 10  # runs
 _MOST_LINES = 12
@@ -30,16 +35,29 @@ class _Event:
 
     @property
     def run(self) -> Run:
-        return self.timeline.points[self.shift.at].run
+        return self.timeline.runs[self.shift.at]
 
     @property
     def before(self) -> Run:
-        return self.timeline.points[self.shift.at - 1].run
+        return self.timeline.runs[self.shift.at - 1]
 
 
-def words(histories: Sequence[History], skipped: Sequence[Skipped]) -> str:
-    """The whole text."""
-    parts = [part for history in histories for part in _machine(history)]
+def words(
+    histories: Sequence[History],
+    skipped: Sequence[Skipped],
+    drawn: Mapping[Machine, Sequence[Chart]] | None = None,
+) -> str:
+    """The whole text.
+
+    Args:
+        drawn: pictures of machines that are known already.
+    """
+    drawn = drawn or {}
+    parts = [
+        part
+        for history in histories
+        for part in _machine(history, drawn.get(history.machine) or charts_of(history))
+    ]
     return "\n\n".join([*(parts or ["No runs yet."]), *_skipped(skipped)])
 
 
@@ -50,14 +68,18 @@ def _skipped(skipped: Sequence[Skipped]) -> Iterator[str]:
         yield f"Left out, wholly or in part, for `python -m bench history` cannot read it: {named}."
 
 
-def _machine(history: History) -> Iterator[str]:
+def _machine(history: History, charts: Sequence[Chart]) -> Iterator[str]:
     yield f"### {plain(clean(str(history.machine), 200))}"
     yield _overview(history)
     lines = list(_lately(history))
     yield "\n".join(lines[:_MOST_LINES])
     if len(lines) > _MOST_LINES:
-        yield f"And {len(lines) - _MOST_LINES} lines more, which the charts show."
-    yield _charts(charts_of(history))
+        yield f"And {counted(len(lines) - _MOST_LINES, 'line')} more, which the pictures show."
+    for chart in charts:
+        yield f"![{plain(chart.title)}]({_address(f'{chart.stem.as_posix()}{SUFFIX}')})"
+    if repeated := [timeline for timeline in history.timelines if len(timeline.runs) > 1]:
+        title = f"{counted(len(repeated), 'case')} in several runs, by subject and mode"
+        yield _folded(title, _subjects(repeated))
 
 
 def _overview(history: History) -> str:
@@ -74,11 +96,8 @@ def _overview(history: History) -> str:
     if short:
         which = "All" if short == len(history.timelines) else f"{short} of them"
         sentences.append(f"{which} in fewer than {FEWEST_RUNS} runs: too few to tell a level shift.")
-    left_out = Counter[str]()
-    for (_, _, reason), count in history.left_out.items():
-        left_out[reason] += count
-    if left_out:
-        reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(left_out.items()))
+    if history.left_out:
+        reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(history.left_out.items()))
         sentences.append(f"Rows left out: {reasons}.")
     return " ".join(sentences)
 
@@ -87,14 +106,18 @@ def _lately(history: History) -> Iterator[str]:
     """A line for each thing that changed in the last runs, the latest first."""
     recent = {run.id: place for place, run in enumerate(history.runs[-LATELY:])}
     ratio_events = [event for event in _events(history, "ratio") if event.run.id in recent]
+    of_case: dict[Timeline, list[_Event]] = {}
+    for event in ratio_events:
+        of_case.setdefault(event.timeline, []).append(event)
     time_events = [
         event
         for event in _events(history, "time")
-        if event.run.id in recent and not _is_told(event, ratio_events)
+        if event.run.id in recent and not _is_told(event, of_case.get(event.timeline, []))
     ]
+    cases = Counter(map(_subject, history.timelines)) if ratio_events else Counter[tuple]()
     dated = [
         *_version_lines(history.runs[-LATELY - 1 :]),
-        *((events[0].run, _ratio_line(events, history)) for events in _grouped(ratio_events, _ratio_group)),
+        *((events[0].run, _ratio_line(events, cases)) for events in _grouped(ratio_events, _ratio_group)),
         *((events[0].run, _time_line(events, history)) for events in _grouped(time_events, _time_group)),
     ]
     since = f"In the last {len(recent)} runs" if len(history.runs) > LATELY else "In these runs"
@@ -111,20 +134,23 @@ def _lately(history: History) -> Iterator[str]:
 def _events(history: History, figure: str) -> Iterator[_Event]:
     for timeline in history.timelines:
         for shift in timeline.ratio_shifts if figure == "ratio" else timeline.time_shifts:
-            before, after = timeline.points[shift.start : shift.at], timeline.points[shift.at : shift.end]
             yield _Event(
                 timeline,
                 shift,
-                own=median(p.time.value for p in after) / median(p.time.value for p in before) - 1,
-                baselines=median(p.baseline_s for p in after) / median(p.baseline_s for p in before) - 1,
+                own=_change(timeline.of("time"), shift),
+                baselines=_change(timeline.of("baseline_s"), shift),
             )
 
 
+def _change(figures: "np.ndarray", shift: Shift) -> float:
+    """The relative change of a figure's median from the level before a shift to the one after it."""
+    return float(median(figures[shift.at : shift.end]) / median(figures[shift.start : shift.at])) - 1
+
+
 def _is_told(event: _Event, ratio_events: Iterable[_Event]) -> bool:
-    """Whether a shift of the time is one of the ratio's too."""
+    """Whether a shift of the time is one of the same case's ratio too."""
     return any(
-        other.timeline is event.timeline
-        and abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
+        abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
         and (other.shift.change > 0) == (event.shift.change > 0)
         for other in ratio_events
     )
@@ -139,7 +165,7 @@ def _grouped(events: Iterable[_Event], key) -> list[list[_Event]]:
 
 def _ratio_group(event: _Event) -> tuple:
     names = event.timeline.names
-    return event.run.id, views.label(names), names["mode"], baseline_name(names), event.shift.change > 0
+    return event.run.id, labels.label(names), names["mode"], baseline_name(names), event.shift.change > 0
 
 
 def _time_group(event: _Event) -> tuple:
@@ -152,20 +178,20 @@ def _version_lines(runs: Sequence[Run]) -> Iterator[tuple[Run, str]]:
             yield after, f"{_text(changed_versions(before, after))} from {_link(after)}, {_day(after)}, on."
 
 
-def _ratio_line(events: Sequence[_Event], history: History) -> str:
+def _ratio_line(events: Sequence[_Event], cases: Mapping[tuple, int]) -> str:
     names = events[0].timeline.names
-    alike = [timeline for timeline in history.timelines if _subject(timeline) == _subject(events[0].timeline)]
+    of_all = counted(cases[_subject(events[0].timeline)], "case")
     own, baselines = median(event.own for event in events), median(event.baselines for event in events)
     return (
-        f"{_verdict(events, own, baselines)}: {_text(views.label(names))}, {_text(names['mode'])}, "
-        f"in {len(events)} of {counted(len(alike), 'case')}: ratio to {_text(baseline_name(names))} "
+        f"{_verdict(events, own, baselines)}: {_text(labels.label(names))}, {_text(names['mode'])}, "
+        f"in {len(events)} of {of_all}: ratio to {_text(baseline_name(names))} "
         f"{_changes(events)}; its own time {percent(own)}, its baseline's {percent(baselines)}; "
         f"{_since(events[0])}."
     )
 
 
 def _subject(timeline: Timeline) -> tuple:
-    return views.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
+    return labels.label(timeline.names), timeline.names["mode"], baseline_name(timeline.names)
 
 
 def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
@@ -179,7 +205,7 @@ def _verdict(events: Sequence[_Event], own: float, baselines: float) -> str:
 
 
 def _time_line(events: Sequence[_Event], history: History) -> str:
-    subjects = Counter(views.label(event.timeline.names) for event in events)
+    subjects = Counter(labels.label(event.timeline.names) for event in events)
     named = ", ".join(f"{_text(name)} {count}" for name, count in subjects.most_common(6))
     more = f" and {len(subjects) - 6} more" if len(subjects) > 6 else ""
     way = "longer" if events[0].shift.change > 0 else "shorter"
@@ -209,24 +235,32 @@ def _since(event: _Event) -> str:
     return ", ".join(parts)
 
 
-def _charts(charts: Sequence[Chart]) -> str:
-    """A table of links, a row a cell, a column a mode."""
-    modes = sorted({chart.mode for chart in charts}, key=lambda mode: ((*MODES, mode).index(mode), mode))
-    found = {(chart.family, chart.mode): chart for chart in charts}
-    rows = [
-        [_text(family), *(_chart(found.get((family, mode))) for mode in modes)]
-        for family in dict.fromkeys(chart.family for chart in charts)
-    ]
-    return table(("charts over the runs", *map(_text, modes)), rows, right=len(modes) + 1) if rows else ""
+def _folded(title: str, text: str) -> str:
+    """A text that a reader unfolds."""
+    return f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
 
 
-def _chart(chart: Chart | None) -> str:
-    if chart is None:
-        return NOTHING
-    links = " ".join(
-        f"[{suffix[1:].upper()}]({_address(f'{chart.stem.as_posix()}{suffix}')})" for suffix in SUFFIXES
-    )
-    return f"{links} · {counted(len(chart.cards), 'case')}, {counted(chart.shifts, 'shift')}"
+def _subjects(timelines: Iterable[Timeline]) -> str:
+    """A table of the cases, a row a subject and mode."""
+    groups: dict[tuple[str, str], list[Timeline]] = {}
+    for timeline in sorted(timelines, key=lambda each: labels.order(each.names)):
+        groups.setdefault((labels.label(timeline.names), str(timeline.names["mode"])), []).append(timeline)
+    header = ("subject", "mode", "cases", "runs of a case", "scatter from run to run", "changes of level")
+    rows = [[_text(label), _text(mode), *_group(members)] for (label, mode), members in groups.items()]
+    return table(header, rows, right=2)
+
+
+def _group(timelines: Sequence[Timeline]) -> Iterator[str]:
+    """The cells of a row: cases, runs, the median scatter of their ratios, and their changes of level."""
+    yield f"{len(timelines):,}"
+    counts = sorted({len(timeline.runs) for timeline in timelines})
+    yield f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    scatters = [timeline.scatter for timeline in timelines if timeline.is_long_enough]
+    yield f"±{median(scatters):.1%}" if scatters else NOTHING
+    changes = [shift.change for timeline in timelines for shift in timeline.ratio_shifts]
+    slower = sum(change > 0 for change in changes)
+    parts = [f"{n} {word}" for n, word in ((slower, "slower"), (len(changes) - slower, "faster")) if n]
+    yield ", ".join(parts) or NOTHING
 
 
 def _link(run: Run) -> str:
@@ -239,10 +273,6 @@ def _address(path: str) -> str:
 
 def _day(run: Run) -> str:
     return f"{run.time:%Y-%m-%d}"
-
-
-def counted(number: int, thing: str) -> str:
-    return f"{number} {thing}" + ("" if number == 1 else "s")
 
 
 def _text(value: object, longest: int = 60) -> str:

@@ -1,22 +1,22 @@
-"""A case's programs in a worker of their own: what may explode, and what has its memory measured, runs there.
+"""Runs a case in its own process, because it may exhaust memory or because its memory is measured.
 
-`Programs` is the worker's side, `Apart` ours. The problem, and so the proof, stay on our side: what a worker
-takes and how its memory rises is the program's alone.
+`Programs` is the worker's side, `Isolated` ours. The problem, and so the proof, stay on our side: what a
+worker takes and how its memory rises is the program's alone.
 """
 
 import gc
 import sys
-from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
 from itertools import count
 from typing import Any
 
-from bench.backend import runtime
-from bench.backend.runtime import Answer, Data, Program
+from bench.backend import devices, layers, programs
+from bench.backend.data import Answer, Data
+from bench.backend.programs import Program
 from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS, make_layer
-from bench.cases.user_cells import guests
+from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.processes.peer_client import Peers
 from bench.processes.worker import Limits, Nursery, Worker
 from bench.proof.problem import SEED, Problem
@@ -28,14 +28,14 @@ class Programs:
     """The worker's side: programs, each by the name that it was compiled under.
 
     Args:
-        device: as `runtime.device` takes it.
-        targets, baseline: what `--cell` and `--baseline` said, so that the same subjects are known.
+        device: as `devices.choose_device` takes it.
+        user_cells: what the command line brings, so that the same subjects are known.
     """
 
-    def __init__(self, device: str, targets: Sequence[str] = (), baseline: str | None = None):
-        runtime.device(device)
-        runtime.warm_up()
-        self._subjects = {**SUBJECTS, **guests(targets, baseline).subjects}
+    def __init__(self, device: str, user_cells: UserCells = NO_USER_CELLS):
+        devices.choose_device(device)
+        devices.warm_up()
+        self._subjects = {**SUBJECTS, **user_cells.subjects}
         self._programs: dict[str, Program] = {}
 
     def compile(self, name: str, case: Case, data: Data, exact: bool) -> dict[str, Any]:
@@ -44,14 +44,14 @@ class Programs:
         Returns:
             The figures of the `Program`, and `peak_bytes`, how far the memory rose.
         """
-        rise = runtime.memory_mark(case.device)
+        rise = devices.memory_mark(case.device)
         layer = make_layer(self._subjects[case.subject], case)
-        runtime.build_layer(layer, case, SEED)
+        layers.build_layer(layer, case, SEED)
         if exact:
-            with runtime.full_precision():
-                program = runtime.compile_program(layer, case, data)
+            with devices.full_precision():
+                program = programs.compile_program(layer, case, data)
         else:
-            program = runtime.compile_program(layer, case, data)
+            program = programs.compile_program(layer, case, data)
         self._programs[name] = program
         figures = {
             field.name: getattr(program, field.name) for field in fields(program) if field.name not in _REMOTE
@@ -80,8 +80,8 @@ class Programs:
         return self._programs[name].trace_count()
 
     def matmul_peak(self, dtype: str, device: str) -> float:
-        """`runtime.matmul_peak` of this process."""
-        return runtime.matmul_peak(dtype, device)
+        """`devices.matmul_peak` of this process."""
+        return devices.matmul_peak(dtype, device)
 
 
 def nursery(device: str) -> Nursery | None:
@@ -90,7 +90,7 @@ def nursery(device: str) -> Nursery | None:
     return Nursery(__name__) if device == "cpu" and sys.platform == "linux" else None
 
 
-class Apart:
+class Isolated:
     """The processes of one case, with which it ends: its programs, and those of what it is compared with.
 
     They begin before they are needed, and import TensorFlow while this process prepares the problems.
@@ -110,7 +110,7 @@ class Apart:
         self,
         case: Case,
         limits: Limits,
-        arguments: tuple[str, tuple[str, ...], str | None],
+        arguments: tuple[str, UserCells],
         nursery: Nursery | None = None,
     ):
         self.case = case
@@ -140,7 +140,7 @@ class Apart:
         return Program(**figures, **calls)
 
     def matmul_peak(self, dtype: str, device: str) -> float:
-        """`runtime.matmul_peak` in the worker's process."""
+        """`devices.matmul_peak` in the worker's process."""
         return self._worker.call("matmul_peak", dtype, device)
 
     def close(self) -> None:

@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.backend.runtime import Answer, Program, weight_names
+from bench.backend.data import Answer
+from bench.backend.layers import weight_names
+from bench.backend.programs import Program
 from bench.processes.peers import Arrays, PeerData
 from bench.processes.worker import NO_LIMITS, Limits, Worker, WorkerError
 from bench.proof.problem import Problem

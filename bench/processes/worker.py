@@ -36,6 +36,7 @@ from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import Any
 
+_END_S = 5.0  # how long a process that has closed its connection may take to end
 _WATCH_S = 0.1  # how often the memory is looked at; what a worker can take in between is some 100 MB
 
 
@@ -90,12 +91,14 @@ class WorkerDied(WorkerError):
 
     Attributes:
         exit_code: of the process, negative for a signal.
+        cause: the exit code or the signal, for people.
         bytes: its resident size when last seen, None where it cannot be known.
     """
 
     def __init__(self, exit_code: int, size: int | None):
         seen = "" if size is None else f"; {size:,} bytes resident when last seen"
-        super().__init__(f"the worker's process ended: {_cause(exit_code)}{seen}")
+        self.cause = _cause(exit_code)
+        super().__init__(f"the worker's process ended: {self.cause}{seen}")
         self.exit_code = exit_code
         self.bytes = size
 
@@ -228,7 +231,10 @@ class Worker:
                 raise self._error
 
     def _died(self) -> WorkerDied:
+        straggler = threading.Timer(_END_S, self._process.kill)  # it closed the connection and goes on
+        straggler.start()
         died = WorkerDied(self._process.wait(), self._seen)
+        straggler.cancel()
         self._error = died
         self.close()
         return died
@@ -262,12 +268,13 @@ class Nursery:
 
     Args:
         module: what is imported.
+        environment: environment variables beside this process's own, for it and its workers.
     """
 
-    def __init__(self, module: str):
+    def __init__(self, module: str, environment: Mapping[str, str] | None = None):
         self._connection, theirs = Pipe()
         with theirs:
-            self._process = _start("nurse", theirs)
+            self._process = _start("nurse", theirs, environment)
         self._connection.send((list(sys.path), module))
 
     @property
@@ -285,6 +292,12 @@ class Nursery:
     def wait(self, pid: int) -> int:
         """The exit code of a worker's process, once it has ended."""
         return self._call("wait", pid)
+
+    def __enter__(self) -> "Nursery":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Ends the nursery; its workers stay."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from bench.backend.runtime import Answer
+from bench.backend.data import Answer
 from bench.cases.subjects import UnsupportedOption
 from bench.proof.layer_reference import run_composition
 from bench.proof.problem import Problem, widened

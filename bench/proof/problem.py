@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.backend import runtime
+from bench.backend import dropout_masks, kernels, layers
+from bench.backend.data import Arrays, Data
 from bench.backend.dropout_masks import DropoutMasks
-from bench.backend.runtime import Arrays, Data
 from bench.cases.case import Case
 from bench.cases.subjects import Subject, UnsupportedOption, make_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
@@ -67,21 +67,24 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
             the case asks for, or what they drop is not what they should.
     """
     layer = make_layer(subject, case)
-    runtime.build_layer(layer, case, SEED)
-    lost = runtime.lost_option(layer, case)
+    layers.build_layer(layer, case, SEED)
+    lost = layers.lost_option(layer, case)
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
-    cells = [cell for loop in runtime.cells_in(layer) for cell, _ in loop]
+    cells = [cell for loop in layers.cells_in(layer, case.depth) for cell, _ in loop]
     if subject.target is None:  # somebody's own may start as it likes
         for cell in cells:
             _check_initial_bias(cell)
     drops = _drops(subject, case, layer, cells)
-    hidden = not drops and _draws(subject, case, layer)
-    recurrences, analytic, proof = _held_against(subject, case, cells, drops)
+    differs = not drops and _differs_in_training(subject, case, layer)
+    hidden = differs and dropout_masks.draws_in_training(layer, case)
+    if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not (drops or hidden):
+        raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
+    recurrences, analytic, proof = _held_against(subject, case, cells, drops, differs and not hidden)
     composition = _composition(case, layer, recurrences)
     weights = _weights(layer) if alike is None else _shared(alike, composition, layer) or _weights(layer)
     work = case.timesteps * (case.features + case.units) * case.units * _GATES * len(cells)
-    rows = case.batch_size if drops or hidden else _rows(case, _REFERENCE_WORK / work)
+    rows = case.batch_size if drops or differs else _rows(case, _REFERENCE_WORK / work)
     data = _data(layer, case, weights, rows, composition)
     proof = "statistical" if hidden else proof
     return Problem(case, layer, data, composition, drops, analytic, proof, rows)
@@ -95,7 +98,7 @@ def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
 
 
 def _composition(case: Case, layer, recurrences: Sequence[Recurrence]) -> Composition:
-    loops = runtime.cells_in(layer)
+    loops = layers.cells_in(layer, case.depth)
     rest = iter(recurrences)
     cells = [
         Cell(_equation(case, recurrence), len(cell.weights), states, recurrence)
@@ -103,7 +106,7 @@ def _composition(case: Case, layer, recurrences: Sequence[Recurrence]) -> Compos
         for (cell, states), recurrence in zip(loop, rest, strict=False)
     ]
     try:
-        return compose(case, cells, len(loops[0]), runtime.zeroes_masked_outputs(layer, case))
+        return compose(case, cells, len(loops[0]), kernels.zeroes_masked_outputs(layer, case))
     except ValueError as error:
         raise WrongAnswer(str(error)) from None
 
@@ -118,19 +121,20 @@ def _equation(case: Case, recurrence: Recurrence) -> str:
 
 def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[DropoutMasks]:
     """What each of the cells drops in training, share and scale checked; empty where nothing is dropped."""
-    drops = runtime.drawn_masks(layer, case)
+    drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
         own = subject.target is not None
-        _check_masks("the inputs", of_cell.inputs, (cell if own else case).dropout)
-        _check_masks("the state", of_cell.states, (cell if own else case).recurrent_dropout)
-    if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not drops:
-        raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
+        rates = cell if own else case
+        _check_masks("the inputs", of_cell.inputs, getattr(rates, "dropout", 0))
+        _check_masks("the state", of_cell.states, getattr(rates, "recurrent_dropout", 0))
     return drops
 
 
-def _draws(subject: Subject, case: Case, layer) -> bool:
-    """Whether somebody's own cell does in training what it does not do else."""
-    return case.mode == "train" and subject.target is not None and runtime.differs_in_training(layer, case)
+def _differs_in_training(subject: Subject, case: Case, layer) -> bool:
+    """Whether a user's cell does in training what it does not do else."""
+    return (
+        case.mode == "train" and subject.target is not None and dropout_masks.differs_in_training(layer, case)
+    )
 
 
 def _check_masks(name: str, masks, rate: float) -> None:
@@ -148,25 +152,26 @@ def _check_masks(name: str, masks, rate: float) -> None:
 
 
 def _held_against(
-    subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[DropoutMasks]
+    subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[DropoutMasks], differs: bool
 ) -> tuple[list[Recurrence], bool, str]:
     """What the cells are held against, whether that is analytic, and what the proof is then called.
 
     For a cell that is not the project's it is the cell's own `reference`, or the cell itself, run eagerly,
-    either in a twin of the layer in float64.
+    either in a twin of the layer in float64. Where training `differs` without chance, it is the cell itself
+    in training: a reference says what it computes else.
     """
     ours = [reference_for(cell) for cell in cells if type(cell) in REFERENCES]
     if len(ours) == len(cells):
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
     twin = make_layer(subject, twin_case)
-    runtime.build_layer(twin, twin_case, SEED)
-    twins = [cell for loop in runtime.cells_in(twin) for cell, _ in loop]
+    layers.build_layer(twin, twin_case, SEED)
+    twins = [cell for loop in layers.cells_in(twin, case.depth) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]
-    if _all(own) and not drops:
+    if _all(own) and not drops and not differs:
         return _all(own), False, "exact"
     pairs = zip_longest(twins, drops)
-    return [runtime.eager_recurrence(cell, dropped) for cell, dropped in pairs], False, "consistent"
+    return [layers.eager_recurrence(cell, dropped, differs) for cell, dropped in pairs], False, "consistent"
 
 
 def _all(recurrences: Sequence[Recurrence | None]) -> list[Recurrence]:
@@ -204,7 +209,7 @@ def _weights(layer) -> Arrays:
 
 
 def _data(layer, case: Case, weights: Arrays, rows: int, composition: Composition) -> Data:
-    dtype = runtime.float_dtype(layer)
+    dtype = layers.float_dtype(layer)
     draw = np.random.default_rng(SEED)
     repeated = np.arange(case.batch_size) % rows
     inputs = draw.standard_normal((rows, case.timesteps, case.features)).astype(dtype)[repeated]
@@ -212,7 +217,7 @@ def _data(layer, case: Case, weights: Arrays, rows: int, composition: Compositio
         (state + draw.uniform(-0.5, 0.5, state.shape)).astype(state.dtype)[repeated]
         if _floats(state)
         else state
-        for state in runtime.initial_state_arrays(layer, case.batch_size)
+        for state in layers.initial_state_arrays(layer, case.batch_size)
     ]
     mask = None if case.masked is None else _mask(case, rows)[repeated]
     cotangents = [

@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bench.backend import runtime
-from bench.backend.runtime import Answer, Data, Program, weight_names
+from bench.backend import devices, programs
+from bench.backend.data import Answer, Data
+from bench.backend.layers import weight_names
+from bench.backend.programs import Program
 from bench.proof.hidden_dropout import inferred_factors
 from bench.proof.layer_reference import run_composition
 from bench.proof.problem import SEED, Arrays, Problem, WrongAnswer, widened
@@ -48,7 +50,7 @@ class Expected:
 
 
 def _compile_here(problem: Problem, exact: bool) -> Program:
-    return runtime.compile_program(problem.layer, problem.case, problem.data)
+    return programs.compile_program(problem.layer, problem.case, problem.data)
 
 
 def prove(
@@ -69,11 +71,11 @@ def prove(
     Raises:
         WrongAnswer: as `verify` does.
     """
-    with runtime.full_precision():
+    with devices.full_precision():
         program = compile_program(problem, True)
         answer = program.answer()
     proof = verify(problem, answer)
-    if not runtime.rounds_to_tf32(problem.case):
+    if not devices.rounds_to_tf32(problem.case):
         return program, answer, proof
     program = compile_program(problem, False)
     rounded = program.answer()

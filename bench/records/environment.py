@@ -3,10 +3,13 @@
 import os
 import platform
 import subprocess
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from bench.records.text import one_line
 
 # those that change what TensorFlow computes or how fast; TF_ alone would take Terraform's
 _VARIABLES = (
@@ -92,6 +95,26 @@ def describe(**more: Any) -> dict[str, Any]:
         },
         **more,
     }
+
+
+def flat(environment: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    """The facts of an environment under names such as `machine.cores`; a list of facts becomes one text.
+
+    What is empty, and lists of anything else, are left out.
+    """
+    for name, value in environment.items():
+        name = one_line(f"{within}{name}", longest=None)
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{name}.")
+        elif isinstance(value, list) and value and all(isinstance(each, _FACT) for each in value):
+            yield name, one_line(", ".join(map(str, value)), longest=None)
+        elif isinstance(value, str) and value:
+            yield name, one_line(value, longest=None)
+        elif isinstance(value, _FACT) and value != "":
+            yield name, value
+
+
+_FACT = (str, int, float, bool)
 
 
 def _version(package: str) -> str | None:

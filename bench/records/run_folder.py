@@ -1,25 +1,24 @@
-"""Stored runs: which there are, and what can be used of one. Needs no TensorFlow.
+"""Find stored runs, and read all that stands in a run's folder. Needs no TensorFlow.
 
 The records decide: a run whose CSV cannot be read is an error. What stands beside them may be missing, and
-rows with figures that cannot be are left out; both are said in the run's `notices`.
+impossible rows are left out; both are said in the run's `notices`.
 """
 
+import json
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.records.schema import (
-    RECORDS_FILE,
-    RecordError,
-    Value,
-    impossible,
-    read_environment,
-    read_records,
-    read_tasks,
-    records_file,
-)
+from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.files import read_json, write_whole
+from bench.records.plausible import impossible
+from bench.records.schema import Record, RecordError
+
+ENVIRONMENT_FILE = "environment.json"
+TASKS_FILE = "tasks.json"
 
 
 @dataclass(frozen=True)
@@ -28,27 +27,46 @@ class StoredRun:
 
     Attributes:
         folder: its folder.
-        records: its records, those with impossible figures left out.
+        records: its records, without the impossible ones.
         environment: what stands beside them, empty where that cannot be read.
         tasks: what came out of its training tasks.
         notices: what is wrong with the run, a sentence each.
     """
 
     folder: Path
-    records: list[dict[str, Value]]
+    records: list[Record]
     environment: dict[str, Any]
     tasks: list[dict[str, Any]]
     notices: list[str]
 
 
 def run_folders(results: Path) -> list[Path]:
-    """The folders of the runs in `results`, oldest first; raises RecordError where there are none."""
-    if not results.is_dir():
-        raise RecordError(f"{results}: no such folder")
-    folders = sorted(file.parent for file in results.glob(f"*/{RECORDS_FILE}"))
+    """The folders of the runs in `results`, oldest first.
+
+    A folder that cannot be looked into counts as a run: whoever reads it says why not.
+
+    Raises:
+        RecordError: `results` cannot be listed, or has no runs.
+    """
+    try:
+        with os.scandir(results) as entries:
+            folders = sorted(Path(entry.path) for entry in entries if _may_hold_run(entry))
+    except FileNotFoundError:
+        raise RecordError(f"{results}: no such folder") from None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{results}: cannot be listed: {error}") from None
     if not folders:
         raise RecordError(f"{results}: no runs in it: `pytest --benchmark-only` makes one")
     return folders
+
+
+def _may_hold_run(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir() and bool(os.lstat(os.path.join(entry.path, RECORDS_FILE)))
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def read_run(path: Path) -> StoredRun:
@@ -58,14 +76,22 @@ def read_run(path: Path) -> StoredRun:
         records = read_records(path)
     notices = [str(warning.message) for warning in caught]
     file = records_file(path)
-    sound = [record for record in records if impossible(record) is None]
-    if len(sound) < len(records):
-        left_out = f"{len(records) - len(sound)} of {len(records)} rows are left out, whose figures cannot be"
-        row, what = next((row, what) for row, record in enumerate(records, 2) if (what := impossible(record)))
-        notices.append(f"{file}: {left_out}; the first is row {row}: {what}")
+    wrong = {row: what for row, record in enumerate(records, 2) if (what := impossible(record))}
+    if wrong:
+        notices.append(left_out(file, wrong, len(records)))
+    sound = [record for row, record in enumerate(records, 2) if row not in wrong]
     environment = _beside(read_environment, path, dict, notices)
     tasks = _beside(read_tasks, path, list, notices)
     return StoredRun(file.parent, sound, environment, [task for task in tasks if type(task) is dict], notices)
+
+
+def left_out(file: Path, wrong: Mapping[int, str], rows: int) -> str:
+    """Says that rows of a file are left out: how many, and what is wrong with the first, by its number."""
+    first = min(wrong)
+    return (
+        f"{file}: {len(wrong)} of {rows} rows are left out, whose figures cannot be; "
+        f"the first is row {first}: {wrong[first]}"
+    )
 
 
 def _beside(read: Callable[[Path], Any], path: Path, kind: type, notices: list[str]) -> Any:
@@ -90,3 +116,36 @@ def sound_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
         except RecordError as error:
             notices.append(f"left out: {error}")
     return runs, [*notices, *(notice for run in runs for notice in run.notices)]
+
+
+def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
+    """Writes the run's environment beside its CSV; raises OSError where it cannot."""
+    write_whole(folder / ENVIRONMENT_FILE, json.dumps(environment, indent=2, sort_keys=True) + "\n")
+
+
+def read_environment(path: Path) -> dict[str, Any]:
+    """The environment beside a run's CSV; raises RecordError where it cannot be read."""
+    return read_json(records_file(path).with_name(ENVIRONMENT_FILE))
+
+
+def write_tasks(folder: Path, tasks: Sequence[Mapping[str, Any]]) -> None:
+    """Writes what came out of the run's training tasks, beside their figures in the CSV.
+
+    Args:
+        tasks: for each its `sweep` and `case`, and weights, predictions or texts, fit for JSON.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    text = json.dumps(tasks, indent=1, allow_nan=False, ensure_ascii=False)
+    write_whole(folder / TASKS_FILE, text + "\n")
+
+
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """What came out of a run's training tasks, empty where it had none.
+
+    Raises:
+        RecordError: the file cannot be read.
+    """
+    file = records_file(path).with_name(TASKS_FILE)
+    return read_json(file) if file.exists() else []

@@ -5,24 +5,32 @@ to the wished one, in factors (logarithms), and how near that is is said. Reads 
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
-from bench.records.run_folder import StoredRun
-from bench.records.schema import Value
-from bench.report import formatting, views
-from bench.report.studies.break_even import calls_to_pay, in_words
-from bench.report.views import SHAPE, Record
+from bench.records.frame import rows
+from bench.records.schema import SHAPE
+from bench.report import formatting, labels, quantities
+from bench.report.labels import Record
+from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
 from bench.timing.intervals import Interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Shape = Mapping[str, int]
 
 # the options, as ids write them, that leave the answer as it is: the argument, and whether it is the layer's
 _WAYS = {"unroll": ("unroll=True", True), "impl1": ("implementation=1", False), "xla": ("", True)}
 _BUILTINS = {"lstm": "LSTM", "gru": "GRU", "simple_rnn": "SimpleRNN"}
+# what runs a cell, as code: a layer around it, or a function of it and of the sequences
+_LAYERS = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}
+_FUNCTIONS = {"static_unroll": "cells.static_unroll", "dynamic_unroll": "cells.dynamic_unroll"}
 _DTYPE = "float32"
+_AGE = ["timestamp", "run_id"]  # of a record, the newest last
 _TOP = 3  # ways of a cell
 _FAR = 4.0  # times the wished size, or a share of it, beyond which a case says little
 _TOO_FAR = 8.0  # beyond which it says nothing: other kernels, other caches, other limits
@@ -56,21 +64,26 @@ class Way:
 
 
 def advice(
-    runs: Sequence[StoredRun], shape: Shape, mode: str, cell: str | None = None, device: str = "cpu"
+    frame: "pd.DataFrame", shape: Shape, mode: str, cell: str | None = None, device: str = "cpu"
 ) -> list[str]:
-    """The advice in lines; raises AdviceError where the runs have nothing to advise from."""
-    records = _of_one_machine([r for run in runs for r in run.records if r["device"] == device], device)
-    cells = _cells(records, cell)
-    lines = [f"{mode} at {views.in_words(shape)}, on {device}", _source(records), ""]
+    """The advice in lines, from runs; raises AdviceError where they have nothing to advise from.
+
+    Args:
+        frame: of runs, as `bench.load` gives it.
+    """
+    measured = _of_one_machine(frame[frame["device"] == device], device)
+    cells = _cells(measured, cell)
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(measured), ""]
+    records = rows(measured[(measured["mode"] == mode) & measured["median_s"].notna()])
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
         who = cell or "any cell"
-        raise AdviceError(f"{mode}: nothing measured of {who} with the built-in beside it: add --measure")
+        raise AdviceError(f"{mode}: nothing measured of {who} together with the built-in: add --measure")
     near = {name: [way for way in known if not _too_far(way.record, shape)] for name, known in found.items()}
     if not any(near.values()):
         nearest = min((way for known in found.values() for way in known), key=lambda way: way.distance)
         raise AdviceError(
-            f"{mode} at {views.in_words(shape)}: too far from all that was measured; the nearest case has "
+            f"{mode} at {labels.in_words(shape)}: too far from all that was measured; the nearest case has "
             f"{_differences(nearest.record, shape)}: add --measure"
         )
     for name, known in near.items():
@@ -90,23 +103,24 @@ def advice(
     ]
 
 
-def _of_one_machine(records: Sequence[Record], device: str) -> list[Record]:
-    """The records of this machine, or else of the one that was measured last, under its newest libraries."""
-    if not records:
+def _of_one_machine(frame: "pd.DataFrame", device: str) -> "pd.DataFrame":
+    """The rows of this machine, or else of the one that was measured last, under its newest libraries."""
+    if frame.empty:
         raise AdviceError(f"no records of device {device}: measure some, or add --measure")
-    here = [record for record in records if record["machine"] == machine_key()]
-    newest = max(here or records, key=_age)
-    same = ("machine", "tensorflow", "keras")
-    return [record for record in records if all(record[name] == newest[name] for name in same)]
+    here = frame[frame["machine"] == machine_key()]
+    by_age = (frame if here.empty else here).sort_values(_AGE, na_position="first")
+    newest = by_age.iloc[-1]
+    for name in ("machine", "tensorflow", "keras"):
+        frame = frame[frame[name] == newest[name]]
+    return frame
 
 
-def _age(record: Record) -> tuple[str, str]:
-    return str(record["timestamp"]), str(record["run_id"])
+def _age(record: Record) -> tuple[str, ...]:
+    return tuple(str(record[name] or "") for name in _AGE)
 
 
-def _source(records: Sequence[Record]) -> str:
-    first = records[0]
-    runs = len({record["run_id"] for record in records})
+def _source(frame: "pd.DataFrame") -> str:
+    first, runs = frame.iloc[0], frame["run_id"].nunique()
     versions = f"TensorFlow {first['tensorflow']}, Keras {first['keras']}"
     measured = f"measured on {first['machine']}, {versions}, in {runs} run{'s' if runs > 1 else ''}"
     if first["device"] == "cpu" and first["machine"] != machine_key():
@@ -114,9 +128,10 @@ def _source(records: Sequence[Record]) -> str:
     return measured
 
 
-def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
+def _cells(frame: "pd.DataFrame", wished: str | None) -> list[str]:
     """The cells to advise on, by equation; raises AdviceError where the wished one was not measured."""
-    known = list(dict.fromkeys(map(views.family, sorted(records, key=views.order))))
+    subjects = sorted(rows(frame.drop_duplicates("subject")), key=labels.order)
+    known = list(dict.fromkeys(map(labels.family, subjects)))
     if wished is not None and wished not in known:
         raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
     return known if wished is None else [wished]
@@ -124,21 +139,28 @@ def _cells(records: Sequence[Record], wished: str | None) -> list[str]:
 
 def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
     """The ways to run a cell, fastest first; each once, at its nearest shape, from its newest run."""
-    alike = [
+    same_answer = [
         record
         for record in records
         if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
-        if record["layer"] not in PEER_LAYERS
-        if record["dtype"] == _DTYPE and set(views.options(record)) <= set(_WAYS)
+        if _has_code(record)
+        if record["dtype"] == _DTYPE and set(labels.options(record)) <= set(_WAYS)
     ]
-    by_case = {(record["run_id"], record["case"]): record for record in alike}
+    by_case = {(record["run_id"], record["case"]): record for record in same_answer}
     nearest: dict[tuple, Way] = {}
-    for record in sorted(alike, key=_age, reverse=True):
-        way = _way(record, by_case, shape) if views.family(record) == cell else None
-        key = (record["subject"], views.options(record))
+    for record in sorted(same_answer, key=_age, reverse=True):
+        way = _way(record, by_case, shape) if labels.family(record) == cell else None
+        key = (record["subject"], labels.options(record))
         if way and (key not in nearest or _place(way) < _place(nearest[key])):
             nearest[key] = way
     return sorted(nearest.values(), key=lambda way: way.ratio.value)
+
+
+def _has_code(record: Record) -> bool:
+    """True where a line of code can say how to run the record's subject: a peer has none."""
+    if record["layer"] == "builtin":
+        return record["cell"] in _BUILTINS
+    return record["layer"] in {**_LAYERS, **_FUNCTIONS}
 
 
 def _place(way: Way) -> tuple[float, bool]:
@@ -146,20 +168,20 @@ def _place(way: Way) -> tuple[float, bool]:
 
 
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
-    """The record as a way; None where the plain built-in was not measured beside it."""
+    """The record as a way; None where the plain built-in was not measured in the same run."""
     builtin_id = _builtin_id(record)
     builtin = by_case.get((record["run_id"], builtin_id))
     paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
     if not paired and builtin is None:
         return None
-    builtin_s = _number(record["baseline_median_s"]) if paired else _number((builtin or record)["median_s"])
-    plain_ratio = _number(record["median_s"]) / builtin_s
+    builtin_s = record["baseline_median_s"] if paired else (builtin or record)["median_s"]
+    plain_ratio = record["median_s"] / builtin_s
     return Way(
         record,
-        views.baseline_label({"baseline": builtin_id}),
+        labels.baseline_label({"baseline": builtin_id}),
         builtin_s,
         _start(builtin) if builtin else None,
-        views.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
+        quantities.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
         paired,
         math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
     )
@@ -167,22 +189,22 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
 
 def _builtin_id(record: Record) -> str:
     """The id of the built-in that the record's subject stands for, at the record's shape, without options."""
-    subject = SUBJECTS.get(str(record["subject"]))
+    subject = SUBJECTS.get(record["subject"])
     name = subject.baseline if subject else "-".join(str(record["baseline"]).split("-")[1:3])
     sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
     return f"{record['mode']}-{name}-{sizes}"
 
 
 def _factor(record: Record, shape: Shape, name: str) -> float:
-    return _number(record[name]) / shape[name]
+    return record[name] / shape[name]
 
 
 def _described(way: Way, shape: Shape) -> Iterator[str]:
     """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
     record = way.record
-    named = ", ".join((views.label(record), *map(views.option_name, views.options(record))))
+    named = ", ".join((labels.label(record), *map(labels.option_name, labels.options(record))))
     yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
-    yield f"  {formatting.seconds(_number(record['median_s']))} a call, {nearness(record, shape)}"
+    yield f"  {formatting.seconds(record['median_s'])} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
     yield f"  {code(record, shape['units'])}"
 
@@ -192,12 +214,8 @@ def _ratio(way: Way) -> str:
     return f"{value} {formatting.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
 
 
-def _number(value: Value) -> float:
-    return float(str(value))
-
-
 def nearness(record: Record, shape: Shape) -> str:
-    """How near a measured case is to the wished shape, in words."""
+    """Says how near a measured case is to the wished shape."""
     if not _differences(record, shape):
         return "measured at this very shape"
     far = _farthest(record, shape) > _FAR
@@ -210,7 +228,7 @@ def _differences(record: Record, shape: Shape) -> str:
     """In what a measured case differs from the wished shape, in words."""
     others = [name for name in SHAPE if record[name] != shape[name]]
     return ", ".join(
-        f"{views.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
+        f"{labels.AXES.get(name, name)} {record[name]} instead of {shape[name]}" for name in others
     )
 
 
@@ -225,52 +243,56 @@ def _too_far(record: Record, shape: Shape) -> bool:
 
 
 def break_even(way: Way) -> str:
-    """What a way costs before its first call, and after how many calls it has earned that."""
+    """Says what a way costs before its first call, and after how many calls it has earned that."""
     start, plain = _start(way.record), way.builtin_start_s
     if start is None:
         return "what compiling costs is not known"
     takes = f"traces and compiles in {formatting.seconds(start)}"
-    beside = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
+    compared = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
     if way.record["case"] == _builtin_id(way.record):
         return takes
     if plain is not None and start <= plain:
-        return takes + beside
+        return takes + compared
     calls = calls_to_pay(start - (plain or 0), way.builtin_s, way.ratio)
     if calls is None:
-        return f"{takes}{beside}: never pays"
-    return f"{takes}{beside}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
+        return f"{takes}{compared}: never pays"
+    return f"{takes}{compared}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
 
 
 def _start(record: Record) -> float | None:
     if record["compile_s"] is None:
         return None
-    return _number(record["compile_s"]) + _number(record["trace_s"] or 0)
+    return record["compile_s"] + (record["trace_s"] or 0)
 
 
 def code(record: Record, units: int) -> str:
-    """The line of Keras code that is this way."""
-    cell, layer = str(record["cell"]), record["layer"]
-    options = views.options(record)
-    of_layer = [argument for word in options if (argument := _WAYS[word][0]) and _WAYS[word][1]]
-    of_cell = [argument for word in options if (argument := _WAYS[word][0]) and not _WAYS[word][1]]
-    within = ["return_sequences=True", *of_layer]
-    arguments = ", ".join([str(units), *of_cell])
+    """The line of code that is this way; `inputs` in it is a batch of sequences."""
+    layer = record["layer"]
+    given = [_WAYS[word] for word in labels.options(record)]
+    of_layer, of_cell = (
+        [argument for argument, is_layers in given if argument and is_layers == wanted]
+        for wanted in (True, False)
+    )
+    cell = f"{_cell_class(record)}({', '.join([str(units), *of_cell])})"
     if layer == "builtin":
-        made = f"keras.layers.{_BUILTINS.get(cell, cell)}({', '.join([arguments, *within])})"
+        made = f"{cell[:-1]}, {', '.join(['return_sequences=True', *of_layer])})"
+    elif layer in _FUNCTIONS:
+        made = f"outputs, states = {_FUNCTIONS[layer]}({cell}, inputs)"
     else:
-        maker = {"rnn": "keras.layers.RNN", "fused": "cells.FusedRNN"}.get(
-            str(layer), f"cells.LAYERS[{layer!r}]"
-        )
-        made = f"{maker}({', '.join([f'{_cell_class(record)}({arguments})', *within])})"
-    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in options else made
+        made = f"{_LAYERS[layer]}({', '.join([cell, 'return_sequences=True', *of_layer])})"
+    return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in labels.options(record) else made
 
 
 def _cell_class(record: Record) -> str:
-    """The class of a cell, as code: Keras' own, ours, or somebody's, which is called by its name."""
-    cell = str(record["cell"])
+    """The class of a cell (of a built-in, the layer's), as code; a user's cell is called by its name."""
+    cell = record["cell"]
+    if record["layer"] == "builtin":
+        return f"keras.layers.{_BUILTINS[cell]}"
+    if record["subject"] not in SUBJECTS:
+        return cell
     if cell.startswith("keras_"):
-        return f"keras.layers.{_BUILTINS.get(cell.removeprefix('keras_'), cell)}Cell"
-    return f'cells.CELLS["{cell}"]' if record["subject"] in SUBJECTS else cell
+        return f"keras.layers.{_BUILTINS[cell.removeprefix('keras_')]}Cell"
+    return f'cells.CELLS["{cell}"]'
 
 
 def subjects_to_measure(cell: str | None) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The HTML report: runs as one file that needs nothing beside it.
+"""The HTML report: runs as one file that needs no other.
 
 The page is `templates/report.html`, with its style and its script put into it. Every text from a run is
 escaped, and the page's own policy lets no other script run and nothing be loaded.
@@ -10,15 +10,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.records.csv_file import records_file
+from bench.records.files import write_whole
 from bench.records.run_folder import read_run
-from bench.records.schema import records_file
-from bench.report.page import Section, section
+from bench.report.page.section import Section, section
 
 REPORT_FILE = "report.html"
 
 
 def default_target(runs: Sequence[Path]) -> Path:
-    """Where the report of these runs goes: into the folder of one, beside the folders of several."""
+    """Finds the file for the report of these runs: in the folder of one, next to the folders of several."""
     folder = records_file(runs[0]).parent
     return (folder if len(runs) == 1 else folder.parent) / REPORT_FILE
 
@@ -33,7 +34,7 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     for notice in (notice for run in runs for notice in run.notices):
         print(notice, file=sys.stderr)
     page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])
-    target.write_text(page, encoding="utf-8")
+    write_whole(target, page)
     return target
 
 

@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records.schema import RecordError, read_records
-from bench.report.studies.tables import Block
-from bench.report.views import Record
+from bench.records.files import write_whole
+from bench.records.frame import load, rows
+from bench.records.schema import RecordError
+from bench.report.blocks import Block
+from bench.report.labels import Record
 
 _MARKER = re.compile(r"<!-- (?P<end>/?)bench:(?P<name>\S+?)(?: (?P<run>.+?))? -->")
+
+_PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
 
 
 class ReadmeError(ValueError):
@@ -70,7 +74,7 @@ def write_block(file: Path, name: str, text: str, heading: str) -> bool:
         lines[start:end] = made
     after = "\n".join(lines) + "\n"
     if after != before:
-        file.write_text(after, encoding="utf-8")
+        write_whole(file, after)
     return after != before
 
 
@@ -78,14 +82,23 @@ def _made(
     file: Path, block: _Place, maker: Block, run: Path | None, known: dict[Path, list[Record]]
 ) -> list[str]:
     """The lines of one block, its markers included; `known` keeps the runs that have been read."""
-    records: list[Record] = []
     marker = f"bench:{block.name}"
     if maker.needs_run:
         folder = _run_of(file, block, run, known)
-        records = _records(folder, known)
-        marker += f" {Path(os.path.relpath(folder, file.parent)).as_posix()}"
-    text = maker.make(file.parent if maker.needs_folder else records)
+        shown = Path(os.path.relpath(folder, file.parent)).as_posix()
+        marker += f" {shown}"
+        text = maker.make(shown if maker.takes == "picture" else _records(folder, known))
+        _check_pictures(file, block, text)
+    else:
+        text = maker.make(*([file.parent] if maker.takes == "folder" else []))
     return [f"<!-- {marker} -->", *text.splitlines(), f"<!-- /bench:{block.name} -->"]
+
+
+def _check_pictures(file: Path, block: _Place, text: str) -> None:
+    """Raises ReadmeError for a picture that is not there."""
+    for picture in _PICTURE.findall(text):
+        if not (file.parent / picture).is_file():
+            raise ReadmeError(f"{file}:{block.start + 1}: block {block.name}: no file {picture}")
 
 
 def _run_of(file: Path, block: _Place, run: Path | None, known: dict[Path, list[Record]]) -> Path:
@@ -103,7 +116,7 @@ def _run_of(file: Path, block: _Place, run: Path | None, known: dict[Path, list[
 
 def _records(folder: Path, known: dict[Path, list[Record]]) -> list[Record]:
     if folder not in known:
-        known[folder] = list(read_records(folder))
+        known[folder] = list(rows(load(folder)))
     return known[folder]
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bench.records.schema import STATUSES
 from bench.report import formatting
-from bench.report.views import Record, at_base, options
+from bench.report.labels import Record, options
+from bench.report.quantities import precision_in_words
+from bench.report.select import at_base
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
@@ -26,16 +28,16 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
 
 
 def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
-    """The rows without options at the shape that most subjects share; the XLA rows stand beside them."""
+    """The rows without options at the base shape; an XLA row joins the line of its plain one."""
     base = at_base(compared)
-    by_case = {str(record["case"]): record for record in base}
+    by_case = {record["case"]: record for record in base}
     if base:
         yield f"at {_shape(base[0])}:"
     for case, record in by_case.items():
         if not options(record):
             xla = by_case.get(f"{case}-xla")
-            beside = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
-            yield f"  {_ratio(record, labels)}{beside}"
+            under_xla = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
+            yield f"  {_ratio(record, labels)}{under_xla}"
         elif case.removesuffix("-xla") not in by_case:
             yield f"  under XLA: {_ratio(record, labels)}"
     others = len(compared) - len(by_case)
@@ -54,13 +56,13 @@ def _ratio(record: Record, labels: Mapping[str, str]) -> str:
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     for record in measured:
         figures = ", ".join(
-            text.format(write(float(value)))
+            text.format(write(value))
             for name, (text, write) in _TASK_FIGURES.items()
             if (value := record[name]) is not None
         )
         if figures:
             calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
-            named = ", ".join((_label(record, labels), str(record["mode"]), *calls, *options(record)))
+            named = ", ".join((_label(record, labels), record["mode"], *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
 
 
@@ -72,7 +74,7 @@ _TASK_FIGURES = {
 
 
 def _label(record: Record, labels: Mapping[str, str]) -> str:
-    return labels.get(str(record["subject"]), str(record["subject"]))
+    return labels.get(record["subject"], record["subject"])
 
 
 def _shape(record: Record) -> str:
@@ -100,20 +102,20 @@ def _not_measured(records: Sequence[Record]) -> Iterator[str]:
         for record in records:
             if record["status"] == status:
                 causes.setdefault(_cause(record), []).append(record)
-        for alike in causes.values():
-            others = f" and {len(alike) - 1} more" if len(alike) > 1 else ""
-            yield f"{status}: {alike[0]['case']}{others}: {alike[0]['reason']}: {alike[0]['message']}"
+        for same in causes.values():
+            others = f" and {len(same) - 1} more" if len(same) > 1 else ""
+            yield f"{status}: {same[0]['case']}{others}: {same[0]['reason']}: {same[0]['message']}"
 
 
 def _cause(record: Record) -> tuple:
-    """What cases share that did not run for the same cause. Which checks a cell breaks is long to
+    """Names what cases share that did not run for the same cause. Which checks a cell breaks is long to
     say, and may be said in other words by each process: it is about the cell, whatever the case."""
     about = record["cell"] if record["reason"] == "contract" else record["message"]
     return record["reason"], about
 
 
 def _throttled(measured: Sequence[Record]) -> Iterator[str]:
-    cases = [str(record["case"]) for record in measured if record["throttled"]]
+    cases = [record["case"] for record in measured if record["throttled"]]
     if cases:
         others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
         yield f"throttled: {cases[0]}{others}: the GPU's clocks were held down"
@@ -122,7 +124,6 @@ def _throttled(measured: Sequence[Record]) -> Iterator[str]:
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:
     statuses = Counter(record["status"] for record in records)
     counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
-    converged = sum(bool(record["converged"]) for record in compared)
     cases = len({record["case"] for record in records})
     rows = f" in {len(records)} rows" if len(records) > cases else ""
-    yield f"{cases} cases{rows}: {counts}; {converged} of {len(compared)} intervals within ±2%"
+    yield "; ".join(filter(None, (f"{cases} cases{rows}: {counts}", precision_in_words(compared))))

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.records.schema import Value
-from bench.report import formatting, markdown, views
+from bench.report import formatting, labels, markdown, quantities
+from bench.report.labels import Record
 from bench.report.markdown import NOTHING
-from bench.report.views import Record
 from bench.timing.intervals import Interval
 
 _LINE_AT_ONE, _STRIP_WIDTH, _STRIP_FACTOR = 60, 120, 4  # a strip goes from a quarter to four times
@@ -25,7 +25,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what it sorts by where that is another, the title, the strip beside it.
+    """A cell of a table: its text, what it sorts by where that is another, the title, the strip below it.
 
     Attributes:
         reason: of a case that did not run; the text ends with it.
@@ -65,18 +65,45 @@ def _in_markdown(cell: Cell, is_name: bool) -> str:
 
 def listed(
     caption: str, records: Iterable[Record], figures: Mapping[str, Callable[[Record], Cell]]
-) -> Table | None:
-    """A row a record: what names it, then its figures; names that are the same everywhere are left out."""
+) -> list[Table]:
+    """A table with a row a record: what names it, then its figures; names that are the same everywhere are
+    left out. No table where there is no record."""
     rows = list(records)
     if not rows:
-        return None
+        return []
     names = {header: write for header, write in _NAMES.items() if header == "subject" or _varies(rows, write)}
+    body = [
+        [*(Cell(name(row)) for name in names.values()), *(figure(row) for figure in figures.values())]
+        for row in rows
+    ]
+    return [Table(caption, (*names, *figures), body, names=len(names))]
+
+
+def crossed(
+    caption: str,
+    records: Iterable[Record],
+    names: Mapping[str, Callable[[Record], str]],
+    cells: Callable[[Record], Mapping[str, Cell]],
+    columns: Iterable[str] = (),
+) -> Table:
+    """A row for all records of the same names, whose cells stand in the columns that `cells` says.
+
+    Args:
+        names: what names a row, by its header.
+        cells: the cells that a record gives its row, by their column; the first record of a row counts.
+        columns: the columns in order; left out: as they come.
+    """
+    rows: dict[tuple[str, ...], dict[str, Cell]] = {}
+    for record in records:
+        row = rows.setdefault(tuple(name(record) for name in names.values()), {})
+        row.update({column: cell for column, cell in cells(record).items() if column not in row})
+    header = tuple(columns) or tuple(dict.fromkeys(column for row in rows.values() for column in row))
     return Table(
         caption,
-        (*names, *figures),
+        (*names, *header),
         [
-            [*(Cell(name(row)) for name in names.values()), *(figure(row) for figure in figures.values())]
-            for row in rows
+            [*map(Cell, key), *(row.get(column, Cell(NOTHING)) for column in header)]
+            for key, row in rows.items()
         ],
         names=len(names),
     )
@@ -86,21 +113,12 @@ def _varies(records: Sequence[Record], write: Callable[[Record], str]) -> bool:
     return len({write(record) for record in records}) > 1
 
 
-def options_in_words(record: Record) -> str:
-    """The options that are not the default, as one writes them in Python."""
-    return ", ".join(map(views.option_name, views.options(record))) or NOTHING
-
-
-def shape_in_numbers(record: Record) -> str:
-    return " · ".join(str(size) for size in views.shape(record))
-
-
 SHAPE_HEADER = "batch · timesteps · features · units"
 _NAMES: dict[str, Callable[[Record], str]] = {
-    "subject": views.label,
-    "mode": lambda record: str(record["mode"]),
-    "options": options_in_words,
-    SHAPE_HEADER: shape_in_numbers,
+    "subject": labels.label,
+    "mode": lambda record: record["mode"],
+    "options": labels.options_in_words,
+    SHAPE_HEADER: labels.shape_in_numbers,
 }
 
 
@@ -109,7 +127,7 @@ _NAMES: dict[str, Callable[[Record], str]] = {
 
 def time(record: Record | None) -> Cell:
     """The median time of a call."""
-    return figure(record, views.time_of, formatting.seconds)
+    return figure(record, quantities.time_of, formatting.seconds)
 
 
 def figure(
@@ -126,26 +144,26 @@ def ratio(record: Record | None) -> Cell:
     """The ratio to the baseline."""
     if record is None:
         return Cell(NOTHING)
-    compared = views.compared(record)
+    compared = quantities.compared(record)
     return interval(compared) if compared else why_not(record)
 
 
 def interval(value: Interval) -> Cell:
-    """A ratio with its interval, and the strip beside it."""
+    """A ratio with its interval, and the strip below it."""
     return Cell(ratio_text(value), value.value, strip=strip(value))
 
 
 def faster(times: Interval) -> Cell:
-    """How many times faster, with its interval."""
+    """Makes the cell of a gain in speed, with its interval."""
     return Cell(ratio_text(times), times.value)
 
 
 def why_not(record: Record) -> Cell:
-    """Why a record has no figure."""
+    """Makes the cell that says why a record has no figure."""
     if record["status"] == "ok":
         return Cell(NOTHING)
     reason = str(record["reason"])
-    return Cell(f"{record['status']}: {reason}", title=str(record["message"] or ""), reason=reason)
+    return Cell(f"{record['status']}: {reason}", title=record["message"] or "", reason=reason)
 
 
 def ratio_text(ratio: Interval) -> str:
@@ -159,5 +177,46 @@ def strip(ratio: Interval) -> Strip:
         share = math.log(value) / math.log(_STRIP_FACTOR)
         return round(_LINE_AT_ONE + max(-1.0, min(1.0, share)) * (_STRIP_WIDTH / 2 - 4), 1)
 
-    verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "alike"
+    verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "same"
     return Strip(position(ratio.low), position(ratio.value), position(ratio.high), verdict)
+
+
+def exact(name: str, write: Callable[[float], str]) -> Callable[[Record], Cell]:
+    """Makes the cell of a column's figure, which has no interval."""
+    return lambda record: figure(record, lambda each: quantities.exactly(each, name), write)
+
+
+# --- what several studies show of a record ---
+
+
+def _share(value: float) -> str:
+    return f"{value:.1%}"
+
+
+RATES: dict[str, Callable[[Record], Cell]] = {
+    "GFLOP/s": exact("gflops_per_s", formatting.number),
+    "of the peak": exact("roofline_fraction", _share),
+    "kernel": lambda record: Cell(record["kernel"] or NOTHING),
+}
+PAIR: dict[str, Callable[[Record], Cell]] = {
+    "time": time,
+    "baseline": lambda record: Cell(labels.baseline_name(record)),
+    "ratio": ratio,
+}
+
+
+def peak_memory(records: Iterable[Record]) -> list[Table]:
+    """The cases whose peak memory was taken."""
+    taken = sorted((record for record in records if record["peak_bytes"] is not None), key=by_mode)
+    figures = {"peak": exact("peak_bytes", formatting.memory)}
+    return listed("Peak memory of a case, in a process of its own.", taken, figures)
+
+
+def mode_order(record: Record) -> int:
+    """Sorts modes: forward first."""
+    return ("infer", "train", record["mode"]).index(record["mode"])
+
+
+def by_mode(record: Record) -> tuple:
+    """Sorts records by mode, subject, options and shape."""
+    return (mode_order(record), labels.order(record), labels.options(record), *labels.shape(record))

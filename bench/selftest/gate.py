@@ -13,13 +13,23 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cases import sweeps
+from bench.cases.comparisons import comparisons as rows_of
 from bench.gate.output import ALLOWED_INCONCLUSIVE
-from bench.gate.revisions import Key, Process, Side, read_side
+from bench.gate.revisions import (
+    BASELINE_TIME,
+    FIGURES,
+    HARDWARE,
+    RATIO,
+    TIME,
+    VERSIONS,
+    Process,
+    Side,
+    read_side,
+)
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
-from bench.records.schema import Value, make_record
+from bench.records.files import write_whole
 from bench.report.markdown import plain, table
-from bench.timing.intervals import share_interval
+from bench.selftest.statistics import share_interval
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +38,6 @@ Pair = tuple[Side, Side]
 SLOWDOWNS = (1.05, 1.10, 1.15)  # the first is the threshold: found there is a false alarm
 _PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
-_TIMES = ("median_s", "ratio")  # what a slower cell changes in its row
 _MOST_DEALS = 64  # of one series of real processes
 
 
@@ -73,7 +82,7 @@ def write_between(file: Path, text: str, name: str) -> None:
     _, end, after = rest.partition(markers[1])
     if not start or not end:
         raise ValueError(f"{file}: has no lines {' and '.join(markers)}")
-    file.write_text(f"{before}{start}{text}\n{end}{after}", "utf-8")
+    write_whole(file, f"{before}{start}{text}\n{end}{after}")
 
 
 # --- what is counted ---
@@ -150,7 +159,7 @@ def simulated_rates(pairs: int) -> Iterator[Rate]:
 
 def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
     """Two equal sides of the sweep `gate`, whose processes took turns."""
-    comparisons = sweeps.comparisons(["gate"])
+    comparisons = rows_of(["gate"])
     spreads = noise.ratio * (math.e ** (noise.unlike * generator.standard_normal(len(comparisons))))
     turns = [
         _simulated_process(number, comparisons, spreads, noise, number / (2 * processes), generator)
@@ -160,28 +169,17 @@ def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: in
 
 
 def _simulated_process(number, comparisons, spreads, noise: Noise, progress: float, generator) -> Process:
+    import numpy as np
+
     common = math.exp(noise.time * generator.standard_normal() + noise.drift * progress)
     own = spreads * generator.standard_t(noise.tail, len(comparisons)) * math.sqrt(1 - 2 / noise.tail)
-    rows: dict[Key, dict[str, Value]] = {}
-    for comparison, step in zip(comparisons, own, strict=True):
-        key = (comparison.sweep, comparison.case.id, comparison.baseline.id)
-        rows[key] = _row(key, f"simulated-{number}", 0.01 * common, math.exp(float(step)))
-    return Process(f"simulated-{number}", rows)
+    ratios, baseline_s = np.exp(own), np.full(len(comparisons), 0.01 * common)
+    figures = {RATIO: ratios, TIME: baseline_s * ratios, BASELINE_TIME: baseline_s}
+    keys = [(row.sweep, row.case.id, row.baseline.id) for row in comparisons]
+    return Process(f"simulated-{number}", _FACTS, keys, np.stack([figures[name] for name in FIGURES], axis=1))
 
 
-def _row(key: Key, name: str, baseline_s: float, ratio: float) -> dict[str, Value]:
-    sweep, case, baseline = key
-    facts = {
-        "machine": "simulated",
-        "device": "cpu",
-        "backend": "tensorflow",
-        "tensorflow": "0",
-        "keras": "0",
-    }
-    figures = {"median_s": baseline_s * ratio, "baseline_median_s": baseline_s, "ratio": ratio}
-    return make_record(
-        run_id=name, sweep=sweep, case=case, baseline=baseline, status="ok", **facts, **figures
-    )
+_FACTS = dict.fromkeys((*HARDWARE, *VERSIONS, "commit"), "simulated")
 
 
 def slow_down(pair: Pair, factor: float, subject: str = _SLOWED) -> Pair:
@@ -193,11 +191,11 @@ def slow_down(pair: Pair, factor: float, subject: str = _SLOWED) -> Pair:
 
 
 def _slower(process: Process, factor: float, subject: str) -> Process:
-    def slower(row):
-        return {**row, **{name: row[name] * factor for name in _TIMES if row[name] is not None}}
-
-    rows = {key: slower(row) if subject in key[1] else row for key, row in process.rows.items()}
-    return replace(process, rows=rows)
+    figures = process.figures.copy()
+    rows = [row for row, (_, case, _) in enumerate(process.keys) if subject in case]
+    for figure in (RATIO, TIME):
+        figures[rows, FIGURES.index(figure)] *= factor
+    return replace(process, figures=figures)
 
 
 # --- pairs of real processes ---

@@ -17,10 +17,12 @@ from pathlib import Path
 from statistics import median
 
 from bench.cases.case import MODES, Case
-from bench.cases.sweeps import LOOPS, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
 from bench.report.markdown import NOTHING, plain, table
+from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
 from bench.timing.blocks import (
     PILOT_BLOCKS,
     PILOT_SHARE,
@@ -30,15 +32,7 @@ from bench.timing.blocks import (
     rounds_for,
     time_call,
 )
-from bench.timing.intervals import (
-    FEWEST_BLOCKS,
-    Draws,
-    Interval,
-    clustered_share,
-    ratio_interval,
-    sign_p_value,
-    suite_alarms,
-)
+from bench.timing.intervals import FEWEST_BLOCKS, Interval, ratio_interval
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
 PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot 5 s
@@ -107,9 +101,9 @@ def loaded(file: Path) -> Recording:
 
 def cases(device: str = "auto") -> list[Case]:
     """A case in each mode for each shape of the sweep `default`, its subjects in turn."""
-    from bench.backend import runtime
+    from bench.backend import devices
 
-    device = runtime.device(device)
+    device = devices.choose_device(device)
     shapes = dict.fromkeys(
         (row.case.batch_size, row.case.timesteps, row.case.features, row.case.units)
         for row in comparisons(["default"])
@@ -155,23 +149,23 @@ def _say(text: str) -> None:
 
 
 def _facts() -> dict[str, str]:
-    from bench.backend import runtime
+    from bench.backend import devices
 
     return {
-        "machine": machine_key(runtime.gpu_name()),
-        **{name: version for name, version in runtime.versions().items() if name != "numpy"},
+        "machine": machine_key(devices.gpu_name()),
+        **{name: version for name, version in devices.versions().items() if name != "numpy"},
         "commit": git_commit() or "",
         "timestamp": timestamp(),
     }
 
 
 def _program(case: Case) -> Program:
-    from bench.backend import runtime
+    from bench.backend import programs
     from bench.cases.subjects import SUBJECTS
     from bench.proof.problem import prepare
 
     problem = prepare(SUBJECTS[case.subject], case)
-    return runtime.compile_program(problem.layer, case, problem.data).run
+    return programs.compile_program(problem.layer, case, problem.data).run
 
 
 def _stretch(

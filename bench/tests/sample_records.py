@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.cases.case import Case
-from bench.cases.sweeps import comparisons
+from bench.cases.comparisons import comparisons
 from bench.records.schema import Value, make_record
 
 BASE: dict[str, Any] = {"batch_size": 32, "timesteps": 50, "features": 64, "units": 128}
@@ -71,8 +71,7 @@ def record(
     }
     if status == "ok":
         values.update(_figures(case, compared))
-    values |= _with_shortest(figures or {})
-    return make_record(**values)
+    return make_record(**{**values, **_completed(figures or {}, values)})
 
 
 def default_run() -> list[dict[str, Value]]:
@@ -252,13 +251,18 @@ def of(
         if ratio is not None:
             wide = zlib.crc32(case.id.encode()) % 7 / 60
             own |= {"ratio": ratio, "ratio_low": ratio * (0.98 - wide), "ratio_high": ratio * (1.02 + wide)}
-    return {**made, **_checked({**own, **_with_shortest(figures or {})})}
+    return {**made, **_checked(_completed({**own, **(figures or {})}, made))}
 
 
-def _with_shortest(figures: Mapping[str, Value]) -> dict[str, Value]:
-    """The figures, with a shortest time that is no longer than the median that is given."""
-    median = figures.get("median_s")
-    return {**({"min_s": 0.95 * median} if isinstance(median, float) else {}), **figures}
+def _completed(figures: Mapping[str, Value], made: Mapping[str, Value]) -> dict[str, Value]:
+    """The figures, and what goes with a median or a ratio among them: the shortest time, the baseline's."""
+    given = {**made, **figures}
+    median, ratio, more = given.get("median_s"), given.get("ratio"), {}
+    if "median_s" in figures and isinstance(median, float):
+        more["min_s"] = 0.95 * median
+    if figures.keys() & {"median_s", "ratio"} and isinstance(median, float) and isinstance(ratio, float):
+        more["baseline_median_s"] = median / ratio if ratio else median
+    return {**more, **figures}
 
 
 def _checked(values: Mapping[str, Value]) -> dict[str, Value]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.schema import RecordWriter
+from bench.records.csv_file import RecordWriter
 from bench.tests.sample_records import default_run
 
 pytestmark = pytest.mark.network
@@ -72,7 +72,7 @@ def test_the_report_is_drawn(python, results, tmp_path):
 
 def test_the_history_is_drawn(python, results):
     run(python, "-m", "bench", "history", "--results", results)
-    assert list((results / "charts").rglob("*.svg"))
+    assert list((results / "charts").rglob("overview.png"))
 
 
 def test_advice_is_given(python, results):

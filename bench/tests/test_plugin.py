@@ -1,5 +1,6 @@
 """The plugin, tried by running pytest on the benchmarks with tiny sweeps."""
 
+import errno
 import json
 import os
 import shutil
@@ -7,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import bench
-from bench.cases.subjects import SUBJECTS, guest
+from bench.cases.comparisons import comparisons
+from bench.cases.subjects import SUBJECTS, user_subject
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
-from bench.records.schema import read_environment, read_records
+from bench.records.csv_file import read_records
+from bench.records.files import write_whole
+from bench.records.run_folder import read_environment
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
 from cells import LSTMCell
@@ -92,6 +97,30 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
     assert [info["ratio"] for info in extra] == [record["ratio"] for record in records]
 
 
+def test_a_run_whose_disk_is_full_ends_in_a_line_and_keeps_its_rows(tiny, pytester, monkeypatch):
+    written = []
+
+    def write(path, content):
+        if len(written) == 5:  # the header, the environment, a case begun and ended, another begun
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        written.append(path)
+        write_whole(path, content)
+
+    monkeypatch.setattr("bench.records.csv_file.write_whole", write)
+    result = tiny()
+    folder = only_run(pytester)
+    assert result.ret == 2
+    result.stdout.fnmatch_lines(
+        [f"*records cannot be written: [[]Errno 28] No space left on device: '*{folder.name}/records.csv'*"]
+    )
+    result.stdout.no_fnmatch_line("*Traceback*")
+    assert [(record["status"], record["reason"]) for record in read_records(folder)] == [
+        ("ok", None),
+        ("failed", "killed"),
+    ]
+    assert sorted(file.name for file in folder.iterdir()) == ["environment.json", "records.csv"]
+
+
 def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):
     monkeypatch.setattr("bench.report.charts.run_charts.draw", draw)
     monkeypatch.setattr("bench.report.html.write_report", write_report)
@@ -99,8 +128,8 @@ def test_a_run_ends_in_charts(tiny, pytester, monkeypatch):
         "--benchmark-only", "--sweep=smoke", "-k", "infer-lstm", "--results=r"
     )
     (folder,) = (pytester.path / "r").iterdir()
-    drawn = sorted(file.suffix for file in (folder / "charts").iterdir())
-    assert drawn and drawn.count(".png") == drawn.count(".svg")
+    drawn = list((folder / "charts").iterdir())
+    assert {file.suffix for file in drawn} == {".png"}
     result.stdout.fnmatch_lines(
         [f"charts: *{len(drawn)} files in *{folder.name}/charts", f"report: *{folder.name}/report.html"]
     )
@@ -153,7 +182,7 @@ def test_a_wrong_cell_fails_and_the_sweep_goes_on(tiny, pytester, monkeypatch):
             return h * 1.001, new_states
 
     monkeypatch.setitem(REFERENCES, Wrong, REFERENCES[LSTMCell])
-    monkeypatch.setitem(SUBJECTS, "wrong-rnn", guest("wrong", Wrong, "lstm-builtin"))
+    monkeypatch.setitem(SUBJECTS, "wrong-rnn", user_subject("wrong", Wrong, "lstm-builtin"))
     grid = Grid(("wrong-rnn", "lstm-rnn"), (SHAPE,), modes=("infer",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     result = tiny()
@@ -175,7 +204,7 @@ def test_what_raises_or_is_not_supported_is_a_row_too(tiny, pytester, monkeypatc
         raise RuntimeError("no such thing\nat all")
 
     for name, make in (("memory", out_of_memory), ("broken", broken)):
-        subject = guest(name, LSTMCell, "lstm-builtin")
+        subject = user_subject(name, LSTMCell, "lstm-builtin")
         monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": make}))
     grid = Grid(("memory-rnn", "broken-rnn"), (SHAPE,), modes=("infer",))
     unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
@@ -207,7 +236,7 @@ def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch)
     def interrupted(case):
         raise KeyboardInterrupt
 
-    subject = guest("stopped", LSTMCell, "lstm-builtin")
+    subject = user_subject("stopped", LSTMCell, "lstm-builtin")
     monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": interrupted}))
     grids = (Grid(("lstm-rnn",), (SHAPE,), modes=("infer",)), Grid(("stopped-rnn", "slstm-rnn"), (SHAPE,)))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", grids))
@@ -257,3 +286,49 @@ def test_benchmark_skip_leaves_the_benchmarks_out():
     collected = _collected("--benchmark-skip")
     assert "bench/tests/test_plugin.py::" in collected and "cells/tests/" in collected
     assert "bench/benchmarks/" not in collected
+
+
+def _ids(*options) -> set[str]:
+    """What `--collect-only` lists, between the brackets."""
+    return {line.partition("[")[2].rstrip("]") for line in _collected(*options).splitlines() if "[" in line}
+
+
+@pytest.mark.parametrize("option", ["--device=gpu", "--require-gpu"])
+def test_a_gpus_cases_are_listed_where_there_is_none(option):
+    of_gpu, of_cpu = (_ids("--benchmark-only", "--sweep=options", way) for way in (option, "--device=cpu"))
+    assert {row.id for row in comparisons(["options"], device="gpu")} == {
+        name.removeprefix("options-") for name in of_gpu
+    }
+    assert {name for name in of_gpu if name.endswith("-cudnn_auto")} and len(of_gpu - of_cpu) == 22
+    assert len(of_cpu - of_gpu) == 12
+
+
+def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pytester, monkeypatch):
+    """In a process of its own, whose last hook looks at what has been imported."""
+    pytester.makeconftest(
+        """
+        import sys
+        pytest_plugins = ["bench.plugin"]
+        def pytest_unconfigure():
+            print("imported:", sorted({"tensorflow", "keras", "pandas"} & set(sys.modules)))
+        """
+    )
+    shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    options = ("--benchmark-only", "--collect-only", "-q", "--sweep=options")
+    result = pytester.runpytest_subprocess(*options)
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*options-infer-lstm-builtin-b32-t40-f64-u64-impl1?", "imported: ?]"])
+
+
+@pytest.mark.parametrize("name", ["gpu_name", "none"])
+def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
+    from bench.backend import devices
+
+    monkeypatch.setattr("bench.plugin.may_have_gpu", lambda: True)
+    monkeypatch.setattr(devices, "gpu_name", lambda: name if name == "gpu_name" else None)
+    grid = Grid(("lstm-builtin",), (SHAPE,), ({"use_cudnn": "auto"},), devices=("gpu",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
+    result = tiny("--collect-only", "-q")
+    assert ("cudnn_auto" in result.stdout.str()) is (name == "gpu_name")

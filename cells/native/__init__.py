@@ -122,6 +122,8 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
         return {**gradients, "inputs": tf.reshape(of_inputs, tf.shape(operands["inputs"]))}
     rows = tf.reshape(of_inputs, [-1, width])
     inputs, kernel = operands["inputs"], operands["kernel"]
+    if "mask" in constants:  # the gradient there is 0, and 0 times what is no number would be none
+        inputs = tf.where(constants["mask"][:, :, None], inputs, 0)
     gradients["kernel"] = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), rows, transpose_a=True)
     gradients["bias"] = of_bias
     gradients["inputs"] = tf.reshape(tf.matmul(rows, kernel, transpose_b=True), tf.shape(inputs))

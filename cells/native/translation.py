@@ -11,13 +11,15 @@ class Unavailable(Exception):
 
 
 # The C++ of TensorFlow's elementwise operations, by the operands {0}, {1}, ...
+# Gradients multiply in the order of its kernels (cwise_ops_gradients.h, relu_op_functor.h, softplus_op.h), so
+# that the same numbers give NaN.
 _OPERATIONS = {
     "Abs": "absolute({0})",
     "Add": "{0} + {1}",
     "AddV2": "{0} + {1}",
     "Cos": "cosine({0})",
     "DivNoNan": "select({1} == 0.0f, all(0.0f), {0} / {1})",
-    "Elu": "select({0} < 0.0f, expm1({0}), {0})",
+    "Elu": "select({0} < 0.0f, exp({0}) - 1.0f, {0})",
     "EluGrad": "select({1} < 0.0f, {0} * ({1} + 1.0f), {0})",
     "Equal": "{0} == {1}",
     "Erf": "erf({0})",
@@ -28,7 +30,7 @@ _OPERATIONS = {
     "GreaterEqual": "{0} >= {1}",
     "Identity": "{0}",
     "Inv": "1.0f / {0}",
-    "InvGrad": "-{1} * {0} * {0}",
+    "InvGrad": "product_or_zero(-({0} * {0}), {1})",
     "Less": "{0} < {1}",
     "LessEqual": "{0} <= {1}",
     "Log": "logarithm({0})",
@@ -46,33 +48,34 @@ _OPERATIONS = {
     "PreventGradient": "{0}",
     "RealDiv": "{0} / {1}",
     "Reciprocal": "1.0f / {0}",
-    "ReciprocalGrad": "-{1} * {0} * {0}",
+    "ReciprocalGrad": "product_or_zero(-({0} * {0}), {1})",
     "Relu": "maximum({0}, all(0.0f))",
     "Relu6": "minimum(maximum({0}, all(0.0f)), all(6.0f))",
-    "Relu6Grad": "select(({1} > 0.0f) & ({1} < 6.0f), {0}, all(0.0f))",
-    "ReluGrad": "select({1} > 0.0f, {0}, all(0.0f))",
+    "Relu6Grad": "{0} * select(({1} > 0.0f) & ({1} < 6.0f), all(1.0f), all(0.0f))",
+    "ReluGrad": "{0} * select({1} > 0.0f, all(1.0f), all(0.0f))",
     "Rsqrt": "1.0f / square_root({0})",
-    "RsqrtGrad": "-0.5f * {1} * {0} * {0} * {0}",
+    "RsqrtGrad": "product_or_zero(-0.5f * ({0} * {0}), product_or_zero({0}, {1}))",
     "Select": "select({0}, {1}, {2})",
     "SelectV2": "select({0}, {1}, {2})",
-    "Selu": "select({0} < 0.0f, 1.7580993408473768f * expm1({0}), 1.0507009873554805f * {0})",
+    "Selu": "select({0} < 0.0f, 1.7580993408473768f * (exp({0}) - 1.0f), 1.0507009873554805f * {0})",
     "SeluGrad": "{0} * select({1} < 0.0f, {1} + 1.7580993408473768f, all(1.0507009873554805f))",
     "Sigmoid": "sigmoid({0})",
-    "SigmoidGrad": "{1} * {0} * (1.0f - {0})",
+    "SigmoidGrad": "{1} * ({0} * (1.0f - {0}))",
+    "Sign": "sign({0})",
     "Sin": "sine({0})",
     "Softplus": "softplus({0})",
-    "SoftplusGrad": "{0} * sigmoid({1})",
+    "SoftplusGrad": "{0} / (exp(-{1}) + 1.0f)",
     "Softsign": "{0} / (1.0f + absolute({0}))",
     "SoftsignGrad": "{0} / ((1.0f + absolute({1})) * (1.0f + absolute({1})))",
     "Sqrt": "square_root({0})",
-    "SqrtGrad": "0.5f * {1} / {0}",
+    "SqrtGrad": "product_or_zero(0.5f / {0}, {1})",
     "Square": "{0} * {0}",
     "SquaredDifference": "({0} - {1}) * ({0} - {1})",
     "StopGradient": "{0}",
     "Sub": "{0} - {1}",
     "Tanh": "tanh({0})",
-    "TanhGrad": "{1} * (1.0f - {0} * {0})",
-    "Xdivy": "select({0} == 0.0f, all(0.0f), {0} / {1})",
+    "TanhGrad": "{1} * (1.0f - rounded({0} * {0}))",
+    "Xdivy": "select({0} == 0.0f, {0}, {0} / {1})",
     "ZerosLike": "all(0.0f)",
 }
 
@@ -197,7 +200,7 @@ def _statements(tensors, names, known):
         if tensor.name not in known:
             code = _code(tensor, expression)
             known[tensor.name] = f"t{len(known)}"
-            lines.append(f"  auto {known[tensor.name]} = {code};")
+            lines.append(f"  auto {known[tensor.name]} = rounded({code});")
         return known[tensor.name]
 
     results = [expression(tensor) for tensor in tensors]
@@ -223,6 +226,8 @@ def _code(tensor, expression):
     if operation.type == "LeakyReluGrad":
         slope = _constant(operation.get_attr("alpha"))
         return "select({1} > 0.0f, {0}, {0} * {2})".format(*map(expression, inputs), slope)
+    if operation.type == "Fill":
+        return expression(inputs[1])
     if operation.type in ("Reshape", "BroadcastTo") and inputs[0].shape == tensor.shape:
         return expression(inputs[0])
     if operation.type == "Cast" and inputs[0].dtype == tensor.dtype:

@@ -37,28 +37,55 @@ inline void store(float* to, Vector vector, long lanes) {
 
 // --- functions that a cell's equation may use; NaN stays NaN
 
+// A result by itself: where it is a product, it is rounded before anything is added to it, as in TensorFlow, so
+// that `a * b - a * b` is 0. GCC would join the two to one instruction across statements; Clang does not.
+inline Vector rounded(Vector result) {
+#if defined(__x86_64__) && !defined(__clang__)
+  asm("" : "+v"(result));
+#elif defined(__aarch64__) && !defined(__clang__)
+  asm("" : "+w"(result));
+#endif
+  return result;
+}
+inline Mask rounded(Mask result) { return result; }
+
 inline Vector all(float number) { return number - Vector{}; }
 inline Vector minimum(Vector a, Vector b) { return a < b ? a : (a == a ? b : a); }
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : (a == a ? b : a); }
 inline Vector select(Mask where, Vector a, Vector b) { return where ? a : b; }
-
-// 1 / x to the last bits: an estimate and a step of Newton's method, several times faster than a division.
-inline Vector reciprocal(Vector x) {
-#if defined(__AVX512F__)
-  Vector estimate = (Vector)__builtin_ia32_rcp14ps512_mask(x, Vector{}, (unsigned short)-1);
-  return estimate * (2.0f - x * estimate);
-#else
-  return 1.0f / x;
-#endif
+inline Vector absolute(Vector x) { return (Vector)((Mask)x & INT32_MAX); }
+inline Vector sign(Vector x) {
+  return x > 0.0f ? all(1.0f) : x < 0.0f ? all(-1.0f) : x == 0.0f ? all(0.0f) : x;
 }
+// 0 where the factor is 0, whatever else there is.
+inline Vector product_or_zero(Vector x, Vector factor) { return factor == 0.0f ? all(0.0f) : x * factor; }
+
+// 1 / x to the last bits, for x in [1, 2^127], and a / x: an estimate and a step of Newton's method, several times
+// faster than a division.
+#if defined(__AVX512F__)
+inline Vector estimate_of_reciprocal(Vector x) {
+  return (Vector)__builtin_ia32_rcp14ps512_mask(x, Vector{}, (unsigned short)-1);
+}
+inline Vector reciprocal(Vector x) {
+  Vector estimate = estimate_of_reciprocal(x);
+  return estimate * (2.0f - x * estimate);
+}
+inline Vector quotient(Vector a, Vector x) {
+  Vector estimate = estimate_of_reciprocal(x), result = a * estimate;
+  return (a - result * x) * estimate + result;
+}
+#else
+inline Vector reciprocal(Vector x) { return 1.0f / x; }
+inline Vector quotient(Vector a, Vector x) { return a / x; }
+#endif
 
 // e^x = 2^n e^r with r in [-ln 2 / 2, ln 2 / 2]: e^r as in Cephes' expf, and n.
 inline Vector exp_of_rest(Vector x, Mask* n) {
   const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the last bits
-  Vector rounded = x * 1.44269504f + rounder;
-  *n = (Mask)rounded - 0x4b400000;
-  rounded = rounded - rounder;
-  Vector r = x - rounded * 0.693359375f + rounded * 2.12194440e-4f;
+  Vector nearest = x * 1.44269504f + rounder;
+  *n = (Mask)nearest - 0x4b400000;
+  nearest = nearest - rounder;
+  Vector r = x - nearest * 0.693359375f + nearest * 2.12194440e-4f;
   Vector p = all(1.9875691500e-4f);
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
@@ -77,37 +104,38 @@ inline Vector exp(Vector x) {
   Vector result = exp_of_rest(bounded(x, -104.0f, 89.0f), &n);
   return result * power_of_two(n >> 1) * power_of_two(n - (n >> 1));  // 2^128 alone is no float
 }
+// It is 1 from 16.6355324 on, as TensorFlow's: e^-x is lost beside 1.
 inline Vector sigmoid(Vector x) {
   Mask n;
   Vector result = exp_of_rest(bounded(-x, -87.3f, 88.37f), &n);
   return reciprocal(1.0f + result * power_of_two(n));
 }
 
-// A ratio of polynomials, that of Eigen; beyond 7.9 the result is 1 to the last bit.
+// The ratio of polynomials of Eigen's ptanh_float, which in TensorFlow rounds to 1 from 7.90738964 on.
 inline Vector tanh(Vector x) {
-  x = bounded(x, -7.90531110763549805f, 7.90531110763549805f);
   Vector square = x * x;
-  Vector p = all(-2.76076847742355e-16f);
-  p = p * square + 2.00018790482477e-13f;
-  p = p * square - 8.60467152213735e-11f;
-  p = p * square + 5.12229709037114e-08f;
-  p = p * square + 1.48572235717979e-05f;
-  p = p * square + 6.37261928875436e-04f;
-  p = p * square + 4.89352455891786e-03f;
-  Vector q = all(1.19825839466702e-06f);
-  q = q * square + 1.18534705686654e-04f;
-  q = q * square + 2.26843463243900e-03f;
-  q = q * square + 4.89352518554385e-03f;
-  return x * p * reciprocal(q);
+  Vector p = all(1.394553628e-8f);
+  p = p * square + 2.102733560e-5f;
+  p = p * square + 3.520756727e-3f;
+  p = p * square + 1.340216100e-1f;
+  Vector q = all(8.015776984e-7f);
+  q = q * square + 3.326951409e-4f;
+  q = q * square + 2.597254514e-2f;
+  q = q * square + 4.673548340e-1f;
+  q = q * square + 1.0f;
+  Vector result = absolute(x) >= 7.90738964f ? all(1.0f) : quotient(square * x * p + x, q);
+  return (Vector)((Mask)result | (Mask)x & INT32_MIN);  // of a zero too
 }
 
-// The rarer ones lane by lane.
+// The rarer ones lane by lane. Those of the C library reckon with numbers too small for a normalised float,
+// which count as 0 here and in TensorFlow.
+inline Vector normalised(Vector x) { return x == 0.0f ? (Vector)((Mask)x & INT32_MIN) : x; }
 template <typename Function>
 inline Vector each(Vector x, Function function) {
+  x = normalised(x);
   for (int lane = 0; lane < LANES; lane++) x[lane] = function(x[lane]);
   return x;
 }
-inline Vector absolute(Vector x) { return (Vector)((Mask)x & 0x7fffffff); }
 inline Vector square_root(Vector x) { return each(x, [](float a) { return __builtin_sqrtf(a); }); }
 inline Vector logarithm(Vector x) { return each(x, [](float a) { return __builtin_logf(a); }); }
 inline Vector log1p(Vector x) { return each(x, [](float a) { return __builtin_log1pf(a); }); }
@@ -117,7 +145,12 @@ inline Vector erfc(Vector x) { return each(x, [](float a) { return __builtin_erf
 inline Vector sine(Vector x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
 inline Vector cosine(Vector x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
 inline Vector power(Vector x, Vector y) {
+  x = normalised(x), y = normalised(y);
   for (int lane = 0; lane < LANES; lane++) x[lane] = __builtin_powf(x[lane], y[lane]);
   return x;
 }
-inline Vector softplus(Vector x) { return maximum(x, Vector{}) + log1p(exp(-absolute(x))); }
+inline Vector softplus(Vector x) {
+  const float bound = 13.9423847f;  // beyond it log(1 + e^x) is x or e^x to rounding
+  Vector power = exp(x);
+  return x > bound ? x : x < -bound ? power : log1p(power);
+}

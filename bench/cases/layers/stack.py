@@ -62,6 +62,8 @@ def loops_of(layer) -> Iterator[Any]:
         yield layer
 
 
-def cells_of(loop) -> list[Any]:
-    """The cells that a layer runs at each step, one upon another."""
-    return list(getattr(loop.cell, "cells", [loop.cell]))
+def cells_of(loop, depth: int) -> list[Any]:
+    """The cells that a layer runs at each step: `depth` of them one upon another, or one; a stack that a
+    user's cell is, or has inside, counts as one."""
+    made_of_depth = depth > 1 and isinstance(loop.cell, keras.layers.StackedRNNCells)
+    return list(loop.cell.cells) if made_of_depth else [loop.cell]

@@ -7,7 +7,7 @@ from typing import Any
 from bench.report import formatting
 from bench.report.charts import drawing
 from bench.report.charts.drawing import Style
-from bench.report.views import Record
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 Row = tuple[str, str]  # its group, and its name within it
@@ -33,14 +33,14 @@ class Dot:
 
 @dataclass(frozen=True)
 class Look:
-    """How a chart of dots is laid out.
+    """The layout of a chart of dots.
 
     Attributes:
         row_height, lane_height: inches; a row is as high as its lanes at least.
         headings: whether the groups' names stand above their rows; else a line parts the groups.
         text: how a figure is written.
-        centre: the figure that all are held against, with a line of its own; None: there is none.
-        labelled: whether the figure stands beside its dot.
+        centre: the figure that all are compared with, with a line of its own; None: there is none.
+        labelled: whether the figure stands next to its dot.
         most: the end of the axis; a figure beyond it is an arrow there, and its value. None: none is.
         band: what noise is, a panel's shaded range.
         size, label_size: of a marker and of a row's name, points.
@@ -63,7 +63,7 @@ class Look:
 
 @dataclass(frozen=True)
 class _Places:
-    """Where rows and headings stand, in inches from above."""
+    """Places of rows and headings, in inches from above."""
 
     rows: dict[Row, tuple[float, float]]
     lanes: dict[Row, int]
@@ -72,7 +72,7 @@ class _Places:
     end: float
 
     def of(self, dot: Dot, lane_height: float) -> float:
-        """Where a dot stands."""
+        """The place of a dot."""
         row = (dot.group, dot.row)
         top, bottom = self.rows[row]
         return (top + bottom) / 2 + lane_height * (dot.lane - (self.lanes[row] - 1) / 2)
@@ -91,8 +91,8 @@ def draw(
     *,
     handles: Sequence[Any] | None = None,
     rows: Sequence[Row] = (),
-    beside: Mapping[tuple[str, Row], str] | None = None,
-    inside: Mapping[tuple[str, Row], str] | None = None,
+    at_the_end: Mapping[tuple[str, Row], str] | None = None,
+    at_the_start: Mapping[tuple[str, Row], str] | None = None,
     crosses: Sequence[Dot] = (),
     notes: Sequence[str] = (),
 ):
@@ -102,8 +102,8 @@ def draw(
         wanted: the records that were to be drawn; what is missing is counted below the chart.
         handles: the legend's; left out: filled and hollow, where there is XLA.
         rows: all rows in order; left out: those that have a dot, as they come.
-        beside: texts at the right end of a row, by mode and row.
-        inside: texts at the left end of a row that has no dot, by mode and row.
+        at_the_end: texts at the right end of a row, by mode and row.
+        at_the_start: texts at the left end of a row that has no dot, by mode and row.
         crosses: what has no figure, marked at the left end of its lane.
         notes: lines below the chart.
     """
@@ -129,7 +129,7 @@ def draw(
             _dot(axes, places.of(dot, look.lane_height), dot, look)
         for dot in _of_mode(crosses, mode):
             _cross(axes, places.of(dot, look.lane_height), dot, look)
-        for texts, x, shift in ((beside or {}, 1, 4), (inside or {}, 0.03, 4)):
+        for texts, x, shift in ((at_the_end or {}, 1, 4), (at_the_start or {}, 0.03, 4)):
             for (of_mode, row), text in texts.items():
                 if text and of_mode == mode:
                     _text(axes, x, shift, places.middle(row), text)
@@ -202,7 +202,7 @@ def _dot(axes, y: float, dot: Dot, look: Look) -> None:
         elinewidth=1 if look.labelled else 0.7,
         capsize=2.5 if look.labelled else 0,
         barsabove=look.labelled,
-        gid=str(dot.record["case"]),
+        gid=dot.record["case"],
     )
     if not look.labelled:
         return
@@ -219,7 +219,7 @@ def _dot(axes, y: float, dot: Dot, look: Look) -> None:
 
 
 def _arrow(axes, y: float, dot: Dot, look: Look) -> None:
-    """What lies beyond the axis: an arrow at its end, and the value."""
+    """Draws what lies beyond the axis: an arrow at its end, and the value."""
     axes.annotate(
         f"{look.text(dot.figure.value)} ▸",
         (1, y),
@@ -230,7 +230,7 @@ def _arrow(axes, y: float, dot: Dot, look: Look) -> None:
         va="center",
         fontsize=8,
         color=look.style(dot.record).colour,
-        gid=str(dot.record["case"]),
+        gid=dot.record["case"],
     )
 
 
@@ -262,7 +262,7 @@ def _text(axes, x: float, shift: float, y: float, text: str) -> None:
 
 
 def _limits(dots: Sequence[Dot], look: Look) -> tuple[float, float]:
-    """The ends of the axis: room for all intervals, the centre and the values beside the dots."""
+    """The ends of the axis: room for all intervals, the centre and the values next to the dots."""
     centre = [] if look.centre is None else [look.centre]
     low = min(*centre, *(dot.figure.low for dot in dots), dots[0].figure.low)
     high = max(*centre, *(dot.figure.high for dot in dots), dots[0].figure.high)

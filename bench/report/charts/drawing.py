@@ -1,4 +1,4 @@
-"""How charts look: styles, the page around the panels, axes and their ticks. What is drawn is said elsewhere.
+"""The look of charts: styles, the page around the panels, axes and their ticks; not what is drawn.
 
 A cell has one colour in every chart of every run, a layer one line and marker; hollow means XLA. Only where a
 chart holds the ways to run one cell, a way has a colour of its own.
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from bench.report import formatting, views
-from bench.report.views import Record
+from bench.report import formatting, labels, select
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 # Okabe and Ito's palette, told apart by all kinds of colour vision; then what is left of it and Tol's for
 # the other cells, the last for those that the project does not know
 COLOURS = {
-    **dict(zip(views.FAMILIES, ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"), strict=True)),
+    **dict(zip(labels.FAMILIES, ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#56b4e9"), strict=True)),
     "peephole_lstm": "#e69f00",
     "janet": "#882255",
     "mgu": "#44aa99",
@@ -83,7 +83,7 @@ MODE_NAMES = {"infer": "infer (forward)", "train": "train (forward and gradients
 
 @dataclass(frozen=True)
 class Style:
-    """How a subject is drawn; hollow where that is not by XLA."""
+    """The look of a subject; hollow where that is not by XLA."""
 
     colour: str
     line: Any
@@ -93,8 +93,8 @@ class Style:
 
 def style(record: Record) -> Style:
     """The style of the record's subject, by its name alone."""
-    cell, layer = views.family(record), str(record["layer"])
-    line, marker = _LINES.get((layer, str(record["cell"]).startswith("keras_")), ("-", "d"))
+    cell, layer = labels.family(record), record["layer"]
+    line, marker = _LINES.get((layer, record["cell"].startswith("keras_")), ("-", "d"))
     if cell in COLOURS:
         return Style(COLOURS[cell], line, marker)
     seed = zlib.crc32(cell.encode())
@@ -104,8 +104,8 @@ def style(record: Record) -> Style:
 
 def way_style(record: Record) -> Style:
     """The style of a way to run a cell, by its layer and options alone; other options are dotted."""
-    options = set(views.options(record)) - {"xla"}
-    layer = str(record["layer"])
+    options = set(labels.options(record)) - {"xla"}
+    layer = record["layer"]
     spare = (_SPARE_COLOURS[zlib.crc32(layer.encode()) % len(_SPARE_COLOURS)], "-.", "h")
     colour, line, marker = _WAYS.get((layer, "unroll" in options), spare)
     return Style(colour, ":", "d") if options - {"unroll"} else Style(colour, line, marker)
@@ -163,7 +163,7 @@ def _write(figure, height: float, text: str, **look: Any) -> None:
 
 def mode_panels(figure, drawn: Iterable[Record], **shared: bool) -> dict[str, Any]:
     """A panel (its axes) for each mode that is drawn."""
-    modes = views.modes_of(drawn)
+    modes = select.modes_of(drawn)
     all_axes = figure.subplots(1, len(modes), squeeze=False, **shared)[0]
     for mode, axes in zip(modes, all_axes, strict=True):
         axes.set_title(MODE_NAMES.get(mode, mode))
@@ -182,14 +182,14 @@ def _legend_columns(handles: list[Any]) -> tuple[int, int]:
 
 def where(record: Record, without: Iterable[str] = ()) -> str:
     """The record's shape, but for the dimensions `without`, its dtype and its device."""
-    parts = (views.in_words(record, without=without), record["dtype"], record["device"])
+    parts = (labels.in_words(record, without=without), record["dtype"], record["device"])
     return " · ".join(str(part) for part in parts if part)
 
 
 def footnotes(wanted: Sequence[Record], drawn: Sequence[Record], *more: str) -> list[str]:
-    """What is missing from the chart, what else is to be said, and what it was measured on."""
+    """Says what is missing from the chart, what else is to be said, and what it was measured on."""
     shown = {id(record) for record in drawn}
-    missing = views.counted_reasons(record for record in wanted if id(record) not in shown)
+    missing = select.counted_reasons(record for record in wanted if id(record) not in shown)
     first = (drawn or wanted)[0]
     source = [
         str(first["machine"] or ""),
@@ -271,7 +271,7 @@ def joined(
         linewidth=1.4,
         markersize=4,
         capsize=4 if joined else 2,
-        label=series_name(record),
+        label=labels.series_name(record),
     )
 
 
@@ -295,7 +295,7 @@ def series_handles(drawn: Iterable[Record], look_of: Callable[[Record], Style] =
     handles = {}
     for record in drawn:
         look = look_of(record)
-        name = series_name(record)
+        name = labels.series_name(record)
         handles[name] = marker(look, name, face(record, look))
     return list(handles.values())
 
@@ -315,12 +315,24 @@ def marker(look: Style, name: str, colour: str | None = None):
     )
 
 
-def series_name(record: Record) -> str:
-    """What a line joins, as a legend calls it: the subject and its options."""
-    return ", ".join((views.label(record), *map(views.option_name, views.options(record))))
+def subject_handle(record: Record):
+    """The legend's handle of a subject whatever its options: its marker in its colour."""
+    look = style(record)
+    return marker(Style(look.colour, "none", look.marker), labels.label(record))
 
 
 # --- helpers ---
+
+
+def why_none(records: Sequence[Record]) -> str:
+    """Says why none of the records has a figure; empty where one has."""
+    if any(record["status"] == "ok" for record in records):
+        return ""
+    return ", ".join(distinct(f"{record['status']}: {record['reason']}" for record in records))
+
+
+def by_mode(records: Iterable[Record]) -> list[Record]:
+    return sorted(records, key=lambda record: record["mode"])
 
 
 def of_mode(records: Iterable[Record], mode: str) -> list[Record]:

@@ -7,7 +7,7 @@ from typing import Any
 from bench.report import formatting
 from bench.report.charts import drawing
 from bench.report.charts.drawing import Style
-from bench.report.views import Record
+from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
 _MARGIN = 1.25  # beyond the outermost figures of a row of panels, as a factor
@@ -34,7 +34,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Look:
-    """How small multiples are laid out.
+    """The layout of small multiples.
 
     Attributes:
         x_name: of what the figures stand against.
@@ -68,7 +68,7 @@ def draw(
         points: one at least.
         wanted: the records that were to be drawn; what is missing is counted below the chart.
         notes: lines below the chart.
-        handles: of the legend, beside those of the series.
+        handles: of the legend, after those of the series.
     """
     rows = [row for row in look.texts if any(point.row == row for point in points)]
     columns = drawing.distinct(point.column for point in points)

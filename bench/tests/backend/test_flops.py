@@ -4,11 +4,11 @@ import keras
 import pytest
 import tensorflow as tf
 
-from bench.backend import runtime
+from bench.backend import devices, layers
 from bench.backend.flops import Flops, Uncountable, count
-from bench.backend.runtime import step_flops
+from bench.backend.layers import step_flops
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS, guest, make_layer
+from bench.cases.subjects import SUBJECTS, make_layer, user_subject
 from bench.proof.problem import prepare
 
 SHAPE = (3, 5, 7, 8)  # batch size, timesteps, features, units: all different
@@ -17,7 +17,7 @@ GATES = {"minimal": 1, "simple_rnn": 1, "slstm": 2, "gru": 3, "lstm": 4}
 
 def layer_of(subject, case: Case):
     layer = make_layer(subject, case)
-    runtime.build_layer(layer, case, 1)
+    layers.build_layer(layer, case, 1)
     return layer
 
 
@@ -93,7 +93,7 @@ class Low(keras.layers.Layer):
 def test_somebodys_own_cell_is_counted_from_its_graph():
     batch_size, _, features, units = SHAPE
     case = Case("low", "rnn", "infer", *SHAPE)
-    counted = step_flops(layer_of(guest("low", Low, "lstm-builtin"), case), case)
+    counted = step_flops(layer_of(user_subject("low", Low, "lstm-builtin"), case), case)
     assert counted.products == 2 * batch_size * (features * units + 2 * units + 2 * units)
     assert counted.elementwise == 3 * batch_size * units  # the bias, the sum, the tanh
 
@@ -106,7 +106,7 @@ class Looping(Low):
 
 def test_what_cannot_be_counted_has_no_figure():
     case = Case("looping", "rnn", "infer", *SHAPE)
-    assert step_flops(layer_of(guest("looping", Looping, "lstm-builtin"), case), case) is None
+    assert step_flops(layer_of(user_subject("looping", Looping, "lstm-builtin"), case), case) is None
 
 
 def graph_of(function, *shapes):
@@ -149,13 +149,13 @@ def test_an_open_size_cannot_be_counted_and_is_named():
 
 
 def test_the_matmul_peak_is_measured_once_for_a_dtype_and_believable():
-    peak = runtime.matmul_peak("float32", "cpu")
-    assert runtime.matmul_peak("float32", "cpu") == peak
+    peak = devices.matmul_peak("float32", "cpu")
+    assert devices.matmul_peak("float32", "cpu") == peak
     assert 1e8 < peak < 1e14
 
 
 def test_warming_up_and_the_memory_mark_do_no_harm():
-    runtime.warm_up()
-    rise = runtime.memory_mark("cpu")
+    devices.warm_up()
+    rise = devices.memory_mark("cpu")
     prepare(SUBJECTS["lstm-rnn"], Case("lstm", "rnn", "infer", *SHAPE))
     assert rise() is None or rise() >= 0

@@ -10,16 +10,18 @@ import pytest
 import tensorflow as tf
 
 import bench
-from bench.backend import runtime
+from bench.backend import devices, kernels, programs
+from bench.backend.data import Answer
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import TF32_EPSILON, prove, verify
-from bench.records.schema import read_environment
+from bench.records.run_folder import read_environment
 from bench.report import html
 from bench.report.charts import run_charts
-from bench.runner.session import Run
+from bench.runner.run import Run
 from bench.tests.fake_nvml import FakeNvml
 from bench.timing import gpu_clocks
 from bench.timing.blocks import Budget
@@ -158,9 +160,9 @@ def test_without_a_gpu_nothing_is_said(tmp_path, smoke):
 
 
 def test_the_facts_name_both_precisions(monkeypatch):
-    monkeypatch.setattr(runtime, "gpu_name", lambda: NAME)
-    monkeypatch.setattr(runtime, "tf32", lambda: True)
-    facts = json.loads(json.dumps(runtime.gpu_facts()))
+    monkeypatch.setattr(devices, "gpu_name", lambda: NAME)
+    monkeypatch.setattr(devices, "tf32", lambda: True)
+    facts = json.loads(json.dumps(devices.gpu_facts()))
     assert facts["name"] == NAME and {"cuda", "cudnn"} <= set(facts)
     assert facts["tf32"] == {"proof": False, "timing": True}
 
@@ -179,17 +181,17 @@ def test_whether_products_are_rounded_to_tf32(monkeypatch, capability, override,
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
     if override:
         monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", override)
-    assert runtime.tf32() is expected
-    with runtime.full_precision():
-        assert runtime.tf32() is False
-    assert runtime.tf32() is expected
+    assert devices.tf32() is expected
+    with devices.full_precision():
+        assert devices.tf32() is False
+    assert devices.tf32() is expected
     case = problem_of(mode="infer").case
-    assert runtime.rounds_to_tf32(case) is False  # on the CPU
+    assert devices.rounds_to_tf32(case) is False  # on the CPU
 
 
 def _rounded_on_this_cpu(monkeypatch, factor):
     """Plays a GPU that multiplies each answer by `factor` where TF32 is not switched off."""
-    compile_program = runtime.compile_program
+    compile_program = programs.compile_program
     compiled = []
 
     def rounding(layer, case, data):
@@ -201,12 +203,12 @@ def _rounded_on_this_cpu(monkeypatch, factor):
             found = program.answer()
             by = 1.0 if full else factor
             gradients = {name: by * gradient for name, gradient in found.gradients.items()}
-            return runtime.Answer([by * output for output in found.outputs], gradients)
+            return Answer([by * output for output in found.outputs], gradients)
 
-        return runtime.Program(**{**vars(program), "answer": answer})
+        return programs.Program(**{**vars(program), "answer": answer})
 
-    monkeypatch.setattr(runtime, "compile_program", rounding)
-    monkeypatch.setattr(runtime, "rounds_to_tf32", lambda case: True)
+    monkeypatch.setattr(programs, "compile_program", rounding)
+    monkeypatch.setattr(devices, "rounds_to_tf32", lambda case: True)
     return compiled
 
 
@@ -229,7 +231,7 @@ def test_what_is_timed_may_not_differ_by_more_than_tf32_does(monkeypatch):
 
 def test_without_tf32_one_program_is_proven_and_timed(monkeypatch):
     compiled = _rounded_on_this_cpu(monkeypatch, 1.0)
-    monkeypatch.setattr(runtime, "rounds_to_tf32", lambda case: False)
+    monkeypatch.setattr(devices, "rounds_to_tf32", lambda case: False)
     prove(problem_of(mode="infer"))
     assert compiled == ["full"]
 
@@ -244,7 +246,7 @@ def tiny(pytester, monkeypatch, smoke):
     """run(*options): pytest on the sweep `tiny` and a test marked `gpu`, where TensorFlow sees no GPU."""
     monkeypatch.setattr(run_charts, "draw", lambda folder, records: [])
     monkeypatch.setattr(html, "write_report", lambda folders, target: target)
-    monkeypatch.setattr(runtime, "gpu_name", lambda: None)
+    monkeypatch.setattr(devices, "gpu_name", lambda: None)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
     pytester.makepyfile(
@@ -273,7 +275,7 @@ def test_a_test_for_a_gpu_fails_without_one_where_it_is_required(tiny):
 
 
 def test_a_test_for_a_gpu_runs_where_there_is_one(tiny, monkeypatch):
-    monkeypatch.setattr(runtime, "gpu_name", lambda: NAME)
+    monkeypatch.setattr(devices, "gpu_name", lambda: NAME)
     tiny("-m", "gpu", "--benchmark-skip", "--require-gpu").assert_outcomes(passed=1, deselected=2)
     tiny("-m", "gpu", "--benchmark-skip", "--device=cpu").assert_outcomes(skipped=1, deselected=2)
 
@@ -295,7 +297,8 @@ def test_requiring_a_gpu_contradicts_the_cpu(tiny):
 def test_a_run_without_cudnn_fails_where_a_gpu_is_required(tiny, monkeypatch, kernel, code):
     """A run on this CPU under a GPU's name, whose graphs are said to hold the kernel."""
     monkeypatch.setattr("bench.plugin._missing_gpu", lambda config: None)
-    monkeypatch.setattr(runtime, "_kernel", lambda nodes: kernel)
+    monkeypatch.setattr("bench.plugin._device_of", lambda config: "cpu")
+    monkeypatch.setattr(kernels, "kernel_of", lambda nodes: kernel)
     result = tiny("--benchmark-only", "--require-gpu", "-k", "test_cost")
     result.assert_outcomes(passed=1, deselected=2)
     assert result.ret == code
@@ -331,13 +334,13 @@ def test_the_clock_stops_when_the_device_has_finished():
         matrix = tf.random.normal((8192, 8192))
         product = tf.function(lambda: matrix @ matrix)
         product()
-        wait = runtime._wait_for_device()
+        wait = devices.wait_for_device()
         wait()
         asked = _seconds(lambda: product())
         wait()
         awaited = _seconds(lambda: (product(), wait()))
     assert awaited > 1e-3 and awaited > 3 * asked
-    assert 0 < runtime.sync_seconds() < 1e-2
+    assert 0 < devices.sync_seconds() < 1e-2
 
 
 def _seconds(run):
@@ -357,7 +360,7 @@ def test_the_device_counts_its_memory():
 
 @pytest.mark.gpu
 def test_the_facts_of_this_gpu():
-    facts = runtime.gpu_facts()
+    facts = devices.gpu_facts()
     assert facts["name"] and facts["cuda"] and facts["cudnn"] and facts["tf32"]["proof"] is False
     if installed_nvml():
         found = Gpu(facts["name"], installed_nvml())

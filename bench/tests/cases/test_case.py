@@ -7,23 +7,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cases.case import DEVICES, DTYPES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError
+from bench.cases import options
+from bench.cases.case import DEVICES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError, id_parts
+from bench.cases.options import DTYPES, UnknownOption
 
 PLAIN = Case("slstm", "rnn", "train", 32, 50, 64, 128)
 
 
 def _together(case, masked, bidirectional):
-    """The case with both groups of options; one that goes both ways does not go backwards."""
+    """The case with both groups of options; one that goes both ways does not go backwards, two outputs are
+    not stacked, and zeros stand for masked outputs of every step."""
     ways = {**bidirectional, "go_backwards": False} if bidirectional else {}
+    ways |= {"depth": 1} if ways.get("merge_mode") == "none" else {}
+    ways |= {"return_sequences": True} if masked.get("zero_output_for_mask") else {}
     return replace(case, **masked, **ways)
 
 
 NAMES = st.from_regex(r"[A-Za-z0-9_.]+", fullmatch=True)
 SIZES = st.integers(1, 5000)
 RATES = st.floats(0, 1, exclude_max=True)
-MASKED: st.SearchStrategy[dict] = st.just({}) | st.fixed_dictionaries({"masked": st.sampled_from(MASKS)})
+MASKED: st.SearchStrategy[dict] = st.just({}) | st.fixed_dictionaries(
+    {"masked": st.sampled_from(MASKS)}, optional={"zero_output_for_mask": st.booleans()}
+)
 BIDIRECTIONAL: st.SearchStrategy[dict] = st.just({}) | st.fixed_dictionaries(
-    {"bidirectional": st.just(True), "merge_mode": st.none() | st.sampled_from(MERGE_MODES[:-1])},
+    {"bidirectional": st.just(True), "merge_mode": st.none() | st.sampled_from(MERGE_MODES)},
     optional={"backward_layer": st.booleans()},
 )
 SINGLE = st.builds(
@@ -158,7 +165,7 @@ def test_distinct_cases_have_distinct_ids(first, second):
 @settings(max_examples=60, deadline=None)
 @given(CASES, st.sampled_from(sorted(CHANGES)))
 def test_neighbours_have_distinct_ids(case, name):
-    neighbour, case = changed(case, name)
+    neighbour, case = changed(replace(case, merge_mode=None), name)
     assert (case.id == neighbour.id) == (case == neighbour)
 
 
@@ -170,6 +177,92 @@ def test_ids_are_safe_and_readable(case):
     assert (mode, cell, layer) == (case.mode, case.cell, case.layer)
     assert shape == [f"b{case.batch_size}", f"t{case.timesteps}", f"f{case.features}", f"u{case.units}"]
     assert case.subject == f"{cell}-{layer}"
+
+
+@settings(max_examples=300, deadline=None)
+@given(CASES, st.sampled_from(DEVICES))
+def test_a_case_comes_back_from_its_id(case, device):
+    case = replace(case, device=device)
+    assert Case.from_id(case.id, device) == case
+
+
+@settings(max_examples=100, deadline=None)
+@given(CASES)
+def test_an_id_comes_apart_into_what_it_was_made_of(case):
+    parts = id_parts(case.id)
+    assert (parts.mode, parts.subject, parts.options) == (case.mode, case.subject, case.options)
+    assert parts.shape == (case.batch_size, case.timesteps, case.features, case.units)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(st.sampled_from("abtfu0123456789._- xl")) | st.text())
+def test_any_other_text_is_refused_with_a_message(text):
+    try:
+        assert Case.from_id(text).id == text
+    except CaseError as error:
+        assert repr(text) in str(error)
+
+
+PLAIN_ID = "train-slstm-rnn-b32-t50-f64-u128"
+
+
+@pytest.mark.parametrize(
+    ("id", "message"),
+    [
+        ("", "cell is missing; an id is mode-cell-layer-b…-t…-f…-u… and its options"),
+        ("train-slstm-rnn-b32-t50", "features is missing"),
+        ("train-slstm-rnn-b32-t50-f64-128", "units '128': must be 'u' and a positive integer"),
+        ("train-slstm-rnn-t50-b32-f64-u128", "batch_size 't50': must be 'b' and a positive integer"),
+        ("train-slstm-rnn-b32-t0-f64-u128", "timesteps 't0': must be 't' and a positive integer"),
+        ("train-slstm-rnn-b32-t٣-f64-u128", "timesteps 't٣': must be 't' and a positive integer"),
+        ("predict-slstm-rnn-b32-t50-f64-u128", "mode 'predict': must be one of infer, train, fit, generate"),
+        (
+            "train-s lstm-rnn-b32-t50-f64-u128",
+            "cell 's lstm': must be a name of letters, digits",
+        ),
+        ("train--rnn-b32-t50-f64-u128", "cell '': must be a name"),
+        (f"{PLAIN_ID}-unrol", "no option 'unrol'; there are unroll"),
+        (f"{PLAIN_ID}-", "no option ''; there are float32"),
+        (f"{PLAIN_ID}-impl", "no option 'impl'; there are impl…"),
+        (f"{PLAIN_ID}-impl3", "implementation 3: must be one of 1, 2"),
+        (f"{PLAIN_ID}-impl2", "option 'impl2': is the default, which an id leaves out"),
+        (f"{PLAIN_ID}-float32", "option 'float32': is the default, which an id leaves out"),
+        (f"{PLAIN_ID}-unroll-unroll", "option 'unroll': unroll is True already"),
+        (f"{PLAIN_ID}-mask_left-mask_right", "option 'mask_right': masked is 'left' already"),
+        (f"{PLAIN_ID}-dropout1.5", "dropout 1.5: must be a float from 0.0"),
+        (f"{PLAIN_ID}-dropout0.50", f"this case is written {PLAIN_ID}-dropout0.5"),
+        (f"{PLAIN_ID}-depth02", f"this case is written {PLAIN_ID}-depth2"),
+        (f"{PLAIN_ID}-xla-unroll", f"this case is written {PLAIN_ID}-unroll-xla"),
+        (f"{PLAIN_ID}-merge_sum", "merge_mode 'sum': needs bidirectional, which is False"),
+        (f"{PLAIN_ID}-bidirectional-merge_some", "merge_mode 'some': must be one of None, concat"),
+        (f"train-slstm-rnn-b{'9' * 5000}-t50-f64-u128", "batch_size 'b999"),
+    ],
+)
+def test_an_id_that_is_none_says_which_part_is_wrong(id, message):
+    with pytest.raises(CaseError) as refused:
+        Case.from_id(id)
+    assert str(refused.value).startswith(f"{id!r}: {message}")
+
+
+def test_every_option_of_a_case_has_a_word_in_the_order_of_its_fields():
+    named = [field.name for field in fields(Case) if field.name in options.FIELDS]
+    assert list(options.FIELDS) == named
+    assert {*named} == {field.name for field in fields(Case)[7:]} - {"device"}
+
+
+@pytest.mark.parametrize("name", sorted(set(CHANGES) & set(options.FIELDS)))
+def test_a_word_has_a_group_and_a_text_in_python(name):
+    word = options.write(name, CHANGES[name])
+    assert options.read(word) == (name, CHANGES[name])
+    group, text = options.describe(word)
+    assert group in options.GROUPS and text and "{" not in text
+
+
+@pytest.mark.parametrize("word", ["", "x", "impl", "depth", "act_", "dropout", "dropout-1", "XLA"])
+def test_a_word_that_no_id_has_is_refused(word):
+    for function in (options.read, options.describe):
+        with pytest.raises(UnknownOption):
+            function(word)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 import bench
 from bench.cases import cost_estimate
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison, comparisons
 from bench.cases.cost_estimate import (
     TooLarge,
     call_seconds,
@@ -17,15 +18,16 @@ from bench.cases.cost_estimate import (
     flops,
     memory_bytes,
 )
-from bench.cases.sweeps import SWEEPS, Comparison, Sweep, comparisons
-from bench.records.schema import SHAPE, read_records
+from bench.cases.sweeps import SWEEPS, Sweep
+from bench.records.csv_file import read_records
+from bench.records.schema import SHAPE
 
 LSTM = Case("lstm", "builtin", "infer", 32, 50, 64, 128)
 RUNS = Path(bench.__file__).parent.parent / "results"
 
 
-def beside_itself(case: Case, sweep: str = "scaling") -> Comparison:
-    return Comparison(sweep, case, replace(case, layer="builtin"))
+def beside_itself(case: Case, sweep: Sweep = SWEEPS["scaling"]) -> Comparison:
+    return Comparison("any", case, replace(case, layer="builtin"), sweep)
 
 
 def test_flops_are_those_of_the_closed_formula():
@@ -69,7 +71,7 @@ def test_more_time_a_case_takes_longer_and_more_compiling_too():
 
 
 def test_a_peer_takes_the_seconds_that_it_is_waited_for():
-    row = beside_itself(LSTM, "peers")
+    row = beside_itself(LSTM, SWEEPS["peers"])
     elsewhere = replace(row, case=replace(LSTM, layer="torch"))
     assert comparison_seconds(elsewhere) == comparison_seconds(row) + cost_estimate._PEER_S
     assert cost_estimate._PEER_S > 1
@@ -96,11 +98,11 @@ def test_too_much_memory_is_refused_with_the_bytes(monkeypatch):
     assert comparison_seconds(row) == 0
 
 
-def test_too_long_for_its_sweep_is_refused_with_the_seconds(monkeypatch):
-    monkeypatch.setitem(SWEEPS, "short", Sweep("?", (), apart=True, longest_s=2.0))
-    check_size(beside_itself(LSTM, "short"))
+def test_too_long_for_its_sweep_is_refused_with_the_seconds():
+    short = Sweep("?", (), isolated=True, longest_s=2.0)
+    check_size(beside_itself(LSTM, short))
     with pytest.raises(TooLarge, match=r"[\d.]+ s for the fewest calls; 2 s are the most in this sweep"):
-        check_size(beside_itself(replace(LSTM, timesteps=1500, mode="train"), "short"))
+        check_size(beside_itself(replace(LSTM, timesteps=1500, mode="train"), short))
 
 
 def test_a_machine_that_does_not_tell_its_memory_refuses_nothing_for_it(monkeypatch):

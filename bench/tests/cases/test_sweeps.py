@@ -2,17 +2,19 @@
 
 from collections import Counter
 from dataclasses import MISSING, fields, replace
+from hashlib import sha256
+from typing import Any
 
 import pytest
 
 from bench.cases.case import MODES, TASK_MODES, Case
-from bench.cases.subjects import SUBJECTS, guest
-from bench.cases.sweeps import BASELINES, SWEEPS, Comparison, Grid, Sweep, baselines_of, comparisons, tasks
-from bench.cases.user_cells import Guests
+from bench.cases.comparisons import BASELINES, Comparison, baselines_of, comparisons, tasks
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.user_cells import UserCells
 
 BASE = (32, 50, 64, 128)
-GUEST = guest("mine", lambda units: None, "gru-builtin")
-WITH_GUEST = Guests((GUEST.name,), {GUEST.name: GUEST})
+WITH_MINE = UserCells.of(["my_cells.py:mine"], "gru")
 
 
 def cases_of(name: str) -> list[Case]:
@@ -61,8 +63,8 @@ def test_every_baseline_is_a_known_subject_at_the_same_point(name):
         same = ["mode", "batch_size", "timesteps", "features", "units", "device"]
         same += ["dtype"] if "default_option" not in SWEEPS[name].baselines else []
         assert all(getattr(row.baseline, field) == getattr(row.case, field) for field in same)
-        same_equation = set(row.case.options) if "same_equation" in SWEEPS[name].baselines else set()
-        assert set(row.baseline.options) <= {"xla", row.case.dtype} | same_equation
+        of_its_own = {"xla", row.case.dtype, *(["reset_before"] if name == "peers" else [])}
+        assert set(row.baseline.options) <= of_its_own
 
 
 @pytest.mark.parametrize("name", ["default", "smoke"])
@@ -90,6 +92,45 @@ def test_the_baseline_rules(rule, subject, baseline, xla):
     assert baselines_of(case, [rule], SUBJECTS) == [expected]
     with_options = replace(case, unroll=True, stateful=True, implementation=1)
     assert baselines_of(with_options, [rule], SUBJECTS) == [expected]
+
+
+LIKE: list[dict[str, Any]] = [
+    {"depth": 2},
+    {"bidirectional": True, "merge_mode": "sum", "backward_layer": True},
+    {"masked": "right", "zero_output_for_mask": True},
+    {"dropout": 0.5, "recurrent_dropout": 0.25},
+    {"dtype": "mixed_bfloat16"},
+    {"return_sequences": False, "go_backwards": True},
+    {"activation": "relu", "use_bias": False},
+]
+
+
+@pytest.mark.parametrize("rule", ["builtin", "loop", "simple_rnn"])
+@pytest.mark.parametrize("options", LIKE)
+@pytest.mark.parametrize("subject", ["slstm-fused", "mine-rnn", "mine-fused", "simple_rnn-builtin"])
+def test_like_is_compared_with_like(rule, options, subject):
+    case = Case(*subject.split("-"), "train", *BASE, **options)
+    (baseline,) = baselines_of(case, [rule], {**SUBJECTS, **WITH_MINE.subjects})
+    assert baseline.options == case.options
+    assert baseline.subject in ("lstm-builtin", "gru-builtin", "simple_rnn-builtin", "slstm-rnn", "mine-rnn")
+    run_otherwise = replace(case, unroll=True, stateful=True, implementation=1, static_batch=False)
+    assert baselines_of(run_otherwise, [rule], {**SUBJECTS, **WITH_MINE.subjects}) == [baseline]
+
+
+def test_an_equation_that_the_baseline_does_not_have_is_its_own():
+    case = Case("gru", "rnn", "infer", *BASE, reset_after=False)
+    builtin, simple = baselines_of(case, ["builtin", "simple_rnn"], SUBJECTS)
+    assert builtin.reset_after is False and simple.options == ()
+
+
+# --- what a measurement of a sweep was before stays the same ---
+
+
+def test_the_main_jobs_rows_stay_the_same():
+    """A row that changes breaks the history of everybody's runs: change this on purpose only."""
+    rows = comparisons(["default"])
+    text = "\n".join(f"{row.id} {row.baseline.id}" for row in rows)
+    assert (len(rows), sha256(text.encode()).hexdigest()[:16]) == (128, "cab0f018960baae8")
 
 
 def test_the_default_option_is_the_same_subject_without_any_option():
@@ -204,11 +245,12 @@ def test_the_device_is_that_of_case_and_baseline():
     )
 
 
-def test_guests_join_with_their_own_baseline():
-    plain, joined = comparisons(["default"]), comparisons(["default"], WITH_GUEST)
+def test_user_cells_join_with_their_own_baseline():
+    plain, joined = comparisons(["default"]), comparisons(["default"], WITH_MINE)
     assert [row for row in joined if row.case.cell != "mine"] == plain
     mine = [row for row in joined if row.case.cell == "mine"]
-    assert len(mine) == 2 * 2 + 2 * 2 + 9 * 2  # plain and XLA; unroll and stateful; three lines; both modes
+    # plain and XLA; unroll and stateful; three lines; FusedRNN: in both modes
+    assert len(mine) == (2 + 2 + 9 + 1) * 2
     assert {row.baseline.subject for row in mine} == {"gru-builtin"}
     assert not any("impl1" in row.case.options for row in mine)
 

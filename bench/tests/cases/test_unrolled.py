@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.backend import runtime
+from bench.backend import programs
 from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS, UnsupportedOption, make_layer
 from bench.proof.problem import WrongAnswer, prepare
@@ -43,7 +43,7 @@ def test_a_layer_that_took_the_wrong_axis_for_time_would_be_found(monkeypatch):
 @pytest.mark.parametrize("subject", ["simple_rnn-fused", "lstm-fused", "gru-fused"])
 def test_without_the_input_product_outputs_and_all_gradients_are_proven(subject, mode):
     problem = problem_of(subject, mode, input_product=False)
-    given = runtime._given_inputs(problem.case, problem.data)
+    given = programs.given_inputs(problem.case, problem.data)
     assert given.shape == (*SHAPE[:2], problem.data.weights[0].shape[1])
     _, answer, _ = prove(problem)
     if mode == "train":

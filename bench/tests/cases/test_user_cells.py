@@ -1,15 +1,17 @@
 """Cells brought on the command line: their names, their baselines, and their way through a run."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 import bench.contract.check_cell
-import bench.runner.session
-from bench.cases.sweeps import SWEEPS, Grid, Sweep, comparisons
-from bench.cases.user_cells import GuestError, broken_contract, guests, loaded
-from bench.records.schema import read_records
+import bench.runner.run
+from bench.cases.comparisons import comparisons
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.user_cells import UserCellError, UserCells, loaded
+from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
 
@@ -35,6 +37,19 @@ class Other(Plain):
     pass
 
 
+class Leaky(Plain):
+    def __init__(self, units, alpha, dropout=0.0, **kwargs):
+        super().__init__(units, **kwargs)
+        self.alpha, self.drop = alpha, keras.layers.Dropout(dropout, seed=1)
+
+    def call(self, inputs, states, training=False):
+        h, states = super().call(self.drop(inputs, training=training), states)
+        return self.alpha * h, [self.alpha * states[0]]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units, "alpha": self.alpha, "dropout": self.drop.rate}
+
+
 class Leaking(Plain):
     def call(self, inputs, states):
         h, states = super().call(inputs, states)
@@ -43,19 +58,19 @@ class Leaking(Plain):
 
 
 def test_a_target_is_a_subject_of_its_own_name():
-    brought = guests(["my_cells.py:Plain", "my_cells.py:Plain", "package.cells:Deep.Cell"])
-    assert brought.joining == ("Plain-rnn", "Deep.Cell-rnn")
+    brought = UserCells.of(["my_cells.py:Plain", "my_cells.py:Plain", "package.cells:Deep.Cell"])
+    assert brought.joining(["rnn"]) == ("Plain-rnn", "Deep.Cell-rnn")
     assert {subject.baseline for subject in brought.subjects.values()} == {"lstm-builtin"}
     assert brought.subjects["Plain-rnn"].target == "my_cells.py:Plain"
     assert brought.subjects["Plain-rnn"].label == "Plain in RNN"
 
 
 def test_a_baseline_is_a_built_in_or_a_target_that_does_not_join():
-    assert guests(["a.py:A"], "gru").subjects["A-rnn"].baseline == "gru-builtin"
-    brought = guests(["a.py:A"], "b.py:B")
-    assert brought.joining == ("A-rnn",)
+    assert UserCells.of(["a.py:A"], "gru").subjects["A-rnn"].baseline == "gru-builtin"
+    brought = UserCells.of(["a.py:A"], "b.py:B")
+    assert brought.joining(["rnn"]) == ("A-rnn",)
     assert brought.subjects["A-rnn"].baseline == "B-rnn"
-    assert set(brought.subjects) == {"A-rnn", "B-rnn"}
+    assert set(brought.subjects) == {"A-rnn", "A-fused", "B-rnn", "B-fused"}
 
 
 @pytest.mark.parametrize(
@@ -69,37 +84,37 @@ def test_a_baseline_is_a_built_in_or_a_target_that_does_not_join():
     ],
 )
 def test_what_cannot_be_a_subject_is_said(targets, baseline, message):
-    with pytest.raises(GuestError) as error:
-        guests(targets, baseline)
+    with pytest.raises(UserCellError) as error:
+        UserCells.of(targets, baseline)
     assert message in str(error.value)
 
 
-def test_guests_join_the_sweeps_that_take_them():
-    brought = guests(["a.py:A"])
+def test_user_cells_join_the_sweeps_that_take_them():
+    brought = UserCells.of(["a.py:A"])
     rows = [row.case for row in comparisons(["default"], brought) if row.case.cell == "A"]
-    assert len(rows) == 26
+    assert len(rows) == 26 + 2  # in RNN and in FusedRNN
     assert {"unroll", "stateful", "xla"} <= {option for case in rows for option in case.options}
     assert not [row for row in comparisons(["default"]) if row.case.cell == "A"]
 
 
 @pytest.fixture
 def run(pytester, monkeypatch):
-    """run(*options): the sweep `tiny`, a built-in and the guests, in a folder that holds my_cells.py."""
-    grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), guests=True)
+    """run(*options): the sweep `tiny`, a built-in and the user cells, in a folder with my_cells.py."""
+    grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), user_cells=("rnn",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
-    for known in (loaded, broken_contract):
-        known.cache_clear()
+    loaded.cache_clear()
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(
         Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py", pytester.path / "test_cost.py"
     )
     (pytester.path / "my_cells.py").write_text(CELLS)
 
-    def run(*options):
+    def run(*options, sweep="--sweep=tiny"):
+        named = [sweep] if sweep else []
         return pytester.runpytest_inprocess(
-            "--benchmark-only", "--benchmark-max-time=0.02", "--sweep=tiny", "--results=results", *options
+            "--benchmark-only", "--benchmark-max-time=0.02", "--results=results", *named, *options
         )
 
     return run
@@ -109,7 +124,7 @@ def run(pytester, monkeypatch):
     "options, message",
     [
         (
-            ["--sweep=fused", "--cell=my_cells.py:Plain"],
+            ["--sweep=peers", "--cell=my_cells.py:Plain"],
             "--cell: the sweep takes no cells; those that do are*",
         ),
         (["--full"], "--full is for training tasks: --sweep=partial_sum, char_model, generate"),
@@ -162,4 +177,96 @@ def test_a_target_that_cannot_be_loaded_is_an_error_before_the_first_case(run, p
     result = run(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
+    assert not (pytester.path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "targets, baseline, kwargs, message",
+    [
+        ([], None, '{"alpha": 1}', "--kwargs is for the cells of --cell; there is no --cell"),
+        (["a.py:A"], None, "alpha=1", "--kwargs: expected a JSON object, such as"),
+        (["a.py:A"], None, "[1]", "--kwargs: expected a JSON object, such as"),
+    ],
+)
+def test_arguments_that_are_none_are_refused(targets, baseline, kwargs, message):
+    with pytest.raises(UserCellError, match=re.escape(message)):
+        UserCells.of(targets, baseline, kwargs)
+
+
+def test_any_cell_at_any_shape_is_measured_against_the_same_arrangement_of_the_built_in(run, pytester):
+    """Arguments of its own, an unregistered class that `Bidirectional` clones, dropout that it hides."""
+    result = run(
+        "--cell=my_cells.py:Leaky",
+        '--kwargs={"alpha": 0.5}',
+        "--shape=2,4,3,4",
+        "--mode=train",
+        "--option=bidirectional,depth=2",
+        "--option=dropout=0.5",
+        "--option=recurrent_dropout=0.5",
+        sweep=None,
+    )
+    result.assert_outcomes(passed=2, skipped=1)
+    found = records(pytester)
+    deep, dropping, lacking = found.values()
+    assert deep["case"] == "train-Leaky-rnn-b2-t4-f3-u4-bidirectional-depth2"
+    assert deep["baseline"] == "train-lstm-builtin-b2-t4-f3-u4-bidirectional-depth2"
+    assert (dropping["baseline"], dropping["proof"]) == (
+        "train-lstm-builtin-b2-t4-f3-u4-dropout0.5",
+        "statistical",
+    )
+    assert (lacking["status"], lacking["reason"]) == ("skipped", "unsupported")
+    assert "Leaky in RNN has no option recurrent_dropout: the cell takes none" in lacking["message"]
+
+
+def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytester):
+    run("--cell=my_cells.py:Plain", "--baseline=my_cells.py:Leaking", "-k", "infer-Plain")
+    record = records(pytester)["infer-Plain-rnn-b2-t4-f3-u4"]
+    assert (record["status"], record["reason"]) == ("failed", "contract")
+    assert record["message"].startswith("the baseline infer-Leaking-rnn-b2-t4-f3-u4: ")
+
+
+def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
+    result = run("--cell=my_cells.py:Plain", "--collect-only", sweep="--sweep=gate")
+    result.stdout.fnmatch_lines(["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"])
+    assert "Plain-rnn" in result.stdout.str() and "[gate-infer-Plain-fused" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    "options, ids",
+    [
+        (
+            ["--cell=my_cells.py:Plain", "--shape=16,120,40,96"],
+            [f"chosen-{mode}-Plain-rnn-b16-t120-f40-u96" for mode in ("infer", "train")],
+        ),
+        (["--case=infer-mgu-rnn-b1-t2-f3-u4-depth2"], ["chosen-infer-mgu-rnn-b1-t2-f3-u4-depth2"]),
+        (
+            ["--sweep=my_sweeps.py:long", "--mode=infer", "--shape=1,2,3,4", "--shape=2,2,3,4"],
+            ["long-infer-lstm-rnn-b1-t2-f3-u4", "long-infer-lstm-rnn-b2-t2-f3-u4"],
+        ),
+    ],
+)
+def test_the_command_line_lists_what_it_asks_for_and_nothing_else(run, pytester, options, ids):
+    (pytester.path / "my_sweeps.py").write_text(
+        "from bench.cases.sweeps import Grid, Sweep\n"
+        'long = Sweep("?", (Grid(("lstm-rnn",), ((1, 9, 1, 1),)),))\n'
+    )
+    result = run(*options, "--collect-only", "-q", sweep=None)
+    assert [line.partition("[")[2].rstrip("]") for line in result.outlines if "::" in line] == ids
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--shape=1,2,3", "--shape '1,2,3': must be batch_size,timesteps,features,units, such as *"),
+        ("--option=dept=2", "--option dept=2: no option 'dept'; there are depth"),
+        ("--mode=both", "--mode 'both': must be one of infer, train, fit, generate"),
+        ("--subject=lstm", "--subject lstm: not known; there are *"),
+        ("--case=infer-lstm-rnn", "--case 'infer-lstm-rnn': batch_size is missing; an id is *"),
+        ("--kwargs={}x", "--kwargs is for the cells of --cell; there is no --cell"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, message):
+    result = run(option, sweep=None)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
     assert not (pytester.path / "results").exists()

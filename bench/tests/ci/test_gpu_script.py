@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.records.schema import read_records
+from bench.records.csv_file import read_records
 
 SCRIPT = Path(__file__).parents[3] / "ci" / "gpu.sh"
 

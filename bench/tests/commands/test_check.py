@@ -2,15 +2,30 @@ import argparse
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from bench.commands import check
-from bench.contract.check_cell import CHECKS, CheckResult, ContractReport
+from bench.contract.check_cell import CHECKS
+from bench.contract.report import CheckResult, ContractReport
+from bench.processes.contract_worker import contract_nursery
 
 RIGHT = f"{Path(__file__).parents[1] / 'odd_cells.py'}:NoWeights"
 WRONG = f"{Path(__file__).parents[1] / 'broken_cells.py'}:BuildIsTrue"
+
+
+@pytest.fixture(scope="module")
+def nursery():
+    """One process that has imported TensorFlow, for all tests but one that reads what a worker prints."""
+    with contract_nursery() as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def one_nursery(nursery, monkeypatch):
+    monkeypatch.setattr(check, "contract_nursery", lambda: nullcontext(nursery))
 
 
 def run(*arguments):
@@ -56,7 +71,8 @@ def cell_file(tmp_path, body):
     return f"{file}:Cell"
 
 
-def test_what_the_cell_prints_is_not_on_stdout(tmp_path, capfd):
+def test_what_the_cell_prints_is_not_on_stdout(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(check, "contract_nursery", contract_nursery)
     body = "print('on import')\ndef Cell(units):\n    print('python')\n    os.write(1, b'native')\n"
     assert run(cell_file(tmp_path, body), "--json") == 1
     captured = capfd.readouterr()
@@ -90,6 +106,11 @@ def test_features_reach_the_inputs(tmp_path, capfd):
         (["--kwargs", "[1, 2]"], "--kwargs: expected a JSON object"),
         (["--units", "0"], "--units: expected a positive integer, got 0"),
         (["--features", "-3"], "--features: expected a positive integer, got -3"),
+        (["--step-shape", "8,x"], "--step-shape: expected positive integers, such as 8,8,1, got '8,x'"),
+        (["--step-shape", "8,0,1"], "--step-shape: expected positive integers"),
+        (["--time-limit", "0"], "--time-limit: expected a positive number, got 0.0"),
+        (["--memory-limit", "-1"], "--memory-limit: expected a positive integer, got -1"),
+        (["--kwargs", "[" * 100_000], "--kwargs: expected a JSON object"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(capfd, arguments, message):
@@ -97,6 +118,22 @@ def test_an_option_that_makes_no_sense_is_one_line(capfd, arguments, message):
     captured = capfd.readouterr()
     assert captured.out == ""
     assert captured.err.startswith(f"error: {message}") and captured.err.count("\n") == 1
+
+
+def test_a_cell_that_ends_the_process_is_a_failed_check(tmp_path, capfd):
+    body = (
+        "class Cell(keras.layers.Layer):\n"
+        "    state_size = 1\n"
+        "    def __init__(self, units): super().__init__()\n"
+        "    def build(self, shape): os._exit(0)\n"
+    )
+    assert run(cell_file(tmp_path, body)) == 1
+    words = " ".join(capfd.readouterr().out.split())
+    assert "failed build: Can Keras build it? ended the process: exit code 0 change: raise" in words
+    assert "the contract is broken: 0 failed, 1 ended the process, 3 ok," in words
+    assert run(cell_file(tmp_path, body), "--json") == 1
+    checks = json.loads(capfd.readouterr().out)["checks"]
+    assert {entry["status"] for entry in checks} == {"ok", "skipped", "ended the process"}
 
 
 def test_a_target_that_cannot_be_loaded_is_one_line(capfd):
@@ -118,7 +155,7 @@ REPORT = ContractReport(
     "cell.py:Cell",
     (
         CheckResult("layer", "ok", "a Cell"),
-        CheckResult("build", "failed", "expected this; seen that", "do so (cell.py:3)"),
+        CheckResult("build", "failed", "expected this; seen that", "do so (cell.py:3)", "Is it built?"),
         CheckResult("call", "ok", "returns", "by the way"),
         CheckResult("graph", "skipped", "not asked, since `build` failed"),
     ),
@@ -131,7 +168,7 @@ def test_the_text_of_a_report():
         "skipped  graph: not asked, since `build` failed",
         "hint     call: by the way",
         "",
-        "failed   build: Can Keras build it?",
+        "failed   build: Is it built?",
         "         expected this; seen that",
         "         change: do so (cell.py:3)",
         "",

@@ -251,7 +251,7 @@ def test_weights_are_moved_without_changing_signs_and_within_their_constraints()
 
 
 def test_cells_of_one_seed_have_the_same_weights_and_of_another_others():
-    cells = Cells(Target.of(Plain), units=5, features=3)
+    cells = Cells(Target.of(Plain), units=5, step_shape=(3,))
     one, same, other = cells.built(1), cells.built(1), cells.built(2)
     assert difference(one.weights, same.weights) == 0
     assert all(difference(a, b) > 0 for a, b in zip(one.weights, other.weights, strict=True))

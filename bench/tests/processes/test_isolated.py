@@ -12,22 +12,24 @@ import pytest
 import bench
 from bench.cases import cost_estimate
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
-from bench.cases.sweeps import SWEEPS, Comparison, Grid, Sweep, runs_apart
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.user_cells import NO_USER_CELLS
 from bench.processes import isolated
-from bench.processes.isolated import Apart
+from bench.processes.isolated import Isolated
 from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import prepare
 from bench.proof.verify import prove
-from bench.records.schema import read_records
-from bench.runner import session
+from bench.records.csv_file import read_records
+from bench.runner import proving
 
 pytest_plugins = ["pytester"]
 
 BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
 SHAPE = (2, 4, 3, 5)
 EXPLODING = {"unroll": True, "jit_compile": True}
-CPU = ("cpu", (), None)
+CPU = ("cpu", NO_USER_CELLS)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,11 @@ def nursery():
 
 @pytest.fixture
 def begin(nursery):
-    """begin(case, limits): its `Apart`, ended with the test."""
-    begun: list[Apart] = []
+    """begin(case, limits): its `Isolated`, ended with the test."""
+    begun: list[Isolated] = []
 
-    def begin(case: Case, limits: Limits = NO_LIMITS) -> Apart:
-        begun.append(Apart(case, limits, CPU, nursery))
+    def begin(case: Case, limits: Limits = NO_LIMITS) -> Isolated:
+        begun.append(Isolated(case, limits, CPU, nursery))
         return begun[-1]
 
     yield begin
@@ -59,7 +61,7 @@ def problem_of(subject: str, mode: str, **options):
 
 
 @pytest.mark.parametrize("subject, options", [("lstm-builtin", {}), ("slstm-rnn", {"stateful": True})])
-def test_a_program_apart_is_proven_as_one_here_and_has_its_figures(begin, subject, options):
+def test_an_isolated_program_is_proven_as_one_here_and_has_its_figures(begin, subject, options):
     problem = problem_of(subject, "train", **options)
     here, _, _ = prove(problem)
     made = begin(problem.case)
@@ -72,7 +74,7 @@ def test_a_program_apart_is_proven_as_one_here_and_has_its_figures(begin, subjec
     assert made.matmul_peak("float32", "cpu") > 1e8
 
 
-def test_dropout_apart_draws_what_it_draws_here(begin):
+def test_isolated_dropout_draws_what_it_draws_here(begin):
     problem = problem_of("lstm-rnn", "train", dropout=0.5)
     prove(problem, begin(problem.case).compile_program)
 
@@ -128,7 +130,7 @@ def test_a_worker_that_is_killed_is_an_error_and_gone(begin):
     assert not made.alive
 
 
-# --- which cases run apart ---------------------------------------------------------------------------
+# --- which cases are isolated -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -141,34 +143,39 @@ def test_a_worker_that_is_killed_is_an_error_and_gone(begin):
         (EXPLODING, 10, True),
     ],
 )
-def test_what_may_explode_runs_apart_as_subject_or_baseline(monkeypatch, options, timesteps, explodes):
-    monkeypatch.setitem(SWEEPS, "plain", Sweep("?", ()))
+def test_what_may_explode_is_isolated_as_subject_or_baseline(options, timesteps, explodes):
     plain = Case("lstm", "rnn", "train", 32, timesteps, 64, 128)
     case = Case("lstm", "rnn", "train", 32, timesteps, 64, 128, **options)
-    assert runs_apart(Comparison("plain", case, plain)) is explodes
-    assert runs_apart(Comparison("plain", plain, case)) is explodes
+    assert Comparison("plain", case, plain).isolated is explodes
+    assert Comparison("plain", plain, case).isolated is explodes
 
 
-def test_static_unroll_is_unrolled_without_being_asked(monkeypatch):
-    monkeypatch.setitem(SWEEPS, "plain", Sweep("?", ()))
+@pytest.mark.parametrize("layer", ["static_unroll", "static_rnn"])
+def test_what_unrolls_without_being_asked_is_isolated(layer):
     for timesteps, explodes in ((50, False), (51, True)):
-        case = Case("lstm", "static_unroll", "train", 32, timesteps, 64, 128)
-        assert runs_apart(Comparison("plain", case, case)) is explodes
+        case = Case("lstm", layer, "train", 32, timesteps, 64, 128)
+        assert Comparison("plain", case, case).isolated is explodes
+
+
+def test_what_is_large_is_isolated():
+    small, large = (Case("lstm", "rnn", "train", 32, 50, units, units) for units in (256, 2560))
+    assert not Comparison("plain", small, small).isolated
+    assert Comparison("plain", large, small).isolated and Comparison("plain", small, large).isolated
 
 
 @pytest.mark.parametrize("name", ["static_dynamic", "scaling", "fused", "deepbench"])
-def test_sweeps_that_measure_memory_or_may_be_too_large_run_apart(name):
+def test_sweeps_that_measure_memory_or_may_be_too_large_are_isolated(name):
     case = Case("lstm", "rnn", "infer", *SHAPE)
-    assert runs_apart(Comparison(name, case, case))
+    assert Comparison(name, case, case, SWEEPS[name]).isolated
     assert SWEEPS[name].memory is (name != "deepbench")
 
 
-# --- a session ---------------------------------------------------------------------------------------
+# --- a run -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def run_apart(pytester, monkeypatch, nursery):
-    """run_apart(sweep, *options): the records of a run of the sweep."""
+def run_isolated(pytester, monkeypatch, nursery):
+    """run_isolated(sweep, *options): the records of a run of the sweep."""
 
     class Kept:
         """The nursery of all tests, that a run's end does not end."""
@@ -180,25 +187,25 @@ def run_apart(pytester, monkeypatch, nursery):
         def close(self):
             pass
 
-    monkeypatch.setattr(session, "nursery", lambda device: Kept())
+    monkeypatch.setattr(proving, "nursery", lambda device: Kept())
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
 
-    def run_apart(sweep: Sweep, *options: str):
+    def run_isolated(sweep: Sweep, *options: str):
         monkeypatch.setitem(SWEEPS, "tiny", sweep)
         arguments = ["--benchmark-only", "--sweep=tiny", "--benchmark-max-time=0.02", "--results=results"]
         pytester.runpytest_inprocess(*arguments, *options)
         (folder,) = (pytester.path / "results").iterdir()
         return read_records(folder)
 
-    return run_apart
+    return run_isolated
 
 
-def test_a_sweep_that_measures_memory_has_all_figures(run_apart):
+def test_a_sweep_that_measures_memory_has_all_figures(run_isolated):
     grid = Grid(("slstm-rnn",), (SHAPE,))
-    records = run_apart(Sweep("?", (grid,), baselines=("builtin", "loop"), memory=True))
+    records = run_isolated(Sweep("?", (grid,), baselines=("builtin", "loop"), memory=True))
     assert [record["status"] for record in records] == ["ok"] * 4
     for record in records:
         assert record["peak_bytes"] > 0 and record["queued_s"] > 0 and record["retraces"] == 0
@@ -210,22 +217,22 @@ def test_a_sweep_that_measures_memory_has_all_figures(run_apart):
         assert first["peak_bytes"] == second["peak_bytes"] and first["trace_s"] == second["trace_s"]
 
 
-def test_elsewhere_the_memory_is_empty_and_the_rest_is_not(run_apart, monkeypatch):
+def test_elsewhere_the_memory_is_empty_and_the_rest_is_not(run_isolated, monkeypatch):
     def none(*arguments):
         raise AssertionError("a worker was begun")
 
-    monkeypatch.setattr(session, "Apart", none)
-    (record,) = run_apart(Sweep("?", (Grid(("gru-rnn",), (SHAPE,), modes=("infer",)),)))
+    monkeypatch.setattr(proving, "Isolated", none)
+    (record,) = run_isolated(Sweep("?", (Grid(("gru-rnn",), (SHAPE,), modes=("infer",)),)))
     assert record["status"] == "ok" and record["peak_bytes"] is None
     assert record["flops"] > 0 and record["roofline_fraction"] > 0 and record["queued_s"] > 0
 
 
-def test_a_compile_that_takes_too_long_is_skipped_and_longer_ones_are_not_tried(run_apart, monkeypatch):
+def test_a_compile_that_takes_too_long_is_skipped_and_longer_ones_are_not_tried(run_isolated, monkeypatch):
     begun = []
-    monkeypatch.setattr(session, "Apart", lambda *arguments: begun.append(1) or Apart(*arguments))
+    monkeypatch.setattr(proving, "Isolated", lambda *arguments: begun.append(1) or Isolated(*arguments))
     shapes = tuple((2, timesteps, 3, 5) for timesteps in (3, 30, 60))
     sweep = Sweep("?", (Grid(("lstm-rnn",), shapes, (EXPLODING,), modes=("train",)),), baselines=("loop",))
-    records = run_apart(sweep, "--compile-limit=1.5", "--memory-limit=20000000000")
+    records = run_isolated(sweep, "--compile-limit=1.5", "--memory-limit=20000000000")
     messages = [record["message"] for record in records]
     stopped = next(number for number, record in enumerate(records) if record["status"] != "ok")
     assert stopped < 2
@@ -238,45 +245,45 @@ def test_a_compile_that_takes_too_long_is_skipped_and_longer_ones_are_not_tried(
     assert len(begun) == stopped + 1
 
 
-def test_too_much_memory_fails_with_the_bytes(run_apart):
+def test_too_much_memory_fails_with_the_bytes(run_isolated):
     grid = Grid(("slstm-rnn",), (SHAPE,), modes=("infer",))
-    (record,) = run_apart(Sweep("?", (grid,), memory=True), "--memory-limit=50000000")
+    (record,) = run_isolated(Sweep("?", (grid,), memory=True), "--memory-limit=50000000")
     assert (record["status"], record["reason"]) == ("failed", "out_of_memory")
     assert record["message"].endswith("bytes resident, the limit is 50,000,000 bytes")
 
 
-def test_a_killed_worker_is_a_record_and_the_next_case_goes_on(run_apart, monkeypatch):
-    compile_program = Apart.compile_program
+def test_a_killed_worker_is_a_record_and_the_next_case_goes_on(run_isolated, monkeypatch):
+    compile_program = Isolated.compile_program
 
     def killed(self, problem, exact):
         if problem.case.subject == "slstm-rnn":
             os.kill(self._worker.pid, signal.SIGKILL)
         return compile_program(self, problem, exact)
 
-    monkeypatch.setattr(Apart, "compile_program", killed)
+    monkeypatch.setattr(Isolated, "compile_program", killed)
     grid = Grid(("slstm-rnn", "lstm-rnn"), (SHAPE,), modes=("infer",))
-    first, second = run_apart(Sweep("?", (grid,), apart=True))
+    first, second = run_isolated(Sweep("?", (grid,), isolated=True))
     assert (first["status"], first["reason"]) == ("failed", "killed") and "SIGKILL" in first["message"]
     assert second["status"] == "ok" and second["peak_bytes"] is None  # the sweep is not about memory
 
 
-def test_what_is_too_large_is_not_begun(run_apart, monkeypatch):
+def test_what_is_too_large_is_not_begun(run_isolated, monkeypatch):
     monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: 1000)
-    (record,) = run_apart(Sweep("?", (Grid(("slstm-rnn",), (SHAPE,), modes=("infer",)),), apart=True))
+    (record,) = run_isolated(Sweep("?", (Grid(("slstm-rnn",), (SHAPE,), modes=("infer",)),), isolated=True))
     assert (record["status"], record["reason"]) == ("skipped", "too_large")
     assert "bytes and" in record["message"] and "750 bytes are the most" in record["message"]
 
 
-def test_a_cell_of_ones_own_runs_apart_too(run_apart, pytester, monkeypatch):
-    monkeypatch.setattr(session, "broken_contract", lambda target: None)  # seconds, and of no matter here
+def test_a_user_cell_is_isolated_too(run_isolated, pytester, monkeypatch):
+    monkeypatch.setattr(proving.Prover, "check_contract", lambda *_: None)  # seconds, and of no matter here
     pytester.path.joinpath("mine.py").write_text(
         "import keras\n"
-        "@keras.saving.register_keras_serializable('test_apart')\n"
+        "@keras.saving.register_keras_serializable('test_isolated')\n"
         "class Mine(keras.layers.SimpleRNNCell):\n"
         "    pass\n"
     )
-    grid = Grid((), (SHAPE,), modes=("infer",), guests=True)
-    (record,) = run_apart(Sweep("?", (grid,), apart=True), f"--cell={pytester.path}/mine.py:Mine")
+    grid = Grid((), (SHAPE,), modes=("infer",), user_cells=("rnn",))
+    (record,) = run_isolated(Sweep("?", (grid,), isolated=True), f"--cell={pytester.path}/mine.py:Mine")
     assert (record["status"], record["message"]) == ("ok", None)
     assert record["proof"] == "consistent" and record["cell"] == "Mine"
 

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 
 import bench
-from bench.backend.runtime import compile_program
+from bench.backend.programs import compile_program
 from bench.cases.case import Case
+from bench.cases.comparisons import Comparison, comparisons
 from bench.cases.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
-from bench.cases.sweeps import Comparison, comparisons
+from bench.cases.sweeps import SWEEPS
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import verify
-from bench.records.schema import read_environment
-from bench.runner.session import Run
+from bench.records.run_folder import read_environment
+from bench.runner.run import Run
 from bench.timing.blocks import Budget
 from cells import reference
 
@@ -256,13 +257,12 @@ class Benchmark:
 
 
 def row_of(sweep: str, case: Case, baseline: str) -> Comparison:
-    return Comparison(
-        sweep, case, replace(case, cell=SUBJECTS[baseline].cell, layer=SUBJECTS[baseline].layer)
-    )
+    subject = SUBJECTS[baseline]
+    return Comparison(sweep, case, replace(case, cell=subject.cell, layer=subject.layer), SWEEPS[sweep])
 
 
 def test_a_row_whose_subject_or_baseline_is_not_installed_is_skipped_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr("bench.runner.session.prepare", lambda *_: pytest.fail("something was built"))
+    monkeypatch.setattr("bench.runner.proving.prepare", lambda *_: pytest.fail("something was built"))
     run = Run(None, "cpu", {**SUBJECTS, "lstm-torch": replace(SUBJECTS["lstm-torch"], requires=("no_such",))})
     for row in (
         row_of("peers", case_of("lstm-torch", "infer"), "lstm-builtin"),

@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bench.backend import runtime
+from bench.backend import devices, kernels, programs
 from bench.backend.dropout_masks import DropoutMasks
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, guest, make_layer
-from bench.cases.sweeps import SWEEPS, comparisons
+from bench.cases.comparisons import comparisons
+from bench.cases.subjects import SUBJECTS, NeedsStaticShape, UnsupportedOption, make_layer, user_subject
+from bench.cases.sweeps import SWEEPS
 from bench.proof.layer_reference import Cell, compose, run_composition
 from bench.proof.problem import WrongAnswer, _check_masks, prepare
 from bench.proof.verify import verify, verify_again
 from bench.records.schema import COLUMNS, make_record
-from bench.runner import session
+from bench.runner.row import names_of, outcome
 from cells import LSTMCell
 from cells.reference import lstm, simple_rnn
 
@@ -31,7 +32,7 @@ def case_of(subject, mode="train", **options):
 def proven(subject, case):
     """The problem, the program and the proof."""
     problem = prepare(subject, case)
-    program = runtime.compile_program(problem.layer, case, problem.data)
+    program = programs.compile_program(problem.layer, case, problem.data)
     return problem, program, verify(problem, program.answer())
 
 
@@ -313,12 +314,12 @@ def test_a_size_that_an_option_must_know_is_not_left_open():
     ):
         with pytest.raises(NeedsStaticShape, match=message) as refused:
             prepare(SUBJECTS["lstm-rnn"], case_of("lstm-rnn", **options))
-        assert session._outcome(refused.value)["reason"] == "needs_static_shape"
+        assert outcome(refused.value)["reason"] == "needs_static_shape"
 
 
 def test_another_size_that_is_traced_again_is_found_out(monkeypatch):
-    monkeypatch.setattr(runtime, "_signature", lambda case, arguments: arguments)
-    with pytest.raises(runtime.TracedAgain):
+    monkeypatch.setattr(programs, "_signature", lambda case, arguments: arguments)
+    with pytest.raises(programs.TracedAgain):
         proven(SUBJECTS["minimal-rnn"], case_of("minimal-rnn", "infer", static_timesteps=False))
 
 
@@ -365,7 +366,7 @@ class StateDropout(HiddenDropout):
 
 
 def test_dropout_that_hides_what_it_drew_is_inferred():
-    subject = guest("hidden", HiddenDropout, "lstm-builtin", target="a.py:B")
+    subject = user_subject("hidden", HiddenDropout, "lstm-builtin", target="a.py:B")
     problem, _, proof = proven(subject, case_of("hidden-rnn"))
     assert problem.proof == "statistical" and problem.rows == SHAPE[0]
     assert proof.gradient_error <= proof.gradient_tolerance
@@ -375,12 +376,12 @@ def test_dropout_that_hides_what_it_drew_is_inferred():
 
 def test_dropout_that_hides_what_it_drew_and_scales_wrongly_is_refused():
     with pytest.raises(WrongAnswer, match="the outputs: differ"):
-        proven(guest("wrong", ScaledWrong, "lstm-builtin", target="a.py:C"), case_of("wrong-rnn"))
+        proven(user_subject("wrong", ScaledWrong, "lstm-builtin", target="a.py:C"), case_of("wrong-rnn"))
 
 
 def test_dropout_that_cannot_be_inferred_is_not_timed():
     with pytest.raises(UnsupportedOption, match="no dropout of inputs, and cannot be proven"):
-        proven(guest("state", StateDropout, "lstm-builtin", target="a.py:D"), case_of("state-rnn"))
+        proven(user_subject("state", StateDropout, "lstm-builtin", target="a.py:D"), case_of("state-rnn"))
 
 
 def test_a_cell_without_a_reference_that_shows_its_masks_is_held_against_itself_with_them():
@@ -389,7 +390,7 @@ def test_a_cell_without_a_reference_that_shows_its_masks_is_held_against_itself_
             h, (_, c) = super().update(gates, states)
             return h / 2, [h / 2, c]
 
-    subject = guest(
+    subject = user_subject(
         "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", "a.py:E"
     )
     problem, _, proof = proven(subject, case_of("own-rnn"))
@@ -425,7 +426,7 @@ def cudnn_graph(where):
 def test_the_cudnn_kernel_is_found_wherever_it_stands(where):
     graph = cudnn_graph(where)
     assert any(node.op == "CudnnRNNV3" for node in graph.node) == (where == "the graph")
-    assert runtime._kernel(list(runtime._graph_nodes(graph))) == "cudnn"
+    assert kernels.kernel_of(list(kernels.graph_nodes(graph))) == "cudnn"
 
 
 GPU = Case("lstm", "builtin", "train", *SHAPE, device="gpu")
@@ -453,49 +454,49 @@ GPU = Case("lstm", "builtin", "train", *SHAPE, device="gpu")
 def test_what_fell_back_says_which_requirement_it_missed(options, missed):
     case = replace(GPU, use_cudnn="auto", **options)
     layer = make_layer(SUBJECTS[case.subject], case)
-    assert runtime._fallback(layer, case, "while") == missed
-    assert runtime._fallback(layer, case, "cudnn") is None
+    assert kernels.fallback_of(layer, case, "while") == missed
+    assert kernels.fallback_of(layer, case, "cudnn") is None
     unsaid = replace(case, use_cudnn=None)
-    assert runtime._fallback(layer, unsaid, "while") == (missed if case.device == "gpu" else None)
-    assert runtime._fallback(layer, replace(case, use_cudnn="False"), "while") is None
+    assert kernels.fallback_of(layer, unsaid, "while") == (missed if case.device == "gpu" else None)
+    assert kernels.fallback_of(layer, replace(case, use_cudnn="False"), "while") is None
     if missed in ("dtype", "unknown"):
-        runtime._check_kernel_possible(layer, replace(case, use_cudnn="True"))
-        with pytest.raises(runtime.KernelMissed, match="the kernel is 'while'"):
-            runtime._fallback(layer, replace(case, use_cudnn="True"), "while")
+        kernels.check_kernel_possible(layer, replace(case, use_cudnn="True"))
+        with pytest.raises(kernels.KernelMissed, match="the kernel is 'while'"):
+            kernels.fallback_of(layer, replace(case, use_cudnn="True"), "while")
     elif case.device == "gpu":
-        with pytest.raises(runtime.KernelMissed, match=f"cannot run, for {missed}") as refused:
-            runtime._check_kernel_possible(layer, replace(case, use_cudnn="True"))
-        assert session._outcome(refused.value)["reason"] == "kernel"
+        with pytest.raises(kernels.KernelMissed, match=f"cannot run, for {missed}") as refused:
+            kernels.check_kernel_possible(layer, replace(case, use_cudnn="True"))
+        assert outcome(refused.value)["reason"] == "kernel"
 
 
 def test_the_recurrent_activation_is_a_requirement_too():
     layer = keras.layers.GRU(3, recurrent_activation="hard_sigmoid")
-    assert runtime._missed_requirements(layer, GPU) == ["recurrent_activation"]
+    assert kernels.missed_requirements(layer, GPU) == ["recurrent_activation"]
 
 
 def test_a_layer_that_never_had_the_fast_kernel_did_not_fall_back():
     layer = make_layer(SUBJECTS["lstm-rnn"], GPU)
-    assert runtime._fallback(layer, GPU, "while") is None
+    assert kernels.fallback_of(layer, GPU, "while") is None
 
 
 def test_on_a_cpu_the_demanded_kernel_is_no_device_and_auto_falls_back():
-    with pytest.raises(runtime.NoDevice, match="runs on a GPU only") as refused:
+    with pytest.raises(devices.NoDevice, match="runs on a GPU only") as refused:
         proven(SUBJECTS["lstm-builtin"], case_of("lstm-builtin", "infer", use_cudnn="True"))
-    assert session._outcome(refused.value)["status"] == "skipped"
-    assert session._outcome(refused.value)["reason"] == "no_device"
+    assert outcome(refused.value)["status"] == "skipped"
+    assert outcome(refused.value)["reason"] == "no_device"
     _, program, _ = proven(SUBJECTS["gru-builtin"], case_of("gru-builtin", "infer", use_cudnn="auto"))
     assert (program.kernel, program.fallback) == ("while", "no_gpu")
 
 
 def test_the_cudnn_kernel_zeroes_what_is_masked():
     masked = replace(GPU, masked="right")
-    assert runtime.zeroes_masked_outputs(make_layer(SUBJECTS["lstm-builtin"], masked), masked)
+    assert kernels.zeroes_masked_outputs(make_layer(SUBJECTS["lstm-builtin"], masked), masked)
     for other in (
         replace(masked, device="cpu"),
         replace(masked, use_cudnn="False"),
         replace(masked, unroll=True),
     ):
-        assert not runtime.zeroes_masked_outputs(make_layer(SUBJECTS["lstm-builtin"], other), other)
+        assert not kernels.zeroes_masked_outputs(make_layer(SUBJECTS["lstm-builtin"], other), other)
 
 
 # --- the record ---
@@ -505,28 +506,21 @@ def test_the_record_says_what_the_case_is():
     case = case_of(
         "lstm-builtin", bidirectional=True, masked="full", dropout=0.25, depth=2, static_batch=False
     )
-    record = make_record(**session._names("options", case, case, SUBJECTS), status="ok")
+    record = make_record(**names_of("options", case, case, SUBJECTS), status="ok")
     wanted = {"bidirectional": True, "merge_mode": "concat", "masked": "full", "dropout": 0.25, "depth": 2}
     wanted |= {
         "static_batch": False,
         "static_timesteps": True,
-        "recurrent_dropout": None,
-        "backward_layer": None,
+        "recurrent_dropout": 0.0,
+        "backward_layer": False,
     }
     assert {name: record[name] for name in wanted} == wanted
     apart = case_of("lstm-builtin", recurrent_dropout=0.5)
-    assert session._names("options", apart, apart, SUBJECTS)["implementation"] == 1
-    plain = make_record(**session._names("options", case_of("lstm-builtin"), case, SUBJECTS), status="ok")
-    for name in (
-        "bidirectional",
-        "merge_mode",
-        "masked",
-        "dropout",
-        "recurrent_dropout",
-        "depth",
-        "use_cudnn",
-    ):
-        assert plain[name] is None
+    assert names_of("options", apart, apart, SUBJECTS)["implementation"] == 1
+    plain = make_record(**names_of("options", case_of("lstm-builtin"), case, SUBJECTS), status="ok")
+    used = {"bidirectional": False, "dropout": 0.0, "recurrent_dropout": 0.0, "depth": 1}
+    assert {name: plain[name] for name in used} == used
+    assert [plain[name] for name in ("merge_mode", "masked", "use_cudnn")] == [None] * 3
     assert {name for name in Case.__dataclass_fields__} <= {column.name for column in COLUMNS}
 
 

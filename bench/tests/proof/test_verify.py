@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 
 import cells.reference
-from bench.backend import runtime
-from bench.backend.runtime import Answer
+from bench.backend import programs
+from bench.backend.data import Answer
 from bench.cases.case import Case
-from bench.cases.subjects import PEER_LAYERS, SUBJECTS, guest
+from bench.cases.subjects import PEER_LAYERS, SUBJECTS, user_subject
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import Proof, verify, verify_again
 from cells import GRUCell, LSTMCell
@@ -21,7 +21,7 @@ PEERS = {name for name, subject in SUBJECTS.items() if subject.layer in PEER_LAY
 
 def proof_of(subject, case):
     problem = prepare(subject, case)
-    program = runtime.compile_program(problem.layer, case, problem.data)
+    program = programs.compile_program(problem.layer, case, problem.data)
     return verify(problem, program.answer())
 
 
@@ -70,7 +70,7 @@ def test_a_dear_case_repeats_its_first_rows_and_all_are_compared(monkeypatch):
     assert np.array_equal(problem.data.inputs[2], problem.data.inputs[0])
     assert not np.array_equal(problem.data.inputs[1], problem.data.inputs[0])
     assert all(np.all(c[2] != c[0]) for c in problem.data.cotangents if c is not None)
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     assert 0 < verify(problem, answer).gradient_error < 1e-5
     outputs = [output.copy() for output in answer.outputs]
     outputs[0][2, 3, 1] += 1e-3
@@ -178,7 +178,7 @@ def test_planted_faults_are_refused(monkeypatch, fault, mode, message, shape):
     parent = fault.__mro__[1]
     monkeypatch.setitem(REFERENCES, fault, REFERENCES[parent])
     with pytest.raises(WrongAnswer, match=message) as refused:
-        proof_of(guest("fault", fault, "lstm-builtin"), Case("fault", "rnn", mode, *shape))
+        proof_of(user_subject("fault", fault, "lstm-builtin"), Case("fault", "rnn", mode, *shape))
     assert any(character.isdigit() for character in str(refused.value))
 
 
@@ -187,7 +187,7 @@ def test_a_gradient_that_is_wrong_in_a_repeated_row_alone_is_refused(monkeypatch
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
     assert problem.rows == 1
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     wrong = answer.gradients["inputs"].copy()
     wrong[2] = 0
     with pytest.raises(WrongAnswer, match="the gradient of inputs"):
@@ -205,10 +205,10 @@ def test_a_large_state_does_not_loosen_the_tolerance_of_the_others(monkeypatch):
     )
     case = Case("large", "rnn", "infer", *SHAPE)
     Large.factor = 1.0
-    proof_of(guest("large", Large, "lstm-builtin"), case)
+    proof_of(user_subject("large", Large, "lstm-builtin"), case)
     Large.factor = 1.001
     with pytest.raises(WrongAnswer, match="the outputs"):
-        proof_of(guest("large", Large, "lstm-builtin"), case)
+        proof_of(user_subject("large", Large, "lstm-builtin"), case)
 
 
 def _large(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=None):
@@ -230,19 +230,21 @@ def test_a_reference_that_overflows_proves_nothing(monkeypatch):
         REFERENCES, Overflowing, cells.reference.Reference(infinite, REFERENCES[LSTMCell].initial_bias)
     )
     with pytest.raises(WrongAnswer, match="the reference itself is not finite"):
-        proof_of(guest("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
+        proof_of(user_subject("over", Overflowing, "lstm-builtin"), Case("over", "rnn", "infer", *SHAPE))
 
 
-def test_a_guest_with_dropout_is_proven_with_what_it_drew():
-    subject = guest("dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B")
+def test_a_user_cell_with_dropout_is_proven_with_what_it_drew():
+    subject = user_subject(
+        "dropping", lambda units: LSTMCell(units, dropout=0.5), "lstm-builtin", target="a.py:B"
+    )
     problem = prepare(subject, Case("dropping", "rnn", "train", *SHAPE))
     assert problem.proof == "exact" and problem.drops
     proof_of(subject, problem.case)
     assert not prepare(subject, Case("dropping", "rnn", "infer", *SHAPE)).drops
 
 
-def test_a_guest_may_start_its_bias_as_it_likes():
-    subject = guest(
+def test_a_user_cell_may_start_its_bias_as_it_likes():
+    subject = user_subject(
         "zero",
         lambda units: keras.layers.LSTMCell(units, unit_forget_bias=False),
         "lstm-builtin",
@@ -251,7 +253,7 @@ def test_a_guest_may_start_its_bias_as_it_likes():
     proof_of(subject, Case("zero", "rnn", "infer", *SHAPE))
 
 
-def test_a_guest_without_a_reference_is_held_against_itself():
+def test_a_user_cell_without_a_reference_is_held_against_itself():
     class Plain(keras.layers.Layer):
         state_size = output_size = 5
 
@@ -263,18 +265,18 @@ def test_a_guest_without_a_reference_is_held_against_itself():
             h = keras.ops.relu(keras.ops.matmul(inputs, self.kernel) + 0.5 * states[0])
             return h, [h]
 
-    subject = guest("plain", lambda units: Plain(), "lstm-builtin")
+    subject = user_subject("plain", lambda units: Plain(), "lstm-builtin")
     case = Case("plain", "rnn", "train", *SHAPE)
     problem = prepare(subject, case)
     assert problem.proof == "consistent"
-    answer = runtime.compile_program(problem.layer, case, problem.data).answer()
+    answer = programs.compile_program(problem.layer, case, problem.data).answer()
     verify(problem, answer)
     wrong = {**answer.gradients, "kernel": answer.gradients["kernel"] * 1.01}
     with pytest.raises(WrongAnswer, match="the gradient of kernel"):
         verify(problem, Answer(answer.outputs, wrong))
 
 
-def test_a_guests_own_reference_is_used(monkeypatch):
+def test_a_user_cells_own_reference_is_used(monkeypatch):
     class Own(LSTMCell):
         def reference(self, inputs, initial_states):
             outputs, states = cells.reference.lstm(self.get_weights(), inputs, initial_states)
@@ -282,16 +284,16 @@ def test_a_guests_own_reference_is_used(monkeypatch):
 
     case = Case("own", "rnn", "train", *SHAPE)
     Own.off = 0
-    assert proof_of(guest("own", Own, "lstm-builtin"), case).gradient_error < 1e-4
+    assert proof_of(user_subject("own", Own, "lstm-builtin"), case).gradient_error < 1e-4
     Own.off = 1e-3
     with pytest.raises(WrongAnswer, match="the outputs"):
-        proof_of(guest("own", Own, "lstm-builtin"), case)
+        proof_of(user_subject("own", Own, "lstm-builtin"), case)
 
 
 def test_what_changes_while_it_is_timed_is_refused():
     case = Case("lstm", "rnn", "train", *SHAPE)
     problem = prepare(SUBJECTS["lstm-rnn"], case)
-    before = runtime.compile_program(problem.layer, case, problem.data).answer()
+    before = programs.compile_program(problem.layer, case, problem.data).answer()
     proof = Proof(0.0, 1e-6, 0.0, 1e-6)
     verify_again(problem, before, before, proof)
     moved = Answer([before.outputs[0] + 1e-4, *before.outputs[1:]], before.gradients)

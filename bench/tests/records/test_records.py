@@ -11,20 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.records import schema
-from bench.records.schema import (
-    BY_NAME,
-    COLUMNS,
-    KEY,
-    RECORDS_FILE,
-    TIMINGS,
-    RecordError,
-    RecordWriter,
-    make_record,
-    read_environment,
-    read_records,
-    write_environment,
-)
+from bench.records import csv_file, files, schema
+from bench.records.csv_file import RECORDS_FILE, RecordWriter, read_records
+from bench.records.run_folder import read_environment, write_environment
+from bench.records.schema import BY_NAME, COLUMNS, KEY, TIMINGS, RecordError, make_record
 from bench.tests.sample_records import record
 
 ROOT = Path(schema.__file__).parents[2]
@@ -149,7 +139,7 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypa
     def fail(*arguments):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(schema.os, broken, fail)
+    monkeypatch.setattr(files.os, broken, fail)
     with pytest.raises(OSError, match="No space left"):
         writer.finish(OK)
     assert read_records(writer.path) == before
@@ -158,7 +148,8 @@ def test_a_write_that_fails_halfway_leaves_the_file_as_it_was(tmp_path, monkeypa
 CHILD = """
 import sys
 from pathlib import Path
-from bench.records.schema import RecordWriter, make_record
+from bench.records.csv_file import RecordWriter
+from bench.records.schema import make_record
 
 names = dict(run_id="r", sweep="s", baseline="b", machine="x" * 500)
 writer = RecordWriter(Path(sys.argv[1]))
@@ -260,7 +251,7 @@ def plain(tmp_path):
         ("rounds", "1_0", "rounds: '1_0' is not a int"),
         ("rounds", "9" * 5000, "is not a int"),
         ("unroll", "1", "unroll: '1' is not a bool"),
-        ("unroll", "true", "unroll: 'true' is not a bool"),
+        ("unroll", "yes", "unroll: 'yes' is not a bool"),
         ("status", "", "status: None is not one of ok, skipped, failed"),
         ("status", "fine", "status: 'fine' is not one of ok, skipped, failed"),
         ("status", "failed", "reason: None is not one of"),
@@ -352,7 +343,7 @@ CONTENT = st.builds(
 def _changed(rows, changes) -> bytes:
     """The CSV of the rows with bytes put over, put in or cut out."""
     content = b"".join(
-        schema._line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows))
+        csv_file.line(values) for values in ([c.name for c in COLUMNS], *(r.values() for r in rows))
     )
     for change, place, some in changes:
         at = int(place * len(content))

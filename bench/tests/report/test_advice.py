@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
+from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.cases.sweeps import SWEEPS
+from bench.records.csv_file import RECORDS_FILE
 from bench.records.environment import machine_key
-from bench.records.schema import RECORDS_FILE
-from bench.report import advice
+from bench.report import advice, labels
 from bench.tests.report.test_report import write_run
 from bench.tests.sample_records import record
 
@@ -200,17 +201,43 @@ def test_the_line_of_code(subject, options, line):
     assert advice.code(case(subject, **options), units=256) == line
 
 
-@pytest.mark.parametrize("subject", ["simple_rnn-builtin", "keras_gru-rnn", "slstm-rnn", "lstm-rnn"])
-@pytest.mark.parametrize("options", [{}, {"unroll": True, "jit_compile": True}])
-def test_the_line_of_code_is_one_that_keras_takes(subject, options):
+WAYS: tuple[dict, ...] = ({}, {"unroll": True}, {"implementation": 1}, {"jit_compile": True})
+
+
+def advisable() -> list:
+    """Every declared subject with every option that advice may name and that it has."""
+    return [
+        pytest.param(name, options, id="-".join((name, *options)))
+        for name, subject in SUBJECTS.items()
+        for options in (*WAYS, {"unroll": True, "jit_compile": True})
+        if subject.layer not in PEER_LAYERS and set(options) <= {*subject.options, "jit_compile"}
+    ]
+
+
+@pytest.mark.parametrize(("subject", "options"), advisable())
+def test_every_line_of_code_that_advice_can_print_runs(subject, options):
     import keras
 
     import cells
 
-    line = advice.code(case(subject, **options), units=3)
-    layer = eval(line, {"keras": keras, "cells": cells})
-    assert layer(keras.ops.zeros((2, 4, 5))).shape == (2, 4, 3)
-    assert layer.unroll == bool(options)
+    known = case(subject, **options)
+    ways = advice.ways([case(SUBJECTS[subject].baseline), known], SHAPE, "infer", labels.family(known))
+    assert known in [way.record for way in ways], "it is a way"
+    names = {"keras": keras, "cells": cells, "inputs": keras.ops.zeros((2, 4, 5))}
+    line = advice.code(known, units=3)
+    if line.startswith("outputs, states = "):
+        exec(line, names)
+    else:
+        layer = eval(line, names)
+        names["outputs"] = layer(names["inputs"])
+        assert getattr(layer, "unroll", False) == ("unroll" in options)
+    assert names["outputs"].shape == (2, 4, 3)
+
+
+@pytest.mark.parametrize("layer", ["my_layer", "torch"])
+def test_what_no_line_of_code_says_is_no_way(layer):
+    rows = [case(), case(f"slstm-{layer}", ratio=0.1)]
+    assert advice.ways(rows, SHAPE, "infer", "slstm") == []
 
 
 def test_the_newest_run_of_a_case_counts(results, capsys):
@@ -267,7 +294,7 @@ def test_names_do_not_reach_the_terminal_raw(tmp_path, capsys):
     [
         (["--cell", "nonsense"], "--cell nonsense: not measured; there are lstm, slstm"),
         (["--device", "gpu"], "no records of device gpu"),
-        (["--mode", "train"], "train: nothing measured of any cell with the built-in beside it"),
+        (["--mode", "train"], "train: nothing measured of any cell together with the built-in"),
         (["--results", "nowhere"], "nowhere: no such folder"),
         (
             ["--measure", "--cell", "nonsense"],
@@ -293,7 +320,7 @@ def test_a_size_must_be_a_positive_integer(size, capsys):
 
 @pytest.fixture
 def measured(monkeypatch, tmp_path):
-    """What `--measure` asks the session for; the session writes one run and measures nothing."""
+    """Arguments of `--measure` to the session; the session writes one run and measures nothing."""
     asked = []
 
     def run(arguments):

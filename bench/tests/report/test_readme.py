@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.records.schema import COLUMNS, REASONS, RecordWriter
-from bench.report.studies import tables
+from bench.cases.sweeps import SWEEPS
+from bench.records.csv_file import RecordWriter
+from bench.records.schema import COLUMNS, REASONS
+from bench.report.blocks import BLOCKS
+from bench.report.markdown import plain
 from bench.tests.sample_records import default_run, record
 
 
@@ -30,6 +33,11 @@ def row_of(text: str, *first: str) -> list[str]:
         if tuple(cells[: len(first)]) == first:
             return cells
     raise AssertionError(f"no row {first} in:\n{text}")
+
+
+def made(name: str, records) -> str:
+    """The text of a block."""
+    return BLOCKS[name].make(records)
 
 
 @pytest.fixture
@@ -82,6 +90,19 @@ def test_check_against_another_run_differs(house, capsys):
     assert run_command("results/other", "--check") == 1
 
 
+def test_a_chart_follows_the_run_and_must_be_there(house, capsys):
+    file = house / "results" / "options.md"
+    file.write_text("<!-- bench:chart:ratio run -->\n<!-- /bench:chart:ratio -->\n")
+    assert run_command("results/run") == 2
+    assert "options.md:1: block chart:ratio: no file run/charts/ratio.png" in capsys.readouterr().err
+    write_run(house / "results" / "again", [record()])
+    for run in ("run", "again"):
+        (house / "results" / run / "charts").mkdir()
+        (house / "results" / run / "charts" / "ratio.png").touch()
+        assert run_command(f"results/{run}") == 0
+        assert f"]({run}/charts/ratio.png)\n" in file.read_text()
+
+
 def test_text_outside_the_blocks_is_free(house):
     run_command("results/run")
     file = house / "README.md"
@@ -129,7 +150,7 @@ def test_a_missing_file_is_code_2(house, capsys):
 
 
 def test_summary_has_a_row_a_subject_and_mode():
-    text = tables.summary(default_run())
+    text = made("summary", default_run())
     assert text.count("\n| ") == 2 + 11 * 2
     assert "batch 32 · 50 timesteps · 64 features · 128 units" in text
 
@@ -137,13 +158,13 @@ def test_summary_has_a_row_a_subject_and_mode():
 def test_summary_shows_time_and_ratio_plain_and_xla():
     plain = {"median_s": 0.00123, "ratio": 0.714, "ratio_low": 0.694, "ratio_high": 0.742}
     xla = {"median_s": 0.5, "ratio": 12.34, "ratio_low": 11.0, "ratio_high": 13.0}
-    text = tables.summary([record(figures=plain), record(jit_compile=True, figures=xla)])
+    text = made("summary", [record(figures=plain), record(jit_compile=True, figures=xla)])
     figures = ["1.23 ms", "0.71× [0.69, 0.74]", "500 ms", "12.3× [11.0, 13.0]"]
     assert row_of(text, "slstm in RNN", "infer") == ["slstm in RNN", "infer", "keras LSTM", *figures]
 
 
 def test_a_failed_row_shows_its_reason_and_a_missing_one_nothing():
-    text = tables.summary([record(status="failed", reason="out_of_memory")])
+    text = made("summary", [record(status="failed", reason="out_of_memory")])
     assert row_of(text, "slstm in RNN")[3:] == ["failed: `out_of_memory`", "–", "–", "–"]
 
 
@@ -151,15 +172,15 @@ def test_names_are_escaped():
     odd = record(
         figures={"subject": "a|b*<i>-rnn", "cell": "a|b*<i>", "case": "infer-a|b*<i>-rnn-b32-t50-f64-u128"}
     )
-    text = tables.summary([odd])
+    text = made("summary", [odd])
     assert r"| a\|b\*\<i\> in RNN |" in text
-    assert tables.plain("x_y`$") == r"x\_y\`\$"
+    assert plain("x_y`$") == r"x\_y\`\$"
 
 
 def test_options_against_the_same_case_without_the_option():
     built_in = {"ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
     records = [record("lstm-builtin"), record("lstm-builtin", unroll=True, figures=built_in)]
-    assert row_of(tables.options(records), "keras LSTM", "infer")[2] == "0.50× [0.40, 0.60]"
+    assert row_of(made("options", records), "keras LSTM", "infer")[2] == "0.50× [0.40, 0.60]"
 
 
 def test_options_against_a_shared_baseline_are_a_quotient():
@@ -167,52 +188,74 @@ def test_options_against_a_shared_baseline_are_a_quotient():
     plain = {"ratio": 0.8, "ratio_low": 0.8, "ratio_high": 0.8}
     unrolled = {"ratio": 0.4, "ratio_low": 0.2, "ratio_high": 0.8}
     records = [record(figures=plain), record(unroll=True, figures=unrolled), record(implementation=1)]
-    header, row = row_of(tables.options(records), "subject"), row_of(tables.options(records), "slstm in RNN")
-    assert header == ["subject", "mode", "`unroll`", "`implementation=1`"]
+    header, row = (
+        row_of(made("options", records), "subject"),
+        row_of(made("options", records), "slstm in RNN"),
+    )
+    assert header == ["subject", "mode", "unroll", "implementation=1"]
     assert row[2] == "0.50× [0.25, 1.00]"
 
 
 def test_scaling_has_a_table_a_line_with_the_base_in_it():
-    text = tables.scaling(default_run())
+    text = made("scaling", default_run())
     assert "Time against timesteps, at batch 32 · 64 features · 128 units:" in text
     for points in ("10 50 100 200", "1 8 32 128", "32 64 128 256"):
         assert f"| subject | mode | {points.replace(' ', ' | ')} |" in text
     assert text.count("slstm in RNN | train") == 3
-    assert tables.scaling([record()]) == "The run has one shape."
+    assert made("scaling", [record()]) == "The run has one shape."
 
 
 def test_scaling_shows_what_failed():
     records = [record(), record(timesteps=100), record(timesteps=200, status="failed", reason="killed")]
-    assert row_of(tables.scaling(records), "slstm in RNN")[4] == "failed: `killed`"
+    assert row_of(made("scaling", records), "slstm in RNN")[4] == "failed: `killed`"
 
 
 def test_environment_is_one_line():
     versions = "TensorFlow 2.21.0 · Keras 3.15.0"
     line = f"Xeon @ 2.20GHz, 2 cores, Linux · {versions} · commit `0123456789ab` · 2025-01-02"
-    assert tables.environment([record()]) == line
-    assert "commit `0123456789ab-dirty`" in tables.environment(
-        [record(figures={"commit": "0123456789abcdef-dirty"})]
+    assert made("environment", [record()]) == line
+    assert "commit `0123456789ab-dirty`" in made(
+        "environment", [record(figures={"commit": "0123456789abcdef-dirty"})]
     )
 
 
-def test_cases_counts():
+def test_cases_counts_and_says_how_well_the_ratios_are_known():
+    wide = {"ratio": 1.0, "ratio_low": 0.9, "ratio_high": 1.2}
     records = [
-        record(figures={"converged": True}),
-        record("lstm-rnn", figures={"converged": False}),
+        record(figures={"ratio": 1.0, "ratio_low": 0.99, "ratio_high": 1.01}),
+        record("lstm-rnn", figures={"ratio": 2.0, "ratio_low": 1.9, "ratio_high": 2.1}),
+        record("keras_lstm-rnn", figures=wide),
         record("gru-rnn", status="skipped", reason="unsupported"),
         record("minimal-rnn", status="failed", reason="killed"),
     ]
-    statuses = "2 ok · 1 skipped (`unsupported` 1) · 1 failed (`killed` 1)"
-    assert tables.cases(records) == f"4 cases · {statuses} · 50% of the ratios known within ±2%"
+    statuses = "3 ok · 1 skipped (`unsupported` 1) · 1 failed (`killed` 1)"
+    known = "half of the ratios are known to ±5.3%, nine in ten to ±17.1%"
+    assert made("cases", records) == f"5 cases · {statuses} · {known}"
+    assert made("cases", records[3:]) == f"2 cases · {statuses.replace('3 ok', '0 ok')}"
+
+
+def test_what_was_printed_is_quoted_of_the_lstm_alone():
+    text = made("printed", default_run())
+    assert text.startswith("```text\nat b32-t50-f64-u128:\n  …\n  lstm in RNN, infer: ")
+    assert text.count("  …") == 3
+    assert "GRU" not in text
+    assert text.splitlines()[-2].startswith("122 cases: 122 ok")
+
+
+def test_every_sweep_has_a_row_that_says_whether_a_users_cell_joins():
+    rows = BLOCKS["sweeps"].make().splitlines()[2:]
+    assert len(rows) == len(SWEEPS)
+    assert row_of("\n".join(rows), "`default`")[2:] == ["yes", "–"]
+    assert row_of("\n".join(rows), "`fused`")[2:] == ["–", "yes"]
 
 
 @pytest.mark.parametrize("name", ["summary", "options", "scaling", "environment", "cases"])
 def test_a_run_without_records_has_blocks_too(name):
-    assert tables.BLOCKS[name].make([])
+    assert BLOCKS[name].make([])
 
 
 def test_columns_and_reasons_are_all_there():
-    columns, reasons = tables.columns([]), tables.reasons([])
+    columns, reasons = BLOCKS["columns"].make(), BLOCKS["reasons"].make()
     assert [line.split("`")[1] for line in columns.splitlines()[2:]] == [column.name for column in COLUMNS]
     assert [line.split("`")[1] for line in reasons.splitlines()[2:]] == list(REASONS)
 
@@ -238,8 +281,8 @@ def test_speed_ups_have_a_row_a_case_and_a_column_a_baseline():
     baseline = "infer-lstm-builtin-b32-t50-f64-u128"
     half = {"baseline": baseline, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.8}
     twice = {"baseline": f"{baseline}-xla", "ratio": 2.0, "ratio_low": 1.6, "ratio_high": 4.0}
-    speed_ups = tables.BLOCKS["speed_ups"].make
-    text = speed_ups([record("lstm-fused", figures=half), record("lstm-fused", figures=twice)])
+    swept = [record("lstm-fused", figures={"sweep": "fused", **each}) for each in (half, twice)]
+    text = made("speed_ups", swept)
     lines = text.splitlines()
     assert lines[0].endswith("| faster than Keras' loop | faster than Keras' loop under XLA |")
     assert len(lines) == 3
@@ -248,6 +291,6 @@ def test_speed_ups_have_a_row_a_case_and_a_column_a_baseline():
 
 def test_tasks_have_a_row_each():
     figures = {"sweep": "char_model", "epoch_s": 1.5, "loss": 2.25, "ratio": None}
-    text = tables.tasks([record(mode="fit", stateful=True, figures=figures), record()])
+    text = made("tasks", [record(mode="fit", stateful=True, figures=figures), record()])
     assert len(text.splitlines()) == 3
     assert "| stateful | 1.50 s |" in text and text.endswith("| 2.25 |")

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from bench.__main__ import main
 from bench.records import run_folder
-from bench.records.schema import RECORDS_FILE, RecordWriter, write_environment, write_tasks
-from bench.report import html, page, table
-from bench.report.charts import run_charts
-from bench.report.studies.answers import ANSWERS
+from bench.records.csv_file import RECORDS_FILE, RecordWriter
+from bench.records.run_folder import write_environment, write_tasks
+from bench.report import html, table
+from bench.report.page import cases, section, sentences
+from bench.report.studies import CHARTS, cost, growth, options
 from bench.tests.sample_records import default_run, record
 
 NASTY = '<script>alert("x")</script>'
@@ -104,7 +105,7 @@ def drawn(tmp_path: Path, records, **beside) -> Page:
 @pytest.fixture
 def no_charts(monkeypatch):
     """Drawing takes seconds, and most tests do not look at charts."""
-    monkeypatch.setattr(page, "charts", lambda records: [])
+    monkeypatch.setattr(section, "charts", lambda records: [])
 
 
 NASTY_RECORD = record(
@@ -142,8 +143,11 @@ def whole(tmp_path_factory) -> Iterator[Path]:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            run_charts, "CHARTS", {name: run_charts.CHARTS[name] for name in ("timesteps", "ratio")}
+            section,
+            "CHARTS",
+            {name: CHARTS[name] for name in ("ratio", "timesteps", "price_list", "options")},
         )
+        patch.setitem(section.CHARTS, "options", replace(CHARTS["options"], draw=lambda records: None))
         yield html.write_report([folder], folder / html.REPORT_FILE)
 
 
@@ -217,24 +221,24 @@ def test_the_command_is_one_that_a_shell_takes_as_meant(whole_page):
 
 def test_the_command_of_a_task_at_the_full_size_says_so():
     fit = record("lstm-builtin", "fit", units=1024, figures={"sweep": "char_model"})
-    assert "--benchmark-only --full --sweep=char_model" in page.command(fit)
-    assert "--full" not in page.command({**fit, "units": 128})
+    assert "--benchmark-only --full --sweep=char_model" in cases.command(fit)
+    assert "--full" not in cases.command({**fit, "units": 128})
 
 
 def test_the_command_selects_the_case():
-    """What the page prints is what the plugin takes."""
-    from bench.cases.sweeps import comparisons
+    """The plugin takes what the page prints."""
+    from bench.cases.comparisons import comparisons
 
     wanted = record("slstm-rnn", "train", jit_compile=True)
-    sweep, case = (word.partition("=")[2] for word in page.command(wanted).split()[-2:])
+    sweep, case = (word.partition("=")[2] for word in cases.command(wanted).split()[-2:])
     assert [c.case.id for c in comparisons([sweep])].count(case) == 1
 
 
 def test_the_command_is_one_for_where_the_run_was_made():
     """Outside of a checkout there is no commit, and pytest finds no benchmarks."""
-    assert page.command(record()).startswith("pytest --benchmark-only --sweep=")
+    assert cases.command(record()).startswith("pytest --benchmark-only --sweep=")
     installed = record(figures={"commit": None})
-    assert page.command(installed).startswith("python -m bench run --sweep=default --case=infer-slstm-rnn-")
+    assert cases.command(installed).startswith("python -m bench run --sweep=default --case=infer-slstm-rnn-")
 
 
 def test_a_case_in_words(no_charts, tmp_path):
@@ -264,7 +268,7 @@ def test_what_was_not_measured_is_listed_with_its_reason(whole_page):
 def test_charts_have_alternatives(whole_page):
     images = whole_page.all("img")
     questions = [e.text for e in whole_page.all("h4") if e.text.endswith("?")]
-    assert questions == [page._QUESTIONS["ratio"], page._QUESTIONS["timesteps"]]
+    assert questions == [CHARTS["ratio"].question, CHARTS["timesteps"].question]
     assert len(images) == 2
     assert all(e.attributes["src"].startswith("data:image/svg+xml;base64,") for e in images)
     assert all(len(e.attributes["alt"]) > 40 for e in images)
@@ -272,12 +276,11 @@ def test_charts_have_alternatives(whole_page):
 
 
 def test_what_a_chart_shows_is_also_a_table():
-    names = set(page._QUESTIONS) - set(ANSWERS)
-    tables = {name: page._chart_figures(name, RECORDS) for name in names}
+    charts = (*cost.STUDY.charts, *options.COSTS.charts, *growth.STUDY.charts)
+    tables = {chart.name: chart.tables(RECORDS) for chart in charts}
     assert all(len(table.rows) > 1 for of_chart in tables.values() for table in of_chart)
     assert all(tables.values())
     assert [cell.text for cell in tables["timesteps"][0].rows[0]][:3] == ["keras LSTM", "infer", "2.05 ms"]
-    assert page._chart_figures("a chart that came later", RECORDS) == []
 
 
 def test_texts_are_shown_with_what_they_began_with(whole_page):
@@ -291,27 +294,29 @@ def test_summary_names_the_fastest_the_slowest_and_the_noise():
             subject, figures={"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
         )
 
-    said = list(page.sentences([at("lstm-builtin", 1.02), at("slstm-rnn", 0.5), at("lstm-rnn", 2.0)]))
+    said = list(sentences.of_run([at("lstm-builtin", 1.02), at("slstm-rnn", 0.5), at("lstm-rnn", 2.0)]))
     assert said[0].startswith("3 rows: 3 ok, none skipped or failed.")
     assert "fastest is slstm in RNN at 0.50× [0.49, 0.51] of keras LSTM" in said[2]
     assert "slowest is lstm in RNN at 2.00× [1.98, 2.02] of keras LSTM" in said[2]
     assert "1.02×" in said[3]
 
 
-def test_what_xla_takes_is_the_pairs_ratio_where_there_is_a_pair():
+def test_what_xla_takes_is_said_of_pairs_alone():
+    """The times of two rows stand minutes apart: nothing follows from their quotient."""
     itself = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     plain = record("lstm-builtin", figures=itself)
     compiled = {"median_s": 0.004, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
-    said = page.sentences([plain, record("lstm-builtin", jit_compile=True, figures=compiled)])
-    assert "XLA takes 0.40× (keras LSTM, infer) of the plain time." in said
+    said = sentences.of_run([plain, record("lstm-builtin", jit_compile=True, figures=compiled)])
+    assert not any("XLA takes" in sentence for sentence in said)
     in_turns = record("lstm-builtin", jit_compile=True, figures={**compiled, "baseline": plain["case"]})
-    assert "XLA takes 0.50× (keras LSTM, infer) of the plain time." in page.sentences([plain, in_turns])
+    said = list(sentences.of_run([plain, in_turns]))
+    assert "XLA takes 0.50× [0.40, 0.60] (keras LSTM, infer) of the plain time." in said
 
 
-def test_the_price_list_has_options_paired_and_xla_not():
+def test_the_costs_of_options_have_a_column_each_and_say_what_failed():
     times = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     unrolled = {"median_s": 0.005, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
-    table = page.prices(
+    (table,) = section.price_list(
         [
             record("lstm-builtin", figures=times),
             record("lstm-builtin", unroll=True, figures=unrolled),
@@ -319,15 +324,14 @@ def test_the_price_list_has_options_paired_and_xla_not():
             record("lstm-builtin", implementation=1, status="failed", reason="out_of_memory"),
         ]
     )
-    assert table is not None
-    assert table.header == ("subject", "mode", "XLA", "unroll", "implementation=1")
+    assert table.header == ("subject", "mode", "unroll", "implementation=1")
     texts = [cell.text for cell in table.rows[0]]
-    assert texts == ["keras LSTM", "infer", "≈ 0.40×", "0.50× [0.40, 0.60]", "failed: out_of_memory"]
+    assert texts == ["keras LSTM", "infer", "0.50× [0.40, 0.60]", "failed: out_of_memory"]
 
 
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
-    [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "alike"), ((900.0, 800.0, 1e3), "slower")],
+    [((0.5, 0.4, 0.6), "faster"), ((1.0, 0.9, 1.1), "same"), ((900.0, 800.0, 1e3), "slower")],
 )
 def test_a_strip_stays_within_its_drawing(ratio, verdict):
     from bench.timing.intervals import Interval

@@ -1,12 +1,22 @@
-"""What the sweeps end in, as tables: prices, break-even, fits, rates, and how a README writes them."""
+"""The studies' tables: prices, break-even, fits, rates, and their text in a README."""
 
 import math
 
 import pytest
 
 from bench.cases.case import Case
-from bench.report.studies import answers, break_even, fits, tables
-from bench.report.studies.prices import price_list
+from bench.report.blocks import BLOCKS
+from bench.report.studies import (
+    CHARTS,
+    character_layer,
+    deepbench,
+    fused,
+    loop_or_unroll,
+    machine,
+    options,
+    peers,
+    scaling,
+)
 from bench.report.table import Cell, Table, in_markdown
 from bench.tests import sample_records
 from bench.tests.report.test_sweep_charts import option
@@ -24,19 +34,19 @@ def row_of(table: Table, *names: str) -> list[str]:
 
 
 def test_prices_have_a_table_a_mode_and_say_what_was_skipped():
-    infer, train = answers.prices(sample_records.options_run())
+    infer, train = options.prices(sample_records.options_run())
     assert infer.header[:3] == ("option", "typical", "keras LSTM")
     assert len(infer.header) == 2 + 8
     assert row_of(infer, "use_cudnn=True")[1] == "skipped: no_device"
     assert row_of(train, "unroll + XLA")[1] == "skipped: compile_timeout"
-    assert len(infer.rows) == len(train.rows) > 30
-    text = tables.BLOCKS["price_list"].make(sample_records.options_run())
+    assert len(infer.rows) == len(train.rows) + 1 > 30, "no GPU: asked of inference alone"
+    text = BLOCKS["price_list"].make(sample_records.options_run())
     assert text.count("\n\n") == 3
     assert "skipped: `compile_timeout`" in text
 
 
 def test_a_price_is_the_pairs_ratio_with_its_interval():
-    (infer,) = answers.prices(
+    (infer,) = options.prices(
         [option(price=1.1), option(price=2.0, unroll=True), option("gru-builtin", price=0.5, unroll=True)]
     )
     assert row_of(infer, "unroll") == ["1.00×", "2.00× [1.98, 2.02]", "0.50× [0.49, 0.51]"]
@@ -45,8 +55,8 @@ def test_a_price_is_the_pairs_ratio_with_its_interval():
 
 def test_a_case_with_another_baseline_has_no_price():
     other = {**option(price=2.0, unroll=True), "baseline": "infer-gru-builtin-b32-t40-f64-u64"}
-    assert price_list([option(), other]) is None
-    assert price_list(default_run()) is None
+    assert options.price_list([option(), other]) is None
+    assert CHARTS["price_list"].tables(default_run()) == []
 
 
 # --- static_dynamic ---
@@ -74,7 +84,7 @@ def test_break_even_counts_the_calls_that_earn_a_longer_start():
         way(layer="static_unroll", start=3.3, ratio=1.5),
         way(layer="dynamic_unroll", start=0.2, ratio=1.5),
     ]
-    (table,) = answers.pays(rows)
+    (table,) = loop_or_unroll.pays(rows)
     assert table.header[-1] == "50"
     assert row_of(table, "lstm in RNN", "–", "infer") == ["the loop"]
     assert row_of(table, "lstm in RNN", "unroll", "infer")[0].startswith("600 [")
@@ -87,26 +97,24 @@ def test_break_even_counts_the_calls_that_earn_a_longer_start():
 
 def test_two_ways_against_one_baseline_are_the_quotient_of_their_ratios():
     loop, unrolled = way(ratio=0.8), way(unroll=True, ratio=0.4, seconds=1.0)
-    found = break_even.ratio_to(unrolled, loop)
+    found = loop_or_unroll.ratio_to(unrolled, loop)
     assert found is not None and found.value == pytest.approx(0.5)
     assert found.low < 0.5 < found.high
     alone = {**unrolled, "baseline": "another"}
-    assert break_even.ratio_to(alone, loop) == Interval(100.0, 100.0, 100.0), (
-        "the times', without an interval"
-    )
+    assert loop_or_unroll.ratio_to(alone, loop) is None, "the times of two rows are no pair"
 
 
 def test_a_gain_that_may_be_none_may_take_forever():
-    calls = break_even.calls_to_pay(1.0, 0.010, Interval(0.9, 0.8, 1.05))
+    calls = loop_or_unroll.calls_to_pay(1.0, 0.010, Interval(0.9, 0.8, 1.05))
     assert calls is not None and (calls.value, calls.low) == pytest.approx((1000, 500))
     assert calls.high == math.inf
-    assert break_even.calls_to_pay(1.0, 0.010, Interval(1.0, 0.9, 1.1)) is None
-    assert break_even.in_words(Interval(0.2, 0.1, 1)) == "1 call"
-    assert break_even.in_words(Interval(1234.5, 0, 0)) == "1,235 calls"
+    assert loop_or_unroll.calls_to_pay(1.0, 0.010, Interval(1.0, 0.9, 1.1)) is None
+    assert loop_or_unroll.in_words(Interval(0.2, 0.1, 1)) == "1 call"
+    assert loop_or_unroll.in_words(Interval(1234.5, 0, 0)) == "1,235 calls"
 
 
 def test_static_dynamic_has_a_table_a_quantity_and_says_what_was_stopped():
-    made = answers.static_dynamic(sample_records.static_dynamic_run())
+    made = loop_or_unroll.by_timesteps(sample_records.static_dynamic_run())
     assert [table.caption.partition(",")[0] for table in made] == [
         "Time of a call",
         "Time of a call / that of Keras' loop",
@@ -168,9 +176,9 @@ def surface(*seconds: float, **fields):
 
 
 def test_a_fit_splits_a_call_into_overhead_and_steps():
-    (fit,) = fits.fits(surface(0.0012, 0.002, 0.005))
+    (fit,) = scaling.fits(surface(0.0012, 0.002, 0.005))
     assert not fit.is_poor
-    table, full = answers.scaling(surface(0.0012, 0.002, 0.005))
+    table, full = scaling.fit_tables(surface(0.0012, 0.002, 0.005))
     assert row_of(table, "keras LSTM", "infer", "64") == ["1.00 ms + 20.0 µs · t"]
     assert row_of(full, "keras LSTM", "infer", "64", "32")[0].startswith("1.00 ms")
 
@@ -183,24 +191,24 @@ def test_a_fit_splits_a_call_into_overhead_and_steps():
     ],
 )
 def test_where_a_fit_is_poor_it_says_so(seconds, said):
-    (fit,) = fits.fits(surface(*seconds))
+    (fit,) = scaling.fits(surface(*seconds))
     assert fit.is_poor
     assert said in fit.remark
-    assert answers.scaling(surface(*seconds))[0].rows[0][-1].text.startswith("≠ ")
+    assert scaling.fit_tables(surface(*seconds))[0].rows[0][-1].text.startswith("≠ ")
 
 
 def test_two_points_have_a_line_without_an_interval():
-    (fit,) = fits.fits(surface(0.0012, 0.002))
+    (fit,) = scaling.fits(surface(0.0012, 0.002))
     assert fit.line.start.low == fit.line.start.high
     assert "no interval" in fit.remark
-    assert fits.fits(surface(0.0012)) == []
+    assert scaling.fits(surface(0.0012)) == []
 
 
 # --- the others ---
 
 
 def test_deepbench_has_rates_and_the_estimate_of_what_was_skipped():
-    (table,) = answers.deepbench(sample_records.deepbench_run())
+    (table,) = deepbench.rates(sample_records.deepbench_run())
     assert table.header[-5:] == ("time", "GFLOP/s", "of the peak", "kernel", "remark")
     assert len(table.rows) == 212
     skipped = [row for row in table.rows if row[table.names].reason]
@@ -208,16 +216,16 @@ def test_deepbench_has_rates_and_the_estimate_of_what_was_skipped():
 
 
 def test_the_character_model_and_peers_have_a_row_a_case():
-    (char,) = answers.char_shape(sample_records.char_shape_run())
+    (char,) = character_layer.ratios(sample_records.char_shape_run())
     assert row_of(char, "keras SimpleRNN", "infer")[1] == "itself (noise)"
     assert row_of(char, "keras LSTM", "train")[1] == "keras SimpleRNN"
-    (peers,) = answers.peers(sample_records.peers_run())
-    assert peers.header[0] == "subject"
-    assert "skipped: not_installed" in {cell.text for row in peers.rows for cell in row}
+    (table,) = peers.ratios(sample_records.peers_run())
+    assert table.header[0] == "subject"
+    assert "skipped: not_installed" in {cell.text for row in table.rows for cell in row}
 
 
 def test_speed_ups_against_three_baselines():
-    text = tables.BLOCKS["speed_ups"].make(sample_records.fused_run())
+    text = BLOCKS["speed_ups"].make(sample_records.fused_run())
     header, _, first, *_ = text.splitlines()
     assert header.endswith(
         "| time | faster than Keras' loop | faster than Keras' loop under XLA | faster than PyTorch "
@@ -234,32 +242,33 @@ def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
     for row in swept:
         loop = (row["layer"] != "fused") + row["jit_compile"]
         row |= {"trace_s": 1.0, "compile_s": 1.0 + loop, "peak_bytes": 1e6 * (1 + loop) * row["units"]}
-    table = answers.fused_costs(swept)[0]
-    assert table.header[2:5] == ("start", "start, Keras' loop", "start, Keras' loop under XLA")
+    table = fused.costs(swept)[0]
+    assert table.header[2:5] == ("start, FusedRNN", "start, Keras' loop", "start, Keras' loop under XLA")
     assert len(table.rows) == 23
     texts = [cell.text for cell in table.rows[0]]
     assert texts == [
-        *("lstm in FusedRNN", "1 · 100 · 64 · 128"),
+        *("lstm", "1 · 100 · 64 · 128"),
         *("2.00 s", "3.00 s", "4.00 s", "128 MB", "256 MB", "384 MB"),
     ]
     lacking = [row for row in swept if not row["jit_compile"]]
-    assert [cell.text for cell in answers.fused_costs(lacking)[0].rows[0]][4] == "–"
+    assert [cell.text for cell in fused.costs(lacking)[0].rows[0]][4] == "–"
 
 
 def test_a_queue_is_beside_the_call_that_is_awaited():
     row = record(figures={"median_s": 0.010, "queued_s": 0.004})
-    (table,) = answers.latency([row])
+    (table,) = machine.latency([row])
     assert row_of(table, "slstm in RNN") == ["10.0 ms", "4.00 ms", "0.40×"]
 
 
-@pytest.mark.parametrize("name", sorted(answers.ANSWERS))
-def test_a_run_without_the_sweep_has_no_answer(name):
-    assert answers.ANSWERS[name]([]) == []
+@pytest.mark.parametrize("name", sorted(CHARTS))
+def test_a_run_without_records_has_no_tables_and_no_chart(name):
+    assert CHARTS[name].tables([]) == []
+    assert CHARTS[name].draw([]) is None
 
 
 @pytest.mark.parametrize("name", ["price_list", "break_even", "scaling_fit", "deepbench", "peers", "memory"])
 def test_a_block_without_its_sweep_says_so(name):
-    assert tables.BLOCKS[name].make([record()]).endswith(".")
+    assert BLOCKS[name].make([record()]).endswith(".")
 
 
 def test_markdown_keeps_names_plain_and_reasons_as_code():

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from bench.cases.case import Case
-from bench.cases.sweeps import FUSED_SHAPES
-from bench.report import page, views
-from bench.report.charts import dot_chart, run_charts, sweep_charts
-from bench.report.studies.answers import ANSWERS
+from bench.cases.sweeps import FUSED_SHAPES, SWEEPS
+from bench.report import labels, select
+from bench.report.charts import dot_chart, drawing
+from bench.report.studies import CHARTS, STUDIES, deepbench
 from bench.tests import sample_records
 from bench.tests.report.test_charts import error_bars, figure_of, notes
 from bench.tests.sample_records import default_run, of, record
@@ -21,7 +21,7 @@ RUNS = {
     "deepbench": ("deepbench",),
     "char_shape": ("char_shape",),
     "peers": ("peers",),
-    "fused": ("fused", "memory"),
+    "fused": ("fused", "fused_overview", "memory"),
 }
 
 
@@ -49,17 +49,18 @@ def markers(axes) -> dict[str, object]:
     return {str(line.get_gid()): line for line in axes.lines if line.get_gid()}
 
 
-def test_every_chart_has_a_question_and_every_sweeps_chart_its_figures(runs):
-    assert set(page._QUESTIONS) == set(run_charts.CHARTS)
-    assert set(ANSWERS) == set(sweep_charts.CHARTS)
+def test_a_study_of_a_sweep_has_its_charts_and_their_figures_as_tables(runs):
+    assert set(SWEEPS) > {sweep for study in STUDIES for sweep in study.sweeps}
+    assert len(CHARTS) == sum(len(study.charts) for study in STUDIES), "each name once"
     for name, of_run in RUNS.items():
-        assert all(page._chart_figures(chart, runs[name]) for chart in of_run)
+        assert all(CHARTS[chart].tables(runs[name]) for chart in of_run)
 
 
 def test_a_run_has_the_charts_of_its_sweeps_alone(runs):
     for name in ("char_shape", "peers"):
-        assert {chart for chart, make in run_charts.CHARTS.items() if make(runs[name])} == {name, "roofline"}
-    assert not any(make(default_run()) for make in sweep_charts.CHARTS.values())
+        assert {chart.name for chart in CHARTS.values() if chart.draw(runs[name])} == {name, "roofline"}
+    own = [chart for study in STUDIES if study.sweeps for chart in study.charts]
+    assert not any(CHARTS[chart.name].draw(default_run()) for chart in own)
 
 
 def test_nothing_covers_the_panels_and_nothing_is_cut_off(figures):
@@ -77,8 +78,8 @@ def test_nothing_covers_the_panels_and_nothing_is_cut_off(figures):
 def test_names_of_rows_and_ticks_do_not_overlap(figures):
     for name, figure in figures.items():
         for axes in figure.axes:
-            for labels in (axes.get_yticklabels(), axes.get_xticklabels()):
-                boxes = [label.get_window_extent() for label in labels if label.get_text()]
+            for texts in (axes.get_yticklabels(), axes.get_xticklabels()):
+                boxes = [text.get_window_extent() for text in texts if text.get_text()]
                 inside = [box for box in boxes if box.width]
                 assert not any(a.overlaps(b) for n, a in enumerate(inside) for b in inside[:n]), name
 
@@ -155,16 +156,16 @@ def test_what_was_not_timed_has_a_cross_in_its_lane_and_its_reason_where_nothing
 
 def test_an_option_of_the_default_run_is_no_price():
     assert figure_of("options", default_run())
-    assert run_charts.CHARTS["options"]([option(), option(unroll=True)]) is None
+    assert CHARTS["options"].draw([option(), option(unroll=True)]) is None
 
 
 def test_every_word_of_the_declared_sweep_has_a_group_and_a_name(runs):
-    options = {word for each in runs["options"] for word in views.options(each)}
-    assert not [word for word in options if views.option_group(word) == "Other"]
-    assert views.option_group("somebodys_own") == "Other"
-    assert views.option_name("bidirectional-merge_ave") == "Bidirectional + merge_mode=ave"
-    assert views.option_name("recurrent_dropout0.5") == "recurrent_dropout=0.5"
-    assert views.option_group("mask_right-unroll") == "Masks"
+    options = {word for each in runs["options"] for word in labels.options(each)}
+    assert not [word for word in options if labels.option_group(word) == "Other"]
+    assert labels.option_group("somebodys_own") == "Other"
+    assert labels.option_name("bidirectional-merge_ave") == "Bidirectional + merge_mode=ave"
+    assert labels.option_name("recurrent_dropout0.5") == "recurrent_dropout=0.5"
+    assert labels.option_group("mask_right-unroll") == "Masks"
 
 
 # --- static_dynamic ---
@@ -196,8 +197,8 @@ def test_where_a_limit_stopped_a_way_it_is_marked_with_the_reason(figures):
 
 def test_the_ways_differ_in_colour_line_or_face(runs):
     looks = {
-        views.series(each)[:1] + views.options(each): (
-            sweep_charts.drawing.way_style(each),
+        select.series(each)[:1] + labels.options(each): (
+            drawing.way_style(each),
             each["jit_compile"],
         )
         for each in runs["static_dynamic"]
@@ -235,7 +236,7 @@ def test_a_shape_has_its_rate_with_and_without_the_input_product(figures):
     assert "4096 units" not in " ".join(label.get_text() for label in infer.get_yticklabels())
     assert named(figures["deepbench"], "skipped (too_large)")
     share = record("lstm-fused", figures={"roofline_fraction": 0.345})
-    assert sweep_charts._shares([share, {**share, "roofline_fraction": 0.5}]) == "34% · 50%"
+    assert deepbench.shares([share, {**share, "roofline_fraction": 0.5}]) == "34% · 50%"
 
 
 def test_ratios_of_the_character_model_are_to_simple_rnn(figures):
@@ -247,7 +248,7 @@ def test_ratios_of_the_character_model_are_to_simple_rnn(figures):
 
 def test_a_peer_has_a_row_a_shape_and_one_that_is_absent_says_so(figures, runs):
     infer = figures["peers"].axes[0]
-    shapes = {views.shape(each) for each in runs["peers"]}
+    shapes = {labels.shape(each) for each in runs["peers"]}
     bold = [label.get_text() for label in infer.get_yticklabels() if label.get_fontweight() == "bold"]
     assert len(bold) == len(shapes)
     assert "skipped: not_installed" in texts(infer)
@@ -286,6 +287,18 @@ def test_the_fused_layer_has_a_dot_a_baseline_and_right_is_faster():
     ]
 
 
+def test_the_overview_has_a_column_a_pair_and_no_quotient_of_times(figures, runs):
+    """PyTorch's time and the fused layer's, of two pairs, stand minutes apart: a column is a pair's ratio."""
+    infer = figures["fused_overview"].axes[0]
+    assert [label.get_text() for label in infer.get_xticklabels()][:3] == ["lstm", "gru", "slstm"]
+    swept = [row for row in runs["fused"] if row["case"] == "infer-lstm-fused-b32-t100-f128-u256"]
+    bars = [patch for patch in infer.patches if patch.get_gid() == swept[0]["case"]]
+    assert [bar.get_height() for bar in bars] == [pytest.approx(1 / row["ratio"]) for row in swept]
+    assert len(bars) == 3
+    assert len(infer.patches) == 8 * 2 + 2, "PyTorch has the LSTM and the GRU"
+    assert any(list(line.get_ydata()) == [1, 1] for line in infer.lines)
+
+
 # --- roofline, queue, memory ---
 
 
@@ -303,7 +316,7 @@ def test_the_roofline_has_a_point_a_case_below_the_peak_of_its_dtype():
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([4e6 / 50], [20.0])
     assert texts(axes)[0] == "peak: 80.0 GFLOP/s, float32"
     assert "peak: 40.0 GFLOP/s, float64" in texts(axes)
-    assert run_charts.CHARTS["roofline"]([record()]) is None
+    assert CHARTS["roofline"].draw([record()]) is None
 
 
 def test_a_queue_is_shown_where_it_differs():
@@ -312,8 +325,8 @@ def test_a_queue_is_shown_where_it_differs():
         return record(subject, figures=figures)
 
     alike = queued("lstm-builtin", 0.0101)
-    assert run_charts.CHARTS["latency"]([alike]) is None
-    assert run_charts.CHARTS["latency"]([queued("slstm-rnn", 0.004, device="cpu")]) is None
+    assert CHARTS["latency"].draw([alike]) is None
+    assert CHARTS["latency"].draw([queued("slstm-rnn", 0.004, device="cpu")]) is None
     figure = figure_of("latency", [alike, queued("slstm-rnn", 0.004)])
     assert texts(figure.axes[0]) == ["0.40×"]
     assert "1 of 2 cases" in notes(figure)

@@ -15,8 +15,9 @@ from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.proof.problem import WrongAnswer
-from bench.records.schema import read_records, read_tasks
-from bench.runner import session, tasks, text_sampling
+from bench.records.csv_file import read_records
+from bench.records.run_folder import read_tasks
+from bench.runner import proving, run, tasks, text_sampling
 from bench.runner.corpus import END, CorpusError, cut, generate_play, load_corpus
 from bench.runner.tasks import FULL, SHORT, TASKS, Settings, build_char_model, next_character_loss, perform
 
@@ -317,8 +318,8 @@ def test_a_wrong_answer_is_never_trained(tiny, pytester, monkeypatch):
     def refuse(problem):
         raise WrongAnswer("it computes something else")
 
-    monkeypatch.setattr(session, "prove", refuse)
-    monkeypatch.setattr(session, "perform", lambda *arguments: pytest.fail("performed"))
+    monkeypatch.setattr(proving, "prove", refuse)
+    monkeypatch.setattr(run, "perform", lambda *arguments: pytest.fail("performed"))
     tiny().assert_outcomes(failed=2)
     for record in read_records(only_run(pytester)):
         assert (record["status"], record["reason"]) == ("failed", "wrong_answer")

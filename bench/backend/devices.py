@@ -1,0 +1,211 @@
+"""The devices: which there are, waiting for them, their memory, their precision and their fastest product."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+
+from bench.backend.libraries import keras, tf
+from bench.cases.case import Case
+from bench.timing import memory
+from bench.timing.blocks import time_call
+
+_TF32_CAPABILITY = (8, 0)  # the first GPUs that have it
+
+
+class NoDevice(RuntimeError):
+    """The device asked for is not there."""
+
+
+class UnsupportedBackend(RuntimeError):
+    """Keras runs on a backend that this project has no run time for."""
+
+
+def check_backend() -> None:
+    """Raises UnsupportedBackend unless Keras runs on TensorFlow."""
+    if keras.backend.backend() != "tensorflow":
+        raise UnsupportedBackend(
+            f"Keras runs on {keras.backend.backend()!r}; the only run time here is 'tensorflow'"
+        )
+
+
+def choose_device(wanted: str) -> str:
+    """Chooses `cpu` or `gpu` for `cpu`, `gpu` or `auto`, for the whole process.
+
+    On `cpu` TensorFlow sees no GPU from here on.
+
+    Raises:
+        NoDevice: there is no GPU to be had.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if wanted == "gpu" and not gpus:
+        raise NoDevice("--device gpu: TensorFlow sees no GPU on this machine; there is cpu")
+    if gpus and wanted != "cpu":
+        for gpu in gpus:  # else this process takes all the memory, and a worker finds none
+            tf.config.experimental.set_memory_growth(gpu, True)
+        return "gpu"
+    tf.config.set_visible_devices([], "GPU")
+    return "cpu"
+
+
+def tf32() -> bool:
+    """Whether products of float32 are rounded to TF32, as this process is configured and its GPU can."""
+    gpus = tf.config.get_visible_devices("GPU")
+    able = any(
+        tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= _TF32_CAPABILITY
+        for gpu in gpus
+    )
+    switched_on = tf.config.experimental.tensor_float_32_execution_enabled()
+    return able and switched_on and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+
+
+def rounds_to_tf32(case: Case) -> bool:
+    """Whether the case, as configured, is computed in TF32 where its dtype says float32."""
+    return case.device == "gpu" and case.dtype == "float32" and tf32()
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Within it, what is compiled and run computes float32 as float32, never in TF32.
+
+    A program keeps what it was compiled with: cuDNN's descriptors and XLA's choices are made once.
+    """
+    configured = tf.config.experimental.tensor_float_32_execution_enabled()
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        tf.config.experimental.enable_tensor_float_32_execution(configured)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes."""
+    return {"tensorflow": tf.__version__, "keras": keras.__version__, "numpy": np.__version__}
+
+
+def build_information() -> dict[str, Any]:
+    """How TensorFlow was built and set up, and the GPUs it sees."""
+    build = dict(tf.sysconfig.get_build_info())
+    return {
+        "build": {key: str(value) for key, value in build.items()},
+        "intra_op_threads": tf.config.threading.get_intra_op_parallelism_threads(),
+        "inter_op_threads": tf.config.threading.get_inter_op_parallelism_threads(),
+        "tensor_float_32": tf.config.experimental.tensor_float_32_execution_enabled(),
+        "gpus": [
+            str(tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name))
+            for gpu in tf.config.get_visible_devices("GPU")
+        ],
+    }
+
+
+def gpu_name() -> str | None:
+    """The model of the first GPU, or None."""
+    return next(iter(build_information()["gpus"]), None)
+
+
+def gpu_facts() -> dict[str, Any]:
+    """The GPU, the CUDA and cuDNN that TensorFlow was built with, and whether float32 products are rounded to
+    TF32 in the proof and in the timing; empty without a GPU."""
+    name = gpu_name()
+    if name is None:
+        return {}
+    build = tf.sysconfig.get_build_info()
+    return {
+        "name": name,
+        "cuda": build.get("cuda_version"),
+        "cudnn": build.get("cudnn_version"),
+        "tf32": {"proof": False, "timing": tf32()},
+    }
+
+
+@cache
+def wait_for_device() -> Callable[[], None]:
+    """Waits until the devices have finished. On a CPU a function returns when it has finished."""
+    if tf.config.get_visible_devices("GPU"):
+        return tf.test.experimental.sync_devices
+    return lambda: None
+
+
+def sync_seconds() -> float:
+    """The price of waiting for devices that have nothing to do: the median of 101 waits, seconds."""
+    wait = wait_for_device()
+    times = []
+    for _ in range(101):
+        start = time.perf_counter()
+        wait()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[50]
+
+
+def warm_up() -> None:
+    """Computes something small, so that thread pools, allocators and kernels are there: the memory that a
+    case takes after it is its own."""
+
+    @partial(tf.function, autograph=False)
+    def little(matrix):
+        with tf.GradientTape() as tape:
+            tape.watch(matrix)
+            loop = tf.while_loop(lambda i, _: i < 3, lambda i, x: (i + 1, tf.tanh(x @ matrix)), (0, matrix))
+        return tape.gradient(loop[1], matrix)
+
+    little(tf.fill((256, 256), 0.01))
+    wait_for_device()()
+
+
+def memory_mark(device: str) -> Callable[[], int | None]:
+    """Begins to watch how far this process's memory rises.
+
+    On a GPU that is what TensorFlow's allocator has handed out; on a CPU the resident size.
+
+    Returns:
+        () -> the rise of the high-water mark over the size at the beginning, bytes; None where the system
+        does not tell it.
+    """
+    if device == "gpu":
+        tf.config.experimental.reset_memory_stats("GPU:0")
+        before = tf.config.experimental.get_memory_info("GPU:0")["current"]
+        return lambda: tf.config.experimental.get_memory_info("GPU:0")["peak"] - before
+    return memory.memory_mark()
+
+
+_PEAK_SIZES = {"cpu": 1024, "gpu": 8192}  # large enough for the rate not to grow any more
+
+
+_PEAK_S = 0.2
+
+
+@cache
+def matmul_peak(dtype: str, device: str) -> float:
+    """The most floating point operations a second that a product of square matrices reaches in this process:
+    the better of TensorFlow and XLA. Measured once, in about a second.
+
+    Args:
+        dtype: that of the matrices.
+    """
+    size = _PEAK_SIZES[device]
+    with tf.device(f"/{device}:0"):
+        matrix = tf.cast(tf.fill((size, size), 1 / size), dtype)
+    wait = wait_for_device()
+    times = []
+    for jit_compile in (False, True):
+        product = tf.function(lambda m: m @ m, jit_compile=jit_compile, autograph=False)
+
+        def run(product=product):
+            product(matrix)
+            wait()
+
+        run()
+        mine = [time_call(run) for _ in range(2)]
+        while sum(mine) < _PEAK_S:
+            mine.append(time_call(run))
+        times += mine
+    return 2 * size**3 / min(times)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory ran out."""
+    return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))

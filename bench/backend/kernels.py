@@ -1,0 +1,92 @@
+"""The kernels: which one runs a graph's steps, and why cuDNN's does not."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from bench.backend.devices import NoDevice
+from bench.backend.libraries import keras
+from bench.cases.case import Case
+from bench.cases.layers.stack import loops_of
+
+
+class KernelMissed(RuntimeError):
+    """The cuDNN kernel was demanded, and another one runs or would run; the message says why."""
+
+
+def graph_nodes(graph) -> Iterator[Any]:
+    yield from graph.node
+    for function in graph.library.function:
+        yield from function.node_def
+
+
+def kernel_of(nodes) -> str:
+    """What runs the steps, by the operations in the graph."""
+    operations = {node.op for node in nodes}
+    if any(op.startswith("CudnnRNN") for op in operations):
+        return "cudnn"
+    if operations & {"BlockLSTM", "BlockLSTMV2", "GRUBlockCell", "LSTMBlockCell"}:
+        return "block"
+    if any(op.startswith("FusedRNN") for op in operations):
+        return "native"
+    return "while" if operations & {"While", "StatelessWhile"} else "unrolled"
+
+
+def uses_xla(*functions) -> bool:
+    """Whether any of the functions must be compiled by XLA."""
+    return any(function.attr["_XlaMustCompile"].b for function in functions)
+
+
+def check_kernel_possible(layer, case: Case) -> None:
+    """Raises NoDevice or KernelMissed where the cuDNN kernel is demanded and cannot run."""
+    if case.use_cudnn != "True":
+        return
+    if case.device != "gpu":
+        raise NoDevice("use_cudnn=True: the cuDNN kernel runs on a GPU only")
+    missed = missed_requirements(layer, case)
+    if missed:
+        raise KernelMissed(f"use_cudnn=True: the cuDNN kernel cannot run, for {', '.join(missed)}")
+
+
+# what the cuDNN kernel does not run with, by the argument to blame: (loop, case) -> whether that is so
+_BEYOND_CUDNN: dict[str, Callable[[Any, Case], bool]] = {
+    "no_gpu": lambda loop, case: case.device != "gpu",
+    "jit_compile": lambda loop, case: case.jit_compile,
+    "unroll": lambda loop, case: loop.unroll,
+    "activation": lambda loop, case: loop.activation is not keras.activations.tanh,
+    "recurrent_activation": lambda loop, case: loop.recurrent_activation is not keras.activations.sigmoid,
+    "use_bias": lambda loop, case: not loop.use_bias,
+    "reset_after": lambda loop, case: not getattr(loop, "reset_after", True),
+    "recurrent_dropout": lambda loop, case: bool(loop.recurrent_dropout),
+    "mask": lambda loop, case: case.masked in ("left", "full"),
+}
+
+
+def missed_requirements(layer, case: Case) -> list[str]:
+    """Why the cuDNN kernel cannot run the layer's loops, those that have it."""
+    loops = [loop for loop in loops_of(layer) if hasattr(loop, "use_cudnn")]
+    return [name for name, missed in _BEYOND_CUDNN.items() if any(missed(loop, case) for loop in loops)]
+
+
+def fallback_of(layer, case: Case, kernel: str) -> str | None:
+    """Which requirements of the cuDNN kernel a layer missed that asked for it: by `use_cudnn`, or, on a GPU,
+    by itself.
+
+    Raises:
+        KernelMissed: it was demanded.
+    """
+    able = any(hasattr(loop, "use_cudnn") for loop in loops_of(layer))
+    asked = case.use_cudnn == "auto" or (case.use_cudnn is None and case.device == "gpu")
+    if kernel == "cudnn" or not able:
+        return None
+    if case.use_cudnn == "True":
+        raise KernelMissed(f"use_cudnn=True: the kernel is {kernel!r}")
+    if not asked:
+        return None
+    missed = missed_requirements(layer, case)
+    return ", ".join(missed) or ("unknown" if layer.compute_dtype in ("float16", "float32") else "dtype")
+
+
+def zeroes_masked_outputs(layer, case: Case) -> bool:
+    """Whether masked steps give zeros without being asked to: the cuDNN kernel does so."""
+    able = any(getattr(loop, "use_cudnn", False) for loop in loops_of(layer))
+    return able and not missed_requirements(layer, case)

@@ -1,0 +1,251 @@
+"""The programs: a layer compiled for a case, ready to be proven and timed."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from bench.backend import kernels
+from bench.backend.data import Answer, Data
+from bench.backend.devices import wait_for_device
+from bench.backend.dropout_masks import reset_seeds
+from bench.backend.layers import sizes, weight_names
+from bench.backend.libraries import keras, tf
+from bench.cases.case import Case
+from bench.cases.layers.stack import initial_state_of
+from bench.timing.blocks import time_call
+
+
+class TracedAgain(RuntimeError):
+    """A program was traced again where it should not be."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled case, ready to be timed.
+
+    Attributes:
+        run: computes it once and returns when the device has finished.
+        answer: resets the states and the seeds, computes it once, and returns what it computed.
+        time: runs it once, through `time_call`; the seconds.
+        queue: runs it that many times and waits for the device once, at the end; the seconds of all.
+        trace_count: how often it has been traced so far.
+        trace_s, compile_s: seconds of tracing, and of the first call.
+        graph_nodes: operations in the graph and its function library.
+        kernel: `cudnn`, `block`, `while` or `unrolled`.
+        xla: whether XLA compiles it, as a whole or the layer by itself.
+        fallback: the requirements of the cuDNN kernel that it missed, where that was asked for.
+        peak_bytes: how far its making and first call raised the memory of a process of its own; else None.
+    """
+
+    run: Callable[[], Any]
+    answer: Callable[[], Answer]
+    time: Callable[[], float]
+    queue: Callable[[int], float]
+    trace_count: Callable[[], int]
+    trace_s: float
+    compile_s: float
+    graph_nodes: int
+    kernel: str
+    xla: bool
+    fallback: str | None = None
+    peak_bytes: int | None = None
+
+
+def compile_program(layer, case: Case, data: Data) -> Program:
+    """Compiles the layer's `infer` or `train` function for the case and calls it once.
+
+    `layer` is built. Its weights are set to `data.weights`, its states, where it keeps them, to
+    `data.initial_states`. Where the case leaves a size open, it is called at another size too.
+
+    Raises:
+        NoDevice: the case demands the cuDNN kernel, and there is no GPU.
+        KernelMissed: the case demands the cuDNN kernel, and another runs.
+        TracedAgain: another size than the first was traced anew, though it was left open.
+    """
+    kernels.check_kernel_possible(layer, case)
+    layer.set_weights(data.weights)
+    with tf.device(f"/{case.device}:0"):
+        inputs = tf.constant(given_inputs(case, data))
+        states = [tf.constant(state) for state in data.initial_states]
+        cotangents = [None if c is None else tf.constant(c) for c in _given_cotangents(case, data)]
+        mask = None if data.mask is None else tf.constant(data.mask)
+    reset = _reset(layer, states)
+    function, arguments = _function(layer, case, inputs, states, mask, cotangents)
+    compiled = tf.function(function, jit_compile=case.jit_compile, autograph=False)
+    wait = wait_for_device()
+
+    start = time.perf_counter()
+    concrete = compiled.get_concrete_function(*_signature(case, arguments))
+    traced = time.perf_counter()
+    reset()
+    compiled(*arguments)
+    wait()
+    called = time.perf_counter()
+    _call_at_another_size(compiled, case, arguments)
+
+    def run():
+        result = compiled(*arguments)
+        wait()
+        return result
+
+    def run_queue(count):
+        for _ in range(count):
+            compiled(*arguments)
+        wait()
+
+    def answer():
+        reset()
+        outputs, gradients = run()
+        return _as_usual(
+            case,
+            data,
+            Answer(
+                [np.asarray(output) for output in outputs],
+                {name: np.asarray(gradient) for name, gradient in gradients.items()},
+            ),
+        )
+
+    graph = concrete.graph.as_graph_def()
+    nodes = list(kernels.graph_nodes(graph))
+    kernel = kernels.kernel_of(nodes)
+    return Program(
+        run,
+        answer,
+        partial(time_call, run),
+        lambda count: time_call(partial(run_queue, count)),
+        compiled.experimental_get_tracing_count,
+        traced - start,
+        called - traced,
+        len(nodes),
+        kernel,
+        kernels.uses_xla(concrete.function_def, *graph.library.function),
+        kernels.fallback_of(layer, case, kernel),
+    )
+
+
+def given_inputs(case: Case, data: Data) -> np.ndarray:
+    """The inputs as the program takes them: time-major or multiplied by the kernel where the case says so."""
+    inputs = data.inputs
+    if not case.input_product:
+        inputs = (inputs.astype(float) @ data.weights[0].astype(float)).astype(inputs.dtype)
+    return inputs.swapaxes(0, 1) if case.time_major else inputs
+
+
+def _given_cotangents(case: Case, data: Data) -> list[np.ndarray | None]:
+    """The cotangents as the program takes them: that of the outputs time-major where the case says so."""
+    outputs, *states = data.cotangents
+    if case.time_major and outputs is not None:
+        outputs = outputs.swapaxes(0, 1)
+    return [outputs, *states]
+
+
+def _as_usual(case: Case, data: Data, answer: Answer) -> Answer:
+    """The answer of a program that took such inputs, as one has it that takes `data.inputs`."""
+    (outputs, *states), gradients = answer.outputs, dict(answer.gradients)
+    if case.time_major:
+        outputs = outputs.swapaxes(0, 1)
+        gradients |= {"inputs": gradients["inputs"].swapaxes(0, 1)} if gradients else {}
+    if not case.input_product and gradients:
+        of_products, kernel = gradients["inputs"].astype(float), data.weights[0].astype(float)
+        gradients["inputs"] = of_products @ kernel.T
+        gradients["kernel"] = np.tensordot(data.inputs.astype(float), of_products, ([0, 1], [0, 1]))
+    return Answer([outputs, *states], gradients)
+
+
+def _reset(layer, states: Sequence[tf.Tensor]) -> Callable[[], None]:
+    variables = keras.tree.flatten(layer.states) if layer.stateful else []
+    states = states if layer.stateful else []
+
+    def reset():
+        reset_seeds(layer)
+        for variable, state in zip(variables, states, strict=True):
+            variable.assign(state)
+
+    return reset
+
+
+def _function(layer, case: Case, inputs, states, mask, cotangents):
+    """The function to compile, and its arguments: (outputs, gradients by name)."""
+
+    def forward(inputs, states, mask, training):
+        given = {} if case.stateful else {"initial_state": keras.tree.pack_sequence_as(structure, states)}
+        if mask is not None:
+            given["mask"] = mask
+        return keras.tree.flatten(layer(inputs, training=training, **given))
+
+    structure = initial_state_of(layer, case.batch_size)
+
+    def infer(inputs, states, mask):
+        return forward(inputs, states, mask, training=False), {}
+
+    def train(inputs, states, mask, cotangents):
+        names = zip(weight_names(layer), layer.weights, strict=True)
+        weights = {name: weight.value for name, weight in names if weight.trainable}
+        kept = [state.value for state in keras.tree.flatten(layer.states)] if case.stateful else states
+        sources = {**weights, "inputs": inputs}
+        sources |= {f"initial_state {i}": state for i, state in enumerate(kept) if state.dtype.is_floating}
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(sources)
+            outputs = forward(inputs, states, mask, training=True)
+        pairs = [(output, c) for output, c in zip(outputs, cotangents, strict=True) if c is not None]
+        gradients = tape.gradient(
+            [output for output, _ in pairs],
+            sources,
+            output_gradients=[c for _, c in pairs],
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return outputs, gradients
+
+    if case.mode == "infer":
+        return infer, (inputs, states, mask)
+    return train, (inputs, states, mask, cotangents)
+
+
+def _signature(case: Case, arguments):
+    """What the arguments are traced as: themselves, or with the sizes that are left open."""
+    if case.static_batch and case.static_timesteps:
+        return arguments
+    batch_size, timesteps = sizes(case)
+
+    def spec(tensor, has_steps):
+        shape = [batch_size, timesteps, *tensor.shape[2:]] if has_steps else [batch_size, *tensor.shape[1:]]
+        return tf.TensorSpec(shape, tensor.dtype)
+
+    return _changed(case, arguments, spec)
+
+
+def _changed(case: Case, arguments, change: Callable[[tf.Tensor, bool], Any]):
+    """The arguments of a program, each tensor through `change(tensor, whether it has an axis of steps)`."""
+    inputs, states, mask, *cotangents = arguments
+    changed = (
+        change(inputs, True),
+        [change(state, False) for state in states],
+        None if mask is None else change(mask, True),
+    )
+    if not cotangents:
+        return changed
+    outputs = len(cotangents[0]) - len(states)
+    return *changed, [
+        None if cotangent is None else change(cotangent, case.return_sequences and number < outputs)
+        for number, cotangent in enumerate(cotangents[0])
+    ]
+
+
+def _call_at_another_size(compiled, case: Case, arguments) -> None:
+    """One step more where the timesteps are left open, one sequence more where the batch size is."""
+
+    def larger(tensor, has_steps):
+        if has_steps and not case.static_timesteps:
+            tensor = tf.concat([tensor, tensor[:, :1]], axis=1)
+        return tensor if case.static_batch else tf.concat([tensor, tensor[:1]], axis=0)
+
+    if case.static_batch and case.static_timesteps:
+        return
+    traces = compiled.experimental_get_tracing_count()
+    compiled(*_changed(case, arguments, larger))
+    if compiled.experimental_get_tracing_count() != traces:
+        raise TracedAgain("another size was traced anew, though it was left open")

@@ -1,0 +1,197 @@
+"""Rows: each case of a sweep with what it is compared with, and whether it runs isolated.
+
+`BASELINES` holds the rules that say what a case is compared with. All compare like with like: the baseline is
+stacked, goes both ways, drops, masks and computes in the dtype as the case does.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import product
+
+from bench.cases.case import Case
+from bench.cases.cost_estimate import memory_bytes
+from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.cases.user_cells import NO_USER_CELLS, UserCells
+
+_NO_SWEEP = Sweep("What does this case cost?", ())
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What one row is about: a case, and the case it is compared with.
+
+    Attributes:
+        sweep: the name of the sweep that it is a row of.
+        of: that sweep.
+    """
+
+    sweep: str
+    case: Case
+    baseline: Case
+    of: Sweep = field(default=_NO_SWEEP, compare=False, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The row's name within its sweep: the case's, and the baseline's where the sweep has several."""
+        if len(self.of.baselines) == 1:
+            return self.case.id
+        return f"{self.case.id}-vs-{'-'.join((self.baseline.subject, *self.baseline.options))}"
+
+    @property
+    def isolated(self) -> bool:
+        """Whether it runs in processes of its own: its memory is measured, or it may exhaust ours."""
+        cases = (self.case, self.baseline)
+        return (
+            self.of.memory
+            or self.of.isolated
+            or any(map(_compiles_long, cases))
+            or sum(map(memory_bytes, cases)) > _LARGE
+        )
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one row of a training task is about: a case of a sweep, and the task's name."""
+
+    sweep: str
+    case: Case
+    name: str
+
+    @property
+    def id(self) -> str:
+        """The row's name within its sweep."""
+        return self.case.id
+
+
+Row = Comparison | Task
+
+
+def comparisons(
+    names: Sequence[str],
+    user_cells: UserCells = NO_USER_CELLS,
+    device: str = "cpu",
+    sweeps: Mapping[str, Sweep] = SWEEPS,
+) -> list[Comparison]:
+    """The rows of the sweeps called `names` that time layers: each case once a sweep, with its baselines."""
+    subjects = {**SUBJECTS, **user_cells.subjects}
+    return [
+        Comparison(name, case, baseline, sweeps[name])
+        for name in dict.fromkeys(names)
+        if sweeps[name].task is None
+        for case, rules in _cases(sweeps[name], device, user_cells).items()
+        for baseline in baselines_of(case, rules, subjects)
+    ]
+
+
+def tasks(
+    names: Sequence[str],
+    user_cells: UserCells = NO_USER_CELLS,
+    full: bool = False,
+    device: str = "cpu",
+    sweeps: Mapping[str, Sweep] = SWEEPS,
+) -> list[Task]:
+    """The rows of the sweeps called `names` that are training tasks, at the tutorial's size if `full`."""
+    return [
+        Task(name, replace(case, **sweep.full) if full else case, sweep.task)
+        for name, sweep in ((name, sweeps[name]) for name in dict.fromkeys(names))
+        if sweep.task is not None
+        for case in _cases(sweep, device, user_cells)
+    ]
+
+
+def _cases(sweep: Sweep, device: str, user_cells: UserCells) -> dict[Case, tuple[str, ...]]:
+    """The sweep's cases, each once, with the rules that say what it is compared with."""
+    found: dict[Case, tuple[str, ...]] = {}
+    for grid in sweep.grids:
+        rules = sweep.baselines if grid.baselines is None else grid.baselines
+        for case in _cases_of_grid(grid, device, user_cells):
+            found.setdefault(case, rules)
+    return found
+
+
+def _cases_of_grid(grid: Grid, device: str, user_cells: UserCells) -> Iterator[Case]:
+    if device not in grid.devices:
+        return
+    subjects = (*grid.subjects, *user_cells.joining(grid.user_cells))
+    for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
+        yield Case(*_names(subject), mode, *shape, **{**options, "device": device})
+
+
+def _names(subject: str) -> tuple[str, str]:
+    """The cell and the layer of a subject's name."""
+    cell, _, layer = subject.rpartition("-")
+    return cell, layer
+
+
+# --- what a case is compared with ---
+
+# the options that change the work itself and not how it is run: the baseline does the same work
+_SAME_WORK = (
+    *("dtype", "return_sequences", "go_backwards", "masked", "zero_output_for_mask"),
+    *("dropout", "recurrent_dropout", "bidirectional", "merge_mode", "backward_layer", "depth"),
+)
+# those of the cell's equation, which a baseline of another equation may not have
+_SAME_EQUATION = ("activation", "use_bias", "reset_after")
+
+
+def _against(name: str, case: Case, jit_compile: bool, subjects: Mapping[str, Subject]) -> Case:
+    """The subject called `name` at the same work as `case`, otherwise with its default options."""
+    shape = (case.batch_size, case.timesteps, case.features, case.units)
+    shared = (*_SAME_WORK, *(option for option in _SAME_EQUATION if option in subjects[name].options))
+    given = {option: getattr(case, option) for option in shared}
+    return Case(*_names(name), case.mode, *shape, **given, jit_compile=jit_compile, device=case.device)
+
+
+def _builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    return _against(subjects[case.subject].baseline, case, case.jit_compile, subjects)
+
+
+def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case:
+    builtin = f"{case.cell}-builtin"
+    name = builtin if builtin in subjects else f"{case.cell}-rnn"
+    return _against(name, case, jit_compile, subjects)
+
+
+def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    shape = (case.batch_size, case.timesteps, case.features, case.units)
+    return Case(case.cell, case.layer, case.mode, *shape, device=case.device)
+
+
+def _torch(case: Case, subjects: Mapping[str, Subject]) -> Case | None:
+    name = f"{case.cell}-torch"
+    return _against(name, case, jit_compile=False, subjects=subjects) if name in subjects else None
+
+
+def _simple_rnn(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    return _against("simple_rnn-builtin", case, case.jit_compile, subjects)
+
+
+# what a case is compared with, by rule; None is nothing, and no row
+BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
+    "builtin": _builtin,  # `Subject.baseline`, under XLA as the case is
+    "loop": _loop,  # the same cell in Keras' loop: the built-in layer where there is one, else `RNN`
+    "loop_xla": partial(_loop, jit_compile=True),  # that under XLA
+    "default_option": _default_option,  # the same subject, every option at its default
+    "torch": _torch,  # the same cell in PyTorch
+    "simple_rnn": _simple_rnn,  # the built-in SimpleRNN
+}
+
+
+def baselines_of(case: Case, rules: Sequence[str], subjects: Mapping[str, Subject]) -> list[Case]:
+    """The cases that `case` is compared with, one for each of the rules of `BASELINES` that has one."""
+    found = (BASELINES[rule](case, subjects) for rule in rules)
+    return [baseline for baseline in found if baseline is not None]
+
+
+# --- what runs isolated ---
+
+_SAFELY_UNROLLED = 50  # timesteps; train a hundred under XLA, and it compiles for two minutes
+_LARGE = 2**30  # bytes of a comparison, by the estimate: more than any sweep has that runs in our process
+
+
+def _compiles_long(case: Case) -> bool:
+    """Whether compiling it may take minutes and gigabytes."""
+    unrolled = case.unroll or (case.subject in SUBJECTS and SUBJECTS[case.subject].unrolls)
+    return unrolled and (case.timesteps > _SAFELY_UNROLLED or case.jit_compile)

@@ -1,0 +1,554 @@
+"""Read runs into a pandas DataFrame: one row a record, columns with real dtypes.
+
+pandas splits and converts the files, many at once. A file that it might take for something else is read row
+by row by `csv_file`, which names what is wrong. pandas is imported where it is used: that takes most of a
+second.
+"""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
+
+from bench.records import plausible
+from bench.records.csv_file import (
+    CUT,
+    EMPTY,
+    RECORDS_FILE,
+    is_cut,
+    parsed,
+    read_header,
+    read_value,
+    records_file,
+    same_twice,
+)
+from bench.records.environment import flat
+from bench.records.files import open_regular
+from bench.records.run_folder import left_out, read_environment, run_folders
+from bench.records.schema import BY_NAME, COLUMNS, KEY, REASONS, STATUSES, TIMINGS, Record, RecordError, Value
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_BLOCK_BYTES = 2**24  # converted at once: some 20,000 rows
+_BLOCK_ROWS = 20_000  # the same, where rows are read one by one
+# measured: nearly all values differ, and pandas converts them; of the other columns each different text is
+# converted once
+_MEASURED = frozenset(column.name for column in COLUMNS if column.kind is float and column.default is None)
+_FREE_TEXTS = frozenset(("timestamp", "message", "fallback"))  # too many different ones for categories
+_LONGEST_TEXT = 2**17  # of a value: the limit of Python's own CSV reader
+
+Columns = dict[str, Any]  # by name, an array of numpy's or of pandas'
+Paths = Path | str | Sequence[Path | str]
+Choice = str | Iterable[str] | None
+
+
+def load(
+    path: Paths = "results", *, sweep: Choice = None, status: Choice = None, environment: bool = False
+) -> "pd.DataFrame":
+    """Loads the records of runs, one a row.
+
+    Args:
+        path: a folder of runs, a run's folder, a CSV of records, or several of these.
+        sweep: the sweep, or the sweeps, to choose; None chooses all.
+        status: the same of `ok`, `skipped` and `failed`.
+        environment: adds what each run ran on, a column a fact, such as `environment.machine.cores`.
+
+    Returns:
+        the columns that `bench.records.schema.Record` declares, in its order, and `run`, the folder of the
+        record's run. Texts are categories or strings; integers int64, truth values bool, or Int64 and boolean
+        where a value may be missing; other numbers float64. An option that is not used has its default, in
+        runs of older versions too.
+
+    Raises:
+        RecordError: naming file and row, something cannot be read or cannot be (`load_with_notices` leaves it
+            out instead); naming what there is, a sweep or a status is not there.
+    """
+    frame, problems = _load(path, environment)
+    if problems:
+        raise RecordError(problems[0].error)
+    return _chosen(frame, sweep, status)
+
+
+def load_with_notices(
+    path: Paths = "results", *, sweep: Choice = None, status: Choice = None, environment: bool = False
+) -> tuple["pd.DataFrame", list[str]]:
+    """Loads what can be used of runs; the arguments are those of `load`.
+
+    Returns:
+        the frame that `load` gives, without the runs that cannot be read and the rows that cannot be; and for
+        each run that is left out, wholly or in part, a line that says why.
+
+    Raises:
+        RecordError: there is no run, or a sweep or a status is not there.
+    """
+    frame, problems = _load(path, environment)
+    return _chosen(frame, sweep, status), [problem.notice for problem in problems]
+
+
+def rows(frame: "pd.DataFrame") -> list[Record]:
+    """The records of a frame's rows, None where a value is missing."""
+    return cast(list[Record], _records(frame, BY_NAME))
+
+
+def _chosen(frame: "pd.DataFrame", sweep: Choice, status: Choice) -> "pd.DataFrame":
+    for name, choice, known in (
+        ("sweep", sweep, frame["sweep"].dropna().unique()),
+        ("status", status, STATUSES),
+    ):
+        wanted = [choice] if isinstance(choice, str) else choice if choice is None else list(choice)
+        if wanted is None:
+            continue
+        if strange := [each for each in wanted if each not in known]:
+            raise RecordError(f"{name} {strange[0]!r}: not there; there are {', '.join(sorted(known))}")
+        frame = frame[frame[name].isin(wanted)]
+    return frame.reset_index(drop=True)
+
+
+# --- files ---
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What is wrong with a file: as a notice of what is left out, and as an error that names its row."""
+
+    notice: str
+    error: str
+
+
+@dataclass
+class _Reading:
+    """Files as they are being read.
+
+    Attributes:
+        files: the CSVs.
+        chunks: what was read of them, some rows each.
+        problems: what is wrong, by the number of the file.
+        odd: the numbers of the files that are to be read row by row.
+    """
+
+    files: list[Path]
+    chunks: list[Columns] = field(default_factory=list)
+    problems: dict[int, list[_Problem]] = field(default_factory=dict)
+    odd: set[int] = field(default_factory=set)
+
+    def tell(self, number: int, notice: str, error: str | None = None) -> None:
+        self.problems.setdefault(number, []).append(_Problem(notice, error or notice))
+
+    def leave_out(self, number: int, error: object) -> None:
+        """Forgets what was read of a file that cannot be used."""
+        self.forget(number)
+        self.tell(number, f"left out: {error}", str(error))
+
+    def forget(self, number: int) -> None:
+        for chunk in self.chunks:
+            if (chunk["file"] == number).any():
+                _keep(chunk, chunk["file"] != number)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Whole rows of a file: the number of the file, that of the first row, and the text."""
+
+    number: int
+    first_row: int
+    text: bytes
+
+    @property
+    def count(self) -> int:
+        return self.text.count(b"\n")
+
+
+def _load(path: Paths, environment: bool) -> tuple["pd.DataFrame", list[_Problem]]:
+    """All records that can be used, and what is wrong with the others."""
+    paths = [path] if isinstance(path, (str, Path)) else path
+    reading = _Reading([file for each in paths for file in _files(Path(each))])
+    for header, parts in _batches(reading):
+        _convert(reading, header, parts)
+    for number in sorted(reading.odd):
+        _read_row_by_row(reading, number)
+    columns = _joined(reading)
+    _leave_out_repeated(reading, columns)
+    _leave_out_impossible(reading, columns)
+    frame = _frame(reading, columns)
+    if environment:
+        frame = _with_environment(frame, reading, columns["file"])
+    return frame, [problem for _, problems in sorted(reading.problems.items()) for problem in problems]
+
+
+def _files(path: Path) -> list[Path]:
+    """The CSVs that a path stands for; raises RecordError where there are none."""
+    try:
+        is_results = path.is_dir() and not (path / RECORDS_FILE).exists()
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return [folder / RECORDS_FILE for folder in run_folders(path)] if is_results else [records_file(path)]
+
+
+def _batches(reading: _Reading) -> Iterator[tuple[list[str], list[_Part]]]:
+    """Parts of files that have the same header, as many as are worth a call of pandas."""
+    waiting: dict[tuple[str, ...], list[_Part]] = {}
+    for number, file in enumerate(reading.files):
+        try:
+            with open_regular(file) as opened:
+                header = tuple(read_header(file, opened.readline()))
+                for part in _parts(opened, number):
+                    waiting.setdefault(header, []).append(part)
+                    if sum(len(each.text) for each in waiting[header]) >= _BLOCK_BYTES:
+                        yield list(header), waiting.pop(header)
+                if is_cut(opened):
+                    reading.tell(number, f"{file}: {CUT}")
+        except (RecordError, OSError):  # `csv_file` says what is wrong
+            reading.odd.add(number)
+    for header, parts in waiting.items():
+        yield list(header), parts
+
+
+def _parts(opened: BinaryIO, number: int) -> Iterator[_Part]:
+    """The rows of an opened file behind its header, so many at once."""
+    rest, row = b"", 2
+    while block := opened.read(_BLOCK_BYTES):
+        whole, newline, rest = (rest + block).rpartition(b"\n")
+        if newline:
+            part = _Part(number, row, whole + newline)
+            row += part.count
+            yield part
+
+
+def _convert(reading: _Reading, header: list[str], parts: list[_Part]) -> None:
+    """Converts parts of files at once, or else each alone, or else leaves a file to be read row by row."""
+    parts = [part for part in parts if part.number not in reading.odd]
+    columns = _converted(header, b"".join(part.text for part in parts)) if parts else None
+    if columns is not None:
+        columns["file"] = np.concatenate([np.full(part.count, part.number) for part in parts])
+        columns["row"] = np.concatenate([part.first_row + np.arange(part.count) for part in parts])
+        reading.chunks.append(columns)
+    elif len(parts) > 1:
+        for part in parts:
+            _convert(reading, header, [part])
+    else:
+        reading.odd.update(part.number for part in parts)
+
+
+def _read_row_by_row(reading: _Reading, number: int) -> None:
+    """Reads a file by `csv_file`, which either understands it or names what is wrong."""
+    file = reading.files[number]
+    reading.forget(number)
+    try:
+        with open_regular(file) as opened:
+            records, row = parsed(file, opened), 2
+            while some := cast(list[dict[str, Value]], list(islice(records, _BLOCK_ROWS))):
+                columns = {name: _array(name, [record[name] for record in some]) for name in BY_NAME}
+                columns["file"] = np.full(len(some), number)
+                columns["row"] = row + np.arange(len(some))
+                row += len(some)
+                reading.chunks.append(columns)
+    except (RecordError, OSError) as error:
+        reading.leave_out(number, error)
+
+
+# --- columns ---
+
+
+def _converted(header: list[str], text: bytes) -> Columns | None:
+    """The columns of rows, converted by pandas; None where they might not say what the text does."""
+    split = _split(header, text)
+    if split is None or not _is_split_right(split, text):
+        return None
+    try:
+        columns = {name: _column(name, split[name]) for name in header if name in BY_NAME}
+    except RecordError:
+        return None
+    for name, column in BY_NAME.items():
+        if name not in columns:
+            columns[name] = _array(name, [column.default]).take(np.zeros(text.count(b"\n"), int))
+    return columns if _has_right_statuses(columns) else None
+
+
+def _split(header: list[str], text: bytes) -> "dict[str, np.ndarray | _Texts] | None":
+    """The rows as pandas splits them, None where it cannot: measured columns as numbers, the others as texts.
+
+    A row goes before them that keeps pandas from guessing: from taking texts that look like numbers, or a
+    column of nothing but truth values, for numbers.
+    """
+    import pandas as pd
+
+    kinds = {name: "float64" if name in _MEASURED else "category" for name in header}
+    guard = ",".join("0.5" if kind == "float64" else "~" for kind in kinds.values())
+    # before pandas 3.1, a number may be wrong in its last bit else
+    exact = {"float_precision": "round_trip"} if _version(pd) < (3, 1) else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            split = pd.read_csv(
+                BytesIO(f"{guard}\n".encode() + text),
+                names=header,
+                header=None,
+                index_col=False,
+                dtype=kinds,
+                keep_default_na=False,
+                na_values=list(EMPTY),
+                skip_blank_lines=False,
+                **exact,
+            )
+    except (ValueError, OverflowError, pd.errors.ParserError):
+        return None
+    return {
+        name: values.to_numpy()[1:]
+        if name in _MEASURED
+        else _Texts([*values.cat.categories], values.cat.codes.to_numpy()[1:])
+        for name, values in split.items()
+    }
+
+
+def _version(package: Any) -> tuple[int, ...]:
+    return tuple(int(part) for part in package.__version__.split(".")[:2])
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """A column as pandas splits it: its different texts, and for each row the place of its text, or -1."""
+
+    different: list[str]
+    places: "np.ndarray"
+
+    def counted(self) -> Iterator[tuple[str, int]]:
+        """The different texts, and how many rows have each."""
+        counts = np.bincount(self.places[self.places >= 0], minlength=len(self.different))
+        return zip(self.different, counts.tolist(), strict=True)
+
+
+def _is_split_right(split: "Mapping[str, np.ndarray | _Texts]", text: bytes) -> bool:
+    """Whether a strict reader would split the text into the same values.
+
+    pandas fills up short rows, cuts long ones and bears with stray quotes; then the text has another number
+    of commas or quotes than its values.
+    """
+    lines = text.count(b"\n")
+    if b"\0" in text or text.count(b"\r") not in (0, text.count(b"\r\n")):
+        return False
+    commas, quotes = lines * (len(split) - 1), 0
+    for values in split.values():
+        if len(values.places if isinstance(values, _Texts) else values) != lines:
+            return False
+        for value, count in values.counted() if isinstance(values, _Texts) else ():
+            if len(value) > _LONGEST_TEXT:
+                return False
+            commas += count * value.count(",")
+            quotes += count * (2 + 2 * value.count('"')) if set(value) & set(',"\r\n') else 0
+    return commas == text.count(b",") and quotes == text.count(b'"')
+
+
+def _column(name: str, values: "np.ndarray | _Texts") -> Any:
+    """The column's values from what pandas has split; raises RecordError where they cannot be converted."""
+    column = BY_NAME[name]
+    if not isinstance(values, _Texts):
+        if np.isinf(values).any():
+            raise RecordError(f"{name}: not finite")
+        return values
+    different = [read_value(column, text) if count else None for text, count in values.counted()]
+    return _array(name, [*different, column.default]).take(values.places)  # -1, empty, is the last
+
+
+def _array(name: str, values: Sequence[Value]) -> Any:
+    """The values as an array of the column's type, as it is before rows are left out: any may be missing."""
+    import pandas as pd
+
+    column = BY_NAME[name]
+    if column.kind is float:
+        return np.array(values, float)  # None becomes nan
+    if column.kind is not str:
+        return pd.array(values, dtype="Int64" if column.kind is int else "boolean")
+    if name in _FREE_TEXTS:
+        return pd.array(values, dtype="string")
+    texts = sorted({value for value in values if value is not None}, key=str)
+    return pd.Categorical(values, categories=pd.Index(texts, dtype=str))
+
+
+def _has_right_statuses(columns: Columns) -> bool:
+    """Whether each row has a status, a reason where it is not `ok`, and a timing only where it is."""
+    status, reason = columns["status"], columns["reason"]
+    ok = np.asarray(status == "ok")
+    return (
+        set(status.categories) <= set(STATUSES)
+        and not status.isna().any()
+        and set(reason.categories) <= set(REASONS)
+        and bool((reason.isna() == ok).all())
+        and not any((~_is_empty(columns[name]) & ~ok).any() for name in TIMINGS)
+    )
+
+
+def _is_empty(values: Any) -> "np.ndarray":
+    return np.isnan(values) if isinstance(values, np.ndarray) else np.asarray(values.isna())
+
+
+def _keep(columns: Columns, kept: "np.ndarray") -> None:
+    """Keeps only the rows that are marked."""
+    for name in columns:
+        columns[name] = columns[name][kept]
+
+
+def _joined(reading: _Reading) -> Columns:
+    """Joins the chunks, in the order of files and rows, and uses them up, which saves half the memory."""
+    empty: Columns = {name: _array(name, []) for name in BY_NAME}
+    chunks = reading.chunks or [{**empty, "file": np.zeros(0, int), "row": np.zeros(0, int)}]
+    joined = {name: _together([chunk.pop(name) for chunk in chunks]) for name in [*chunks[0]]}
+    if (np.diff(joined["file"]) < 0).any():
+        order = np.lexsort((joined["row"], joined["file"]))
+        for name in joined:
+            joined[name] = joined[name].take(order)
+    return joined
+
+
+def _together(arrays: list[Any]) -> Any:
+    import pandas as pd
+
+    if isinstance(arrays[0], pd.Categorical):
+        return pd.api.types.union_categoricals(arrays, sort_categories=True)
+    if isinstance(arrays[0], np.ndarray):
+        return np.concatenate(arrays)
+    return pd.concat([pd.Series(array) for array in arrays], ignore_index=True).array
+
+
+# --- rows that are left out ---
+
+
+def _leave_out_repeated(reading: _Reading, columns: Columns) -> None:
+    """Leaves out the files in which a case stands twice."""
+    import pandas as pd
+
+    keys = pd.DataFrame({name: columns[name] for name in ("file", *KEY)}, copy=False)
+    repeated = np.flatnonzero(keys.duplicated())
+    numbers, first = np.unique(columns["file"][repeated], return_index=True)
+    for number, index in zip(numbers.tolist(), repeated[first], strict=True):
+        key = [None if pd.isna(columns[name][index]) else columns[name][index] for name in KEY]
+        reading.tell(
+            number,
+            *(
+                f"{start}{reading.files[number]}, row {columns['row'][index]}: {same_twice(key)}"
+                for start in ("left out: ", "")
+            ),
+        )
+    if numbers.size:
+        _keep(columns, ~np.isin(columns["file"], numbers))
+
+
+def _leave_out_impossible(reading: _Reading, columns: Columns) -> None:
+    """Leaves out the rows that cannot be."""
+    size = len(columns["file"])
+    wrong = np.concatenate(
+        [
+            np.zeros(0, bool),
+            *(
+                _impossible({name: values[start : start + _BLOCK_ROWS] for name, values in columns.items()})
+                for start in range(0, size, _BLOCK_ROWS)
+            ),
+        ]
+    )
+    if not wrong.any():
+        return
+    refused = {name: values[wrong] for name, values in columns.items()}
+    whats: dict[int, dict[int, str]] = {}
+    places = zip(refused["file"].tolist(), refused["row"].tolist(), _records(refused, BY_NAME), strict=True)
+    for number, row, record in places:
+        whats.setdefault(number, {})[row] = plausible.impossible(record) or "cannot be"
+    for number, of_file in whats.items():
+        file, first = reading.files[number], min(of_file)
+        rows_of_file = int((columns["file"] == number).sum())
+        reading.tell(number, left_out(file, of_file, rows_of_file), f"{file}, row {first}: {of_file[first]}")
+    _keep(columns, ~wrong)
+
+
+def _impossible(columns: Columns) -> "np.ndarray":
+    """Which rows cannot be."""
+    import pandas as pd
+
+    numbers: Columns = {name: _as_floats(columns[name]) for name in plausible.NUMBERS}
+    numbers["ok"] = np.asarray(columns["status"] == "ok")
+    names = pd.DataFrame({name: columns[name] for name in plausible.NAMES}, copy=False)
+    same = pd.util.hash_pandas_object(names, index=False).to_numpy()
+    _, first, which = np.unique(same, return_index=True, return_inverse=True)
+    contradict = [
+        plausible.contradicts_id(record) is not None
+        for record in _records({name: columns[name].take(first) for name in plausible.NAMES}, plausible.NAMES)
+    ]
+    wrong = np.array(contradict, bool)[which]
+    for name in plausible.REQUIRED:
+        wrong |= _is_empty(columns[name])
+    with np.errstate(all="ignore"):
+        for rule in plausible.RULES:
+            wrong |= rule.is_broken(numbers)
+    return wrong
+
+
+def _as_floats(values: Any) -> "np.ndarray":
+    return values if isinstance(values, np.ndarray) else values.to_numpy("float64", na_value=np.nan)
+
+
+def _records(columns: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Value]]:
+    """Rows as mappings, None where a value is missing."""
+    import pandas as pd
+
+    names = list(names)
+    lists = [
+        values.astype(object).where(values.notna(), None).tolist()
+        for values in (pd.Series(columns[name]) for name in names)
+    ]
+    return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
+
+
+# --- the frame ---
+
+
+def _frame(reading: _Reading, columns: Columns) -> "pd.DataFrame":
+    import pandas as pd
+
+    made = {name: _final(name, columns[name]) for name in BY_NAME}
+    runs = [str(file.parent) for file in reading.files]
+    made["run"] = pd.Categorical(runs).take(columns["file"]) if runs else pd.Categorical([])
+    return pd.DataFrame(made, copy=False)
+
+
+def _final(name: str, values: Any) -> Any:
+    """The column's array, of numpy's types where no value can be missing."""
+    column = BY_NAME[name]
+    if column.kind in (int, bool) and (column.required or column.default is not None):
+        return values.to_numpy(column.kind)
+    return values
+
+
+def _with_environment(frame: "pd.DataFrame", reading: _Reading, numbers: "np.ndarray") -> "pd.DataFrame":
+    """The frame with the facts of each run's environment."""
+    import pandas as pd
+
+    facts: dict[int, dict[str, Any]] = {}
+    for number in np.unique(numbers).tolist():
+        try:
+            found = read_environment(reading.files[number])
+            facts[number] = dict(flat(found))
+        except RecordError as error:
+            reading.tell(number, str(error))
+    names = dict.fromkeys(name for of_run in facts.values() for name in of_run)
+    of_files = {
+        f"environment.{name}": _inferred(
+            [facts.get(number, {}).get(name) for number in range(len(reading.files))]
+        )
+        for name in names
+    }
+    more = {name: values.take(numbers) for name, values in of_files.items()}
+    return pd.concat([frame, pd.DataFrame(more, index=frame.index)], axis=1)
+
+
+def _inferred(values: list[Any]) -> Any:
+    """The values as an array of their type, as one of texts where they have several."""
+    import pandas as pd
+
+    kinds = {type(value) for value in values} - {type(None)}
+    if len(kinds) > 1 and not kinds <= {int, float}:
+        values = [None if value is None else str(value) for value in values]
+    return pd.array(values)

@@ -1,0 +1,184 @@
+"""Find rows that cannot be: the one place that says which figures contradict each other or their case's id.
+
+Every reader asks here, so that report, history, gate, advice and READMEs use the same rows. A rule works on
+the numbers of one row and, element by element, on the columns of many.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from bench.records.schema import COLUMNS, DEFAULTS, SHAPE, Value
+
+_LEAST, _MOST = 1e-12, 1e18  # of anything: seconds, times as slow, operations of a call
+# A ratio is the median over the blocks, not the quotient of the medians, and times drift while they are
+# measured. In 3,065 rows the two differed by 1.3% in the median, by a factor of 1.10 in one row of a hundred,
+# and by 1.26 at most.
+_AGREEMENT = 2.0
+NUMBERS = tuple(column.name for column in COLUMNS if column.kind is not str)
+REQUIRED = tuple(column.name for column in COLUMNS if column.required)
+_OPTIONS = (
+    *(name for name, default in DEFAULTS.items() if default is not None),
+    *("implementation", "use_cudnn", "masked", "activation", "use_bias", "reset_after", "merge_mode"),
+)
+# all that `contradicts_id` looks at: rows that have these in common need one look
+NAMES = ("case", "baseline", "status", "subject", "mode", "cell", "layer", *SHAPE, *_OPTIONS)
+
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What cannot be.
+
+    Attributes:
+        columns: what the message names, the column to blame first.
+        is_broken: takes the numbers of a row by column, nan where one is empty, and under `ok` whether its
+            status is `ok`; or arrays of all these.
+        message: what is wrong with the first column.
+    """
+
+    columns: tuple[str, ...]
+    is_broken: Callable[[Numbers], Any]
+    message: str
+
+
+def _positive(name: str) -> Rule:
+    return Rule((name,), lambda row: (row[name] < _LEAST) | (row[name] > _MOST), "must be above 0")
+
+
+def _not_negative(name: str) -> Rule:
+    return Rule((name,), lambda row: (row[name] < 0) | (row[name] > _MOST), "must not be negative")
+
+
+def _share(name: str) -> Rule:
+    return Rule((name,), lambda row: (row[name] < 0) | (row[name] >= 1), "must be from 0 to below 1")
+
+
+def _part_of_a_timing(name: str) -> Rule:
+    def is_broken(row: Numbers) -> Any:
+        there = row["median_s"] == row["median_s"]  # an empty number, nan, is not equal to itself
+        for other in _TIMING:
+            there = there | (row[other] == row[other])
+        return there & (row[name] != row[name])
+
+    return Rule((name,), is_broken, "must be there, as in every timing")
+
+
+def _proven(name: str, allowed: str) -> Rule:
+    return Rule(
+        (name, allowed), lambda row: row["ok"] & (row[name] > row[allowed]), "is more than its proof allows"
+    )
+
+
+_TIMING = ("median_s", "min_s", "rounds", "baseline_median_s", "ratio", "ratio_low", "ratio_high")
+RULES: tuple[Rule, ...] = (
+    *map(
+        _positive,
+        (
+            *(*SHAPE, "depth", *_TIMING, "queued_s", "epoch_s", "characters_per_s"),
+            *("sequences_per_s", "timesteps_per_s", "flops", "gflops_per_s", "roofline_fraction"),
+        ),
+    ),
+    *map(
+        _not_negative,
+        (
+            *("iqr_s", "trace_s", "compile_s", "sync_s", "graph_nodes", "peak_bytes", "retraces"),
+            *("max_abs_error", "tolerance", "gradient_error", "gradient_tolerance"),
+        ),
+    ),
+    *map(_share, ("dropout", "recurrent_dropout")),
+    *map(_part_of_a_timing, _TIMING),
+    Rule(("min_s", "median_s"), lambda row: row["min_s"] > row["median_s"], "is above the median"),
+    Rule(
+        ("ratio", "ratio_low", "ratio_high"),
+        lambda row: (row["ratio"] < row["ratio_low"]) | (row["ratio"] > row["ratio_high"]),
+        "is outside its interval",
+    ),
+    Rule(
+        ("ratio", "median_s", "baseline_median_s"),
+        lambda row: (
+            (row["ratio"] * row["baseline_median_s"] > _AGREEMENT * row["median_s"])
+            | (_AGREEMENT * row["ratio"] * row["baseline_median_s"] < row["median_s"])
+        ),
+        f"is more than {_AGREEMENT:g} times, or less than 1 / {_AGREEMENT:g} of, what the medians say",
+    ),
+    _proven("max_abs_error", "tolerance"),
+    _proven("gradient_error", "gradient_tolerance"),
+)
+
+
+def impossible(record: Mapping[str, Value]) -> str | None:
+    """What of a record cannot be, beginning with its column; None where all can."""
+    missing = next((name for name in REQUIRED if record[name] is None), None)
+    if missing:
+        return f"{missing} is empty"
+    numbers = {name: math.nan if record[name] is None else float(record[name] or 0) for name in NUMBERS}
+    for rule in RULES:
+        if rule.is_broken({**numbers, "ok": record["status"] == "ok"}):
+            values = ", ".join(f"{name} {record[name]}" for name in rule.columns)
+            return f"{values}: {rule.columns[0]} {rule.message}"
+    return contradicts_id(record)
+
+
+def contradicts_id(record: Mapping[str, Value]) -> str | None:
+    """What of a record its case's id contradicts, beginning with the column; None where they say the same.
+
+    An id is `MODE-CELL-LAYER-bN-tN-fN-uN`, and then a word for each option that is not the default.
+    """
+    parts = str(record["case"]).split("-")
+    columns = ("mode", "cell", "layer", *SHAPE)
+    for name, said, part in zip(columns, _said(record, columns), [*parts, *columns], strict=False):
+        if said != part:
+            return f"{name} {record[name]}: the case's id is {record['case']}"
+    if record["subject"] != f"{record['cell']}-{record['layer']}":
+        return f"subject {record['subject']}: the case's id is {record['case']}"
+    return _contradicts_options(record, parts[len(columns) :]) or _contradicts_baseline(record)
+
+
+def _said(record: Mapping[str, Value], columns: tuple[str, ...]) -> Iterator[str]:
+    """What an id says of these columns."""
+    for name in columns:
+        yield f"{name[0]}{record[name]}" if name in SHAPE else str(record[name])
+
+
+def _contradicts_options(record: Mapping[str, Value], words: list[str]) -> str | None:
+    """An option that is not the default has a word, and its value ends it, but for a switch."""
+    used = [name for name in _OPTIONS if record[name] not in (None, DEFAULTS[name])]
+    unsure = [name for name in used if _may_have_no_word(name, record)]
+    if record["implementation"] is None and record["status"] != "ok":
+        unsure.append("implementation")  # an option that the subject refused
+    sure = [name for name in used if name not in unsure and (name, record[name]) != ("implementation", 2)]
+    if not len(sure) <= len(words) <= len(sure) + len(unsure):
+        options = ", ".join(f"{name} {record[name]}" for name in sure) or "no option"
+        return f"{options}: the case's id is {record['case']}"
+    for name in sure:
+        text = _value_in_word(record[name])
+        if not any(word.endswith(text) for word in words):
+            return f"{name} {record[name]}: the case's id is {record['case']}"
+    return None
+
+
+def _may_have_no_word(name: str, record: Mapping[str, Value]) -> bool:
+    """Whether the value may also be there because another option brings it, and then has no word."""
+    value = record[name]
+    return (
+        (name == "implementation" and value == 1 and bool(record["recurrent_dropout"]))
+        or (name == "merge_mode" and value == "concat" and bool(record["bidirectional"]))
+        or (name == "static_timesteps" and record["mode"] == "generate")
+    )
+
+
+def _value_in_word(value: Value) -> str:
+    if isinstance(value, bool) or value in ("True", "False"):
+        return ""
+    return f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
+
+
+def _contradicts_baseline(record: Mapping[str, Value]) -> str | None:
+    baseline = record["baseline"]
+    if baseline is not None and not str(baseline).startswith(f"{record['mode']}-"):
+        return f"baseline {baseline}: its mode is not that of the case {record['case']}"
+    return None

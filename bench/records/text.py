@@ -1,0 +1,23 @@
+"""Show a text that is somebody's input on one line."""
+
+LONGEST = 300
+
+
+def one_line(text: object, longest: int | None = LONGEST) -> str:
+    """The text on one line, as a terminal, a CSV and any file may hold it.
+
+    Line breaks become spaces. Control characters and what is no character at all are shown, as `\\x1b`, not
+    sent: nothing moves the cursor or sets colours.
+
+    Args:
+        longest: a longer text loses its middle; None keeps all of it.
+    """
+    joined = " ".join(str(text).splitlines())
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in joined
+    )
+    if longest is None or len(shown) <= longest:
+        return shown
+    start = longest * 2 // 3
+    return f"{shown[:start]} … {shown[len(shown) - (longest - start - 3) :]}"

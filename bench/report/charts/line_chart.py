@@ -1,0 +1,43 @@
+"""Charts of lines: a call's time against one dimension of the shape, a panel a mode, a line a subject."""
+
+from collections.abc import Sequence
+
+from bench.report import formatting, labels, quantities, select
+from bench.report.charts import drawing
+from bench.report.labels import Record
+
+
+def draw(axis: str, records: Sequence[Record]):
+    """Wall time against one dimension of the shape, a panel a mode, a line a subject."""
+    line = select.along(records, axis)
+    drawn = [record for record in line if quantities.time_of(record) is not None]
+    if len(drawing.distinct(record[axis] for record in drawn)) < 2:
+        return None
+    name = labels.AXES[axis]
+    at = drawing.where(drawn[0], without=(axis,))
+    figure = drawing.page(
+        f"Wall time of a call against {name}",
+        f"{at} · median and interquartile range · both axes logarithmic",
+        drawing.footnotes(line, drawn),
+        drawing.series_handles(drawn),
+        height=3.7,
+    )
+    panels = drawing.mode_panels(figure, drawn, sharex=True, sharey=True)
+    for mode, axes in panels.items():
+        for key in drawing.distinct(map(select.series, drawing.of_mode(drawn, mode))):
+            _line(axes, axis, [record for record in drawn if select.series(record) == key])
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(name)
+        drawing.ticks_at(axes.xaxis, sorted({record[axis] for record in drawn}))
+    for axes in panels.values():
+        drawing.log_ticks(axes.yaxis, 8, lambda value: formatting.tick(formatting.seconds(value)))
+        axes.label_outer()
+    next(iter(panels.values())).set_ylabel("time of a call")
+    return figure
+
+
+def _line(axes, axis: str, points: list[Record]) -> None:
+    times = [time for point in points if (time := quantities.time_of(point))]
+    xs = [point[axis] for point in points]
+    drawing.joined(axes, xs, times, points[0], drawing.style(points[0]))

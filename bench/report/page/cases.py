@@ -1,0 +1,117 @@
+"""The table of all cases of a run, and all that is known of each."""
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench.cases.subjects import SUBJECTS
+from bench.cases.sweeps import SWEEPS
+from bench.records.schema import COLUMNS, Column, Value
+from bench.report import formatting
+from bench.report.labels import Record
+from bench.report.page import sentences
+from bench.report.table import Cell
+
+# of the table of cases; the others can be switched on
+SHOWN = (
+    *("mode", "batch_size", "timesteps", "units", "status"),
+    *("median_s", "ratio", "ratio_low", "ratio_high", "kernel", "compile_s", "epoch_s", "characters_per_s"),
+)
+_OF_THE_RUN = ("run_id", "commit", "machine", "device", "backend", "tensorflow", "keras")  # not of a case
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """A record in the table of cases, and all that is known of it."""
+
+    anchor: str
+    record: Record
+    cells: list[Cell]
+    command: str
+    remark: str
+    sentences: list[str]
+    facts: list[tuple[Column, str]]
+    baseline_anchor: str | None
+
+
+def command(record: Record) -> str:
+    """The command that measures the record's case alone."""
+    sweep = SWEEPS.get(record["sweep"])
+    full_size = sweep.full.items() if sweep else ()
+    full = bool(full_size) and all(record[name] == value for name, value in full_size)
+    in_checkout = record["commit"] is not None
+    start = ["pytest", "--benchmark-only"] if in_checkout else ["python", "-m", "bench", "run"]
+    options = [*(["--full"] if full else []), f"--sweep={record['sweep']}", f"--case={record['case']}"]
+    return shlex.join([*start, *options])
+
+
+def _remark(record: Record) -> str:
+    """Says what the command cannot do alone."""
+    if record["sweep"] not in SWEEPS:
+        return "No sweep of that name is declared: `python -m bench advise --measure` makes one for a shape."
+    if record["subject"] not in SUBJECTS:
+        return "Somebody's own cell: add the --cell that brought it."
+    return ""
+
+
+def columns_of(records: Sequence[Record]) -> list[Column]:
+    """The columns of the table of cases, its link aside: those whose values are not all the same."""
+    shown = [*SHOWN, *(column.name for column in COLUMNS if column.name not in SHOWN)]
+    by_name = {column.name: column for column in COLUMNS if column.name != "case"}
+    varied = [name for name in shown if name in by_name and _varies(records, name)]
+    always = {"status", "median_s", "ratio"}
+    return [by_name[name] for name in shown if name in varied or name in always]
+
+
+def _varies(records: Sequence[Record], name: str) -> bool:
+    return len({record[name] for record in records}) > 1
+
+
+def case_rows(records: Sequence[Record], anchor: str, columns: Sequence[Column]) -> list[CaseRow]:
+    anchors: dict[Value, str] = {}
+    for number, record in enumerate(records, 1):
+        anchors.setdefault(record["case"], f"{anchor}-case-{number}")
+    return [
+        CaseRow(
+            f"{anchor}-case-{number}",
+            record,
+            [Cell(value_text(column, record[column.name]), record[column.name]) for column in columns],
+            command(record),
+            _remark(record),
+            list(sentences.of_record(record)),
+            list(_facts(record)),
+            anchors.get(record["baseline"]),
+        )
+        for number, record in enumerate(records, 1)
+    ]
+
+
+def _facts(record: Record) -> Iterator[tuple[Column, str]]:
+    for column in COLUMNS:
+        if column.name not in _OF_THE_RUN and (value := record[column.name]) is not None:
+            yield column, value_text(column, value)
+
+
+def value_text(column: Column, value: Value) -> str:
+    """A value of a record as people read it, by the column's unit."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, (int, float)):
+        return value
+    if column.unit in _BY_UNIT:
+        return _BY_UNIT[column.unit](value)
+    if column.kind is int:
+        return str(value)
+    return formatting.number(value) if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
+_BY_UNIT: dict[str, Callable[[float], str]] = {
+    "s": formatting.seconds,
+    "bytes": formatting.memory,
+    "1/s": formatting.count,
+    "flop": formatting.count,
+    "Gflop/s": formatting.number,
+    "ratio": formatting.ratio,
+}

@@ -1,0 +1,191 @@
+"""Study of the sweep `fused`: what does `FusedRNN` gain over Keras' loop, under XLA too, and over PyTorch?"""
+
+from dataclasses import replace
+
+from bench.report import formatting, labels, quantities, select, table
+from bench.report.charts import column_chart, dot_chart, drawing
+from bench.report.charts.column_chart import Column
+from bench.report.charts.dot_chart import Dot
+from bench.report.charts.drawing import GREY, Style
+from bench.report.labels import Record
+from bench.report.studies.study import Chart, Records, Study
+from bench.report.table import SHAPE_HEADER, Cell, Table
+
+SWEEP = "fused"
+
+
+def speed_ups(records: Records) -> list[Table]:
+    """The time of each case of the fused layer, and how many times faster than each baseline it is."""
+    compared = sorted(_fused(records), key=table.mode_order)
+    if not compared:
+        return []
+    counted = any(record["roofline_fraction"] is not None for record in compared)
+
+    def cells(record: Record) -> dict[str, Cell]:
+        peak = {"of the peak": table.RATES["of the peak"](record)} if counted else {}
+        return {"time": table.time(record), labels.faster_than(record): _speed_up(record), **peak}
+
+    columns = ("time", *_kinds(records), *(["of the peak"] if counted else []))
+    names = {"subject": labels.label, "mode": _mode, SHAPE_HEADER: labels.shape_in_numbers}
+    return [table.crossed("", compared, names, cells, columns)]
+
+
+def costs(records: Records) -> list[Table]:
+    """Time to start and memory to train, of the fused layer and of Keras' loops."""
+    trained = [record for record in select.by_shape(records) if record["mode"] == "train"]
+    if not trained:
+        return []
+    names = {"cell": labels.family, SHAPE_HEADER: labels.shape_in_numbers}
+    columns = [f"{what}, {layer}" for what in ("start", "memory") for layer in _LAYERS]
+    caption = "Training: the time to trace and compile, and the peak memory, each in a process of its own."
+    return [table.crossed(caption, trained, names, _start_and_memory, columns)]
+
+
+def xla_costs(records: Records) -> list[Table]:
+    """Time of training Keras' loop under XLA / that of the plain loop, timed in turns."""
+    under_xla = [record for record in select.by_shape(records) if record["jit_compile"]]
+    if not under_xla:
+        return []
+    names = {"cell": labels.family, "baseline": labels.baseline_name}
+    shapes = drawing.distinct(map(labels.shape_in_numbers, under_xla))
+    caption = f"Training under XLA: time / that of the plain loop, by {SHAPE_HEADER}."
+    ordered = sorted(under_xla, key=labels.order)
+    made = table.crossed(
+        caption, ordered, names, lambda each: {labels.shape_in_numbers(each): table.ratio(each)}, shapes
+    )
+    return [made]
+
+
+_LAYERS = ("FusedRNN", "Keras' loop", "Keras' loop under XLA")
+
+
+def _start_and_memory(record: Record) -> dict[str, Cell]:
+    layer = _LAYERS[0] if record["layer"] == "fused" else _LAYERS[1 + bool(record["jit_compile"])]
+    return {
+        f"start, {layer}": table.figure(record, quantities.start_of, formatting.seconds),
+        f"memory, {layer}": table.exact("peak_bytes", formatting.memory)(record),
+    }
+
+
+def _fused(records: Records) -> list[Record]:
+    return select.by_shape(record for record in records if record["layer"] == "fused")
+
+
+def _kinds(records: Records) -> list[str]:
+    """The baselines of the fused layer, as a ratio names them."""
+    return drawing.distinct(map(labels.faster_than, _fused(records)))
+
+
+def _mode(record: Record) -> str:
+    return record["mode"]
+
+
+def _speed_up(record: Record) -> Cell:
+    ratio = quantities.compared(record)
+    return table.faster(quantities.inverse(ratio)) if ratio else table.why_not(record)
+
+
+# --- charts ---
+
+
+_OVERVIEW = {
+    "faster than Keras' loop": {"facecolor": "#0072b2", "edgecolor": "#0072b2"},
+    "faster than Keras' loop under XLA": {"facecolor": "white", "edgecolor": "#0072b2"},
+    "faster than PyTorch": {"facecolor": "#e69f00", "edgecolor": "#e69f00"},
+}
+
+
+def _at_base(records: Records) -> list[Record]:
+    """The records of the fused layer at the shape that most cells have."""
+    fused = _fused(records)
+    base = select.base_shape(fused)
+    return [record for record in fused if labels.shape(record) == base]
+
+
+def _overview(records: Records):
+    """The gain of the fused layer, a group a cell, at the shape that most cells have."""
+    swept = sorted(_at_base(records), key=labels.order)
+    columns = [
+        Column(labels.family(record), labels.faster_than(record), record, quantities.inverse(ratio))
+        for record in swept
+        if (ratio := quantities.compared(record))
+    ]
+    return column_chart.draw(
+        "How many times faster FusedRNN runs a cell",
+        f"{drawing.where(swept[0])} · timed in turns · line: 95% interval" if swept else "",
+        "times faster",
+        columns,
+        _OVERVIEW,
+        swept,
+        lambda value: f"{value:g}×",
+    )
+
+
+def _chart(records: Records):
+    """The gain of the fused layer over each of its baselines, a row a shape and subject."""
+    swept, kinds = _fused(records), _kinds(records)
+    if not swept:
+        return None
+    known = [
+        Dot(
+            labels.label(record),
+            labels.shape_in_numbers(record),
+            record,
+            quantities.inverse(ratio),
+            kinds.index(labels.faster_than(record)),
+        )
+        for record in drawing.by_mode(swept)
+        if (ratio := quantities.compared(record))
+    ]
+    return dot_chart.draw(
+        "What the fused layer gains",
+        f"{swept[0]['dtype']} · {swept[0]['device']} · batch · timesteps · features · units above · "
+        "line: 95% interval",
+        "times faster: right of 1 it gains",
+        known,
+        swept,
+        dot_chart.Look(
+            row_height=0.24,
+            lane_height=0.16,
+            headings=True,
+            style=_style,
+            size=5,
+        ),
+        handles=[
+            drawing.marker(replace(_style(record), colour=GREY, line="none"), kind)
+            for kind, record in {labels.faster_than(record): record for record in swept}.items()
+        ],
+    )
+
+
+def _style(record: Record) -> Style:
+    """The subject's style, by what it is compared with: hollow for XLA, the other's marker elsewhere."""
+    own = drawing.style(record)
+    kind = labels.faster_than(record)
+    if "XLA" in kind:
+        return replace(own, hollow=True)
+    if "Keras" in kind:
+        return own
+    layer = str(record["baseline"]).split("-")[2]
+    return replace(own, marker=drawing.style({**record, "layer": layer}).marker)
+
+
+STUDY = Study(
+    without=f"The run has no case of the sweep `{SWEEP}`.",
+    sweeps=(SWEEP,),
+    charts=(
+        Chart(
+            "fused_overview",
+            "How many times faster does FusedRNN run a cell?",
+            _overview,
+            lambda records: speed_ups(_at_base(records)),
+        ),
+        Chart(
+            "fused",
+            "What does FusedRNN gain, shape by shape?",
+            _chart,
+            lambda records: [*speed_ups(records), *costs(records)],
+        ),
+    ),
+    blocks={"speed_ups": speed_ups, "fused_costs": costs, "xla_costs": xla_costs},
+)

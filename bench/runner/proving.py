@@ -1,0 +1,210 @@
+"""Proves the two sides of a row, each in the process where it belongs: ours, one of its own, or a peer's."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.backend import devices
+from bench.backend.data import Answer
+from bench.backend.programs import Program
+from bench.cases.case import Case
+from bench.cases.comparisons import Comparison
+from bench.cases.cost_estimate import check_size
+from bench.cases.subjects import Subject, UnsupportedOption, check_installed
+from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.processes.contract_worker import UserCell, Verdicts
+from bench.processes.isolated import Isolated, nursery
+from bench.processes.peer_client import Peers, warmed_up
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
+from bench.proof.problem import Problem, WrongAnswer, prepare
+from bench.proof.verify import Proof, prove
+from bench.timing.blocks import Leg
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A compiled case whose answer has been proven.
+
+    Attributes:
+        matmul_peak: `devices.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
+    """
+
+    problem: Problem
+    program: Program
+    answer: Answer
+    proof: Proof
+    matmul_peak: Callable[[str, str], float] | None = devices.matmul_peak
+
+
+class CompileTimeout(RuntimeError):
+    """Tracing and compiling took longer than they may; the message holds the seconds."""
+
+
+class BrokenContract(AssertionError):
+    """A cell that breaks the cell contract; the message says which checks failed."""
+
+
+class Prover:
+    """Proves cases, and keeps what serves again: baselines, peers' processes, those of the case in hand.
+
+    Args:
+        device: `cpu` or `gpu`.
+        subjects: every subject that a case may name.
+        limits: what an isolated case may take.
+        user_cells: what the command line brings, for the processes of isolated cases.
+        forking: forks workers; None: one is begun where it is needed. It is ended with the rest.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        subjects: Mapping[str, Subject],
+        limits: Limits = DEFAULT_LIMITS,
+        user_cells: UserCells = NO_USER_CELLS,
+        forking: Nursery | None = None,
+    ):
+        self._device = device
+        self._subjects = subjects
+        self._limits = limits
+        self._user_cells = user_cells
+        self._baselines: dict[Case, Proven] = {}
+        self._peers = Peers()
+        self._isolated: Isolated | None = None
+        self._nursery = forking
+        self._verdicts = Verdicts()
+        self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
+
+    @property
+    def peers(self) -> Mapping[str, dict[str, Any]]:
+        """What the peers' processes that have been started are: versions and threads, by module."""
+        isolated = self._isolated.peers.environment if self._isolated else {}
+        return {**self._peers.environment, **isolated}
+
+    def pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
+        """The subject and its baseline, proven, in the processes where they belong.
+
+        Raises:
+            NotInstalled, UnsupportedOption, BrokenContract, WrongAnswer: of the subject, or, saying so, of
+                the baseline.
+            TooLarge, CompileTimeout, WorkerError: of an isolated comparison, before or while it is made.
+        """
+        case, baseline = comparison.case, comparison.baseline
+        for each in (case, baseline):
+            check_installed(self._subjects[each.subject])
+        self.check_contract(case)
+        if not comparison.isolated:
+            proven = self._baseline(baseline)
+            return self.prove(case, proven.problem), proven
+        self._check_affordable(comparison)
+        isolated = self._begin(case)
+        peer = self._baseline(baseline) if self._subjects[baseline.subject].peer else None
+        problem = peer.problem if peer else self._of_baseline(baseline, self._prepare)
+        # the subject first: how far the memory rises is seen where nothing else has been compiled
+        if isolated.subject is None:
+            isolated.subject = self._prove_isolated(isolated, self._prepare(case, problem))
+        return isolated.subject, peer or self._prove_isolated(isolated, problem)
+
+    def prove(self, case: Case, like: Problem | None = None) -> Proven:
+        """Proves the case in this process, or in its peer's, with the weights of `like` where they fit."""
+        return self._proven(self._prepare(case, like))
+
+    def legs(self, subject: Proven, baseline: Proven) -> tuple[Leg, Leg]:
+        """The two programs' legs, warmed up where one of them is in a peer's process."""
+        pair = (subject, baseline)
+        if any(self._subjects[proven.problem.case.subject].peer for proven in pair):
+            return warmed_up(subject.program), warmed_up(baseline.program)
+        return subject.program.time, baseline.program.time
+
+    def check_contract(self, case: Case) -> None:
+        """Raises BrokenContract for a user's cell that does not hold the cell contract."""
+        subject = self._subjects[case.subject]
+        if subject.target is None:
+            return
+        cell = UserCell(subject.target, json.loads(subject.kwargs), features=subject.step_shape)
+        broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
+        if broken:
+            raise BrokenContract(broken)
+
+    def close(self) -> None:
+        """Ends the processes."""
+        self._end()
+        self._peers.close()
+        if self._nursery is not None:
+            self._nursery.close()
+
+    def _prepare(self, case: Case, like: Problem | None = None) -> Problem:
+        return prepare(self._subjects[case.subject], case, like)
+
+    def _baseline(self, case: Case) -> Proven:
+        """The baseline of a case; compiled and proven once, however many cases it serves."""
+        if case not in self._baselines:
+            self._baselines[case] = self._of_baseline(case, self.prove)
+        return self._baselines[case]
+
+    def _of_baseline(self, case: Case, make: Callable[[Case], Any]) -> Any:
+        """What `make` makes of a baseline; what is wrong with it is said to be the baseline's."""
+        try:
+            self.check_contract(case)
+            return make(case)
+        except (WrongAnswer, BrokenContract, UnsupportedOption) as error:
+            raise type(error)(f"the baseline {case.id}: {error}") from error
+
+    def _begin(self, case: Case) -> Isolated:
+        """The processes of the case: those there are while it is compared with one baseline after another."""
+        if self._isolated is None or self._isolated.case != case or not self._isolated.alive:
+            self._end()
+            self._isolated = Isolated(case, self._limits, (self._device, self._user_cells), self._forking())
+        return self._isolated
+
+    def _forking(self) -> Nursery | None:
+        """What forks the workers; begun where it is first needed, and again where it has died."""
+        if self._nursery is None or not self._nursery.alive:
+            self._nursery = nursery(self._device)
+        return self._nursery
+
+    def _end(self) -> None:
+        if self._isolated is not None:
+            self._isolated.close()
+            self._isolated = None
+
+    def _prove_isolated(self, isolated: Isolated, problem: Problem) -> Proven:
+        """Proves the problem with a program in a process of its own.
+
+        Raises:
+            CompileTimeout: compiling took too long.
+            WorkerError: the process took too much memory, or died.
+        """
+        try:
+            return self._proven(problem, isolated)
+        except TimeLimit as error:
+            case = problem.case
+            self._stopped[replace(case, timesteps=1)] = case
+            raise CompileTimeout(f"{case.id}: tracing, compiling and the first call: {error}") from error
+
+    def _check_affordable(self, comparison: Comparison) -> None:
+        """Refuses what is known beforehand to take too much.
+
+        Raises:
+            TooLarge: by the estimate of its memory and its time.
+            CompileTimeout: the same with fewer timesteps has hit the limit.
+        """
+        check_size(comparison)
+        for case in (comparison.case, comparison.baseline):
+            shorter = self._stopped.get(replace(case, timesteps=1))
+            if shorter is not None and case.timesteps >= shorter.timesteps:
+                raise CompileTimeout(
+                    f"{case.id}: not tried; {shorter.id} was stopped by the limit of "
+                    f"{self._limits.compile_s:g} s"
+                )
+
+    def _proven(self, problem: Problem, isolated: Isolated | None = None) -> Proven:
+        """Proves the problem with its program: in this process, in a worker, or in the peer's process."""
+        peer = self._subjects[problem.case.subject].peer
+        if peer is not None:
+            peers = self._peers if isolated is None else isolated.peers
+            proven = prove(problem, lambda problem, exact: peers.program(peer, problem))
+            return Proven(problem, *proven, matmul_peak=None)
+        if isolated is not None:
+            return Proven(problem, *prove(problem, isolated.compile_program), isolated.matmul_peak)
+        return Proven(problem, *prove(problem))

@@ -1,0 +1,114 @@
+"""A row: what its record says of the case, the proof, the program, the timing, and of what went wrong."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+
+from bench.backend import devices, kernels
+from bench.backend.programs import Program
+from bench.cases.case import Case
+from bench.cases.cost_estimate import TooLarge
+from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption
+from bench.processes.worker import MemoryLimit, WorkerDied
+from bench.proof.problem import WrongAnswer
+from bench.proof.verify import Proof
+from bench.records.schema import Value
+from bench.runner.proving import BrokenContract, CompileTimeout
+from bench.timing.blocks import Timing
+
+Record = dict[str, Value]
+
+
+def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]) -> Record:
+    """What a record says of its case; an option that is not used has its default, not an empty value."""
+    fields = asdict(case)
+    if "implementation" not in subjects[case.subject].options:
+        fields["implementation"] = None
+    elif case.recurrent_dropout:  # takes the gates apart
+        fields["implementation"] = 1
+    if case.bidirectional and case.merge_mode is None:
+        fields["merge_mode"] = "concat"
+    return {
+        **fields,
+        "sweep": sweep,
+        "case": case.id,
+        "subject": case.subject,
+        "baseline": baseline.id if baseline else None,
+        "static_timesteps": case.static_timesteps and case.mode != "generate",
+    }
+
+
+def one_step(case: Case) -> Case:
+    """The case as far as what one step computes depends on it."""
+    return replace(
+        case,
+        timesteps=1,
+        unroll=False,
+        stateful=False,
+        jit_compile=False,
+        use_cudnn=None,
+        go_backwards=False,
+        masked=None,
+        zero_output_for_mask=False,
+        static_timesteps=True,
+        static_batch=True,
+        time_major=False,
+    )
+
+
+def outcome(error: Exception) -> Record:
+    """What the record says of a case that did not come to its figures."""
+    if isinstance(error, UnsupportedOption):
+        return {"status": "skipped", "reason": error.reason, "message": str(error)}
+    for kind, (status, reason) in _OUTCOMES.items():
+        if isinstance(error, kind):
+            return {"status": status, "reason": reason, "message": str(error)}
+    reason = "out_of_memory" if devices.is_out_of_memory(error) else "error"
+    return {"status": "failed", "reason": reason, "message": f"{type(error).__name__}: {error}"}
+
+
+# the status and the reason of what is foreseen
+_OUTCOMES: dict[type[Exception], tuple[str, str]] = {
+    NotInstalled: ("skipped", "not_installed"),
+    devices.NoDevice: ("skipped", "no_device"),
+    CompileTimeout: ("skipped", "compile_timeout"),
+    TooLarge: ("skipped", "too_large"),
+    kernels.KernelMissed: ("failed", "kernel"),
+    MemoryLimit: ("failed", "out_of_memory"),
+    WorkerDied: ("failed", "killed"),
+    WrongAnswer: ("failed", "wrong_answer"),
+    BrokenContract: ("failed", "contract"),
+}
+
+
+def proof_columns(kind: str, proof: Proof) -> Record:
+    """What was seen and allowed; `kind` is `Problem.proof`."""
+    return {"proof": kind, **asdict(proof)}
+
+
+def program_columns(program: Program) -> Record:
+    """What runs, and what making it took."""
+    return {
+        "kernel": program.kernel,
+        "xla": program.xla,
+        "fallback": program.fallback,
+        "trace_s": program.trace_s,
+        "compile_s": program.compile_s,
+        "graph_nodes": program.graph_nodes,
+    }
+
+
+def timing_columns(case: Case, timing: Timing) -> Record:
+    """The times of a call, seconds, and the ratio to the baseline's."""
+    return {
+        "median_s": timing.median_s,
+        "min_s": timing.min_s,
+        "iqr_s": timing.iqr_s,
+        "baseline_median_s": timing.baseline_median_s,
+        "rounds": timing.rounds,
+        "ratio": timing.ratio.value,
+        "ratio_low": timing.ratio.low,
+        "ratio_high": timing.ratio.high,
+        "converged": timing.ratio.converged,
+        "sequences_per_s": case.batch_size / timing.median_s,
+        "timesteps_per_s": case.batch_size * case.timesteps / timing.median_s,
+    }

@@ -1,0 +1,225 @@
+"""`Run`: one process's worth of records. Takes one comparison after another all the way to its record."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.backend import devices, layers
+from bench.backend.flops import Flops
+from bench.cases.case import Case
+from bench.cases.comparisons import Comparison, Task
+from bench.cases.subjects import Subject
+from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
+from bench.contract.switches import described
+from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
+from bench.proof.verify import verify_again
+from bench.records import environment
+from bench.records.csv_file import RecordWriter
+from bench.records.run_folder import write_environment, write_tasks
+from bench.records.schema import KILLED, Value, make_record
+from bench.runner import row
+from bench.runner.proving import Proven, Prover
+from bench.runner.row import Record
+from bench.runner.tasks import Repeat, Settings, perform
+from bench.timing.blocks import Budget, Timing, time_call, time_pair, time_queue
+from bench.timing.gpu_clocks import Gpu, installed_nvml
+
+
+class Run:
+    """A run: its folder, its environment and its records.
+
+    Args:
+        folder: the run's folder, to be made; its name is the run's id. None writes nothing.
+        device: `cpu` or `gpu`.
+        subjects: every subject that a case may name.
+        limits: what an isolated case may take.
+        user_cells: what the command line brings, for the processes of isolated cases.
+        forking: forks workers, and ends with the run; None: one is begun where it is needed.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None,
+        device: str,
+        subjects: Mapping[str, Subject],
+        limits: Limits = DEFAULT_LIMITS,
+        user_cells: UserCells = NO_USER_CELLS,
+        forking: Nursery | None = None,
+    ):
+        self.folder = folder
+        self.device = device
+        self.subjects = subjects
+        self.records: list[Record] = []
+        self._artefacts: list[dict[str, Any]] = []
+        self._prover = Prover(device, subjects, limits, user_cells, forking)
+        self._step_flops: dict[Case, Flops | None] = {}
+        self._facts = _facts(folder.name if folder else "none", device)
+        self._writer = RecordWriter(folder) if folder else None
+        self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
+        self._environment = environment.describe(
+            runtime=devices.build_information(),
+            gpu={**devices.gpu_facts(), **self._gpu.facts()},
+            switches={**described(), **_switched(user_cells)},
+        )
+        self._write_environment()
+
+    def measure(self, comparison: Comparison, benchmark, budget: Budget) -> Record:
+        """Verifies, times and records one comparison, whatever happens; returns its record.
+
+        Args:
+            benchmark: pytest-benchmark's fixture; the record's figures go into its `extra_info`.
+        """
+        names = row.names_of(comparison.sweep, comparison.case, comparison.baseline, self.subjects)
+        return self._record(names, lambda: self._figures(comparison, benchmark, budget), benchmark)
+
+    def perform(self, task: Task, settings: Settings, benchmark) -> Record:
+        """Proves the layer of a training task, performs the task and records it, whatever happens.
+
+        What is no figure (weights, predictions, texts) goes into the folder's `tasks.json`.
+        """
+        names = row.names_of(task.sweep, task.case, None, self.subjects)
+        return self._record(names, lambda: self._task_figures(task, settings, benchmark), benchmark)
+
+    def close(self) -> None:
+        """Ends the processes that the run has begun."""
+        self._prover.close()
+
+    def _record(self, names: Record, figures: Callable[[], Record], benchmark) -> Record:
+        names = {**self._facts, **names}
+        in_flight = make_record(**names, **KILLED)
+        if self._writer:
+            self._writer.begin(in_flight)
+        try:
+            record = make_record(**names, **figures(), timestamp=environment.timestamp())
+        except Exception as error:
+            record = make_record(**names, **row.outcome(error), timestamp=environment.timestamp())
+        except BaseException:  # Ctrl-C, or an exit from inside the case
+            self._keep(in_flight)
+            raise
+        benchmark.has_error = record["status"] != "ok"  # then pytest-benchmark exports no figure either
+        self._keep(record)
+        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
+        return record
+
+    def _keep(self, record: Record) -> None:
+        if self._writer:
+            self._writer.finish(record)
+            if self._gpu.clocks:
+                self._write_environment()
+        self.records.append(record)
+
+    def _write_environment(self) -> None:
+        """Writes the environment, and the clocks of the cases so far, where there are any."""
+        clocks = {"clocks": self._gpu.clocks} if self._gpu.clocks else {}
+        if self.folder:
+            write_environment(self.folder, {**self._environment, **clocks})
+
+    def _figures(self, comparison: Comparison, benchmark, budget: Budget) -> dict[str, Any]:
+        subject, baseline = self._pair(comparison)
+        program = subject.program
+        traces = program.trace_count()
+        if not benchmark.enabled:
+            benchmark.pedantic(program.run)
+            return {"status": "ok"}
+        timing, throttled = self._gpu.watch(
+            f"{comparison.sweep} {comparison.id}",
+            lambda: time_pair(*self._prover.legs(subject, baseline), benchmark.pedantic, budget),
+        )
+        queued_s = time_queue(program.queue, timing.median_s, budget)
+        verify_again(subject.problem, subject.answer, program.answer(), subject.proof)
+        return {
+            "status": "ok",
+            "retraces": program.trace_count() - traces,
+            "throttled": throttled,
+            "sync_s": devices.sync_seconds(),
+            "queued_s": queued_s,
+            "peak_bytes": program.peak_bytes if comparison.of.memory else None,
+            **row.proof_columns(subject.problem.proof, subject.proof),
+            **row.program_columns(program),
+            **row.timing_columns(comparison.case, timing),
+            **self._work_columns(subject, timing),
+        }
+
+    def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
+        """The two sides, proven; what a peer is whose process has just started goes into the environment."""
+        try:
+            return self._prover.pair(comparison)
+        finally:
+            known = self._environment.get("peers", {})
+            if self._prover.peers.keys() - known.keys():
+                self._environment["peers"] = {**known, **self._prover.peers}
+                self._write_environment()
+
+    def _task_figures(self, task: Task, settings: Settings, benchmark) -> dict[str, Any]:
+        case = task.case
+        self._prover.check_contract(case)
+        proven = self._prover.prove(replace(case, mode="train"))
+        result = perform(task.name, case, self.subjects[case.subject], settings, _repeat_in(benchmark))
+        self._artefacts.append({"sweep": task.sweep, "case": case.id, **result.artefact})
+        if self.folder:
+            write_tasks(self.folder, self._artefacts)
+        return {
+            "status": "ok",
+            **row.proof_columns(proven.problem.proof, proven.proof),
+            "kernel": proven.program.kernel,
+            "xla": proven.program.xla,
+            **result.figures,
+        }
+
+    def _work_columns(self, proven: Proven, timing: Timing) -> dict[str, Value]:
+        """What the case computes, and how fast that is."""
+        case, layer = proven.problem.case, proven.problem.layer
+        step = row.one_step(case)
+        if step not in self._step_flops:
+            self._step_flops[step] = layers.step_flops(layer, case)
+        of_step = self._step_flops[step]
+        if of_step is None:
+            return {}
+        flops = float(of_step.total * case.timesteps)
+        per_s = flops / timing.median_s
+        columns: dict[str, Value] = {"flops": flops, "gflops_per_s": per_s / 1e9}
+        if proven.matmul_peak is not None:
+            dtype = np.dtype(layers.float_dtype(layer)).name
+            columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
+        return columns
+
+
+def _switched(user_cells: UserCells) -> dict[str, Any]:
+    """What the files of the user's cells changed for the whole process, which is undone."""
+    own = user_cells.subjects.values()
+    found = {subject.target: loaded(subject.target or "", subject.kwargs).switched for subject in own}
+    undone = {target: list(changes) for target, changes in found.items() if changes}
+    return {"undone": undone} if undone else {}
+
+
+def _facts(run_id: str, device: str) -> dict[str, Value]:
+    found = devices.versions()
+    gpu = devices.gpu_name() if device == "gpu" else None
+    return {
+        "run_id": run_id,
+        "commit": environment.git_commit(),
+        "machine": environment.machine_key(gpu),
+        "device": device,
+        "backend": "tensorflow",
+        "tensorflow": found["tensorflow"],
+        "keras": found["keras"],
+    }
+
+
+def _repeat_in(benchmark) -> Repeat:
+    """Repeats a task's run as rounds of pytest-benchmark's `pedantic`, on our clock."""
+
+    def repeat(run: Callable[[], object], rounds: int) -> list[float]:
+        times: list[float] = []
+
+        def target():
+            if len(times) < rounds:  # --benchmark-cprofile asks for one more, which would train on
+                times.append(time_call(run))
+
+        benchmark.pedantic(target, rounds=rounds)
+        return times
+
+    return repeat

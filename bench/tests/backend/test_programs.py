@@ -1,0 +1,109 @@
+"""What stands between the suite and TensorFlow: kernels, names, states, gradients, devices."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bench.backend import devices, kernels, layers, programs
+from bench.cases.case import Case
+from bench.cases.subjects import SUBJECTS, UnsupportedOption, make_layer
+from bench.proof.problem import prepare
+
+SHAPE = (2, 4, 3, 5)
+
+
+def program_of(subject, mode="infer", **options):
+    cell, _, layer = subject.rpartition("-")
+    problem = prepare(SUBJECTS[subject], Case(cell, layer, mode, *SHAPE, **options))
+    return programs.compile_program(problem.layer, problem.case, problem.data), problem
+
+
+@pytest.mark.parametrize(
+    "options, kernel", [({}, "while"), ({"unroll": True}, "unrolled"), ({"jit_compile": True}, "while")]
+)
+def test_the_kernel_is_read_from_the_compiled_graph(options, kernel):
+    program, _ = program_of("lstm-builtin", **options)
+    assert program.kernel == kernel
+    assert program.graph_nodes > 50
+
+
+@pytest.mark.parametrize("operation, kernel", [("CudnnRNNV3", "cudnn"), ("BlockLSTMV2", "block")])
+def test_kernels_that_hide_in_the_function_library_are_found(operation, kernel):
+    graph = tf.compat.v1.GraphDef()
+    graph.node.add(op="While", name="loop")
+    graph.library.function.add().node_def.add(op=operation, name="inside")
+    nodes = list(kernels.graph_nodes(graph))
+    assert len(nodes) == 2
+    assert kernels.kernel_of(nodes) == kernel
+
+
+def test_weights_of_one_name_are_told_apart():
+    layer = keras.layers.RNN([keras.layers.LSTMCell(3), keras.layers.LSTMCell(3, use_bias=False)])
+    layer.build((1, 2, 3))
+    assert layers.weight_names(layer) == [
+        "kernel",
+        "recurrent_kernel",
+        "bias",
+        "kernel 1",
+        "recurrent_kernel 1",
+    ]
+
+
+def test_train_gives_the_gradients_of_weights_inputs_and_initial_states():
+    program, problem = program_of("lstm-rnn", "train")
+    gradients = program.answer().gradients
+    names = ["kernel", "recurrent_kernel", "bias", "inputs", "initial_state 0", "initial_state 1"]
+    assert sorted(gradients) == sorted(names)
+    assert all(np.any(gradient) for gradient in gradients.values())
+    assert gradients["inputs"].shape == problem.data.inputs.shape
+
+
+def test_the_answer_of_a_stateful_layer_starts_anew_each_time_and_its_run_goes_on():
+    program, problem = program_of("slstm-rnn", stateful=True)
+    first = program.answer()
+    continued = program.run()
+    assert not np.allclose(np.asarray(continued[0][0]), first.outputs[0])
+    assert np.array_equal(program.answer().outputs[0], first.outputs[0])
+    assert np.array_equal(np.asarray(problem.layer.states[0]), first.outputs[1])
+
+
+def test_nothing_is_traced_again_while_running():
+    program, _ = program_of("gru-rnn", "train")
+    count = program.trace_count()
+    for _ in range(3):
+        program.run()
+    assert program.trace_count() == count == 1
+
+
+def test_a_layer_is_made_under_the_cases_dtype_policy_and_leaves_the_global_one_alone():
+    case = Case("lstm", "rnn", "infer", *SHAPE, dtype="mixed_bfloat16")
+    layer = make_layer(SUBJECTS["lstm-rnn"], case)
+    assert layer.compute_dtype == layer.cell.compute_dtype == "bfloat16"
+    assert layer.cell.variable_dtype == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_an_option_that_a_subject_lacks_is_named():
+    case = Case("minimal", "rnn", "infer", *SHAPE, activation="relu", use_bias=False)
+    with pytest.raises(UnsupportedOption, match="minimal in RNN has no option activation, use_bias"):
+        make_layer(SUBJECTS["minimal-rnn"], case)
+
+
+def test_the_device_is_what_there_is():
+    gpus = tf.config.list_physical_devices("GPU")
+    assert devices.choose_device("cpu") == "cpu"
+    assert devices.choose_device("auto") == ("gpu" if gpus else "cpu")
+    if not gpus:
+        with pytest.raises(devices.NoDevice, match="there is cpu"):
+            devices.choose_device("gpu")
+
+
+def test_running_out_of_memory_is_told_from_other_errors():
+    assert devices.is_out_of_memory(MemoryError())
+    assert devices.is_out_of_memory(tf.errors.ResourceExhaustedError(None, None, "no"))
+    assert not devices.is_out_of_memory(ValueError("no"))
+
+
+def test_the_price_of_waiting_is_measured():
+    assert 0 < devices.sync_seconds() < 1
