@@ -59,8 +59,9 @@ class FusedRNN(RNN):
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
-    With a 16-bit policy it computes in float32, and casts what goes in and comes out. What masked steps hold
-    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the gradients NaN.
+    With a 16-bit policy a cell made of gates computes in float32, and what goes in and comes out is cast; any
+    other computes as it does in Keras' loop. What masked steps hold reaches neither outputs nor states, be it
+    NaN; as in Keras a NaN there may make the weights' gradients NaN.
 
     Args:
         cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and
@@ -91,7 +92,7 @@ class FusedRNN(RNN):
             )
         self._equation: Any = None  # of the cell, once a call has read it
         self._equations_read = 0
-        self._traced: Any = None
+        self._traced: Any = None  # the cell's traced steps, once a call has needed one
         self._built_timesteps = None
         self._built_shape: Any = None
 
