@@ -536,24 +536,33 @@ def test_states_that_do_not_fit_are_refused(shapes, message):
 @engines
 def test_a_size_may_be_known_of_one_argument_alone(engine):
     cell = drawn(LSTMCell(UNITS))
-    layer, plain = FusedRNN(cell, engine=engine, return_state=True), keras.layers.RNN(cell, return_state=True)
+    layer, plain = (
+        layer_class(cell, return_state=True)
+        for layer_class in (partial(FusedRNN, engine=engine), keras.layers.RNN)
+    )
     layer.build(INPUTS.shape)
-    state = np.ones((BATCH, UNITS), "float32")
+    state, mask = np.ones((BATCH, UNITS), "float32"), np.ones((BATCH, TIMESTEPS), bool)
 
-    def gradient(layer, inputs, state):
+    def gradient(layer, inputs, state, mask):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            output, _, final = layer(
-                inputs, initial_state=[state, state], mask=tf.ones(tf.shape(inputs)[:2], tf.bool)
-            )
-            total = tf.reduce_sum(tf.ensure_shape(final, (BATCH, UNITS)) ** 2) + tf.reduce_sum(output)
+            final = layer(inputs, initial_state=[state, state], mask=mask)[-1]
+            total = tf.reduce_sum(tf.ensure_shape(final, (BATCH, UNITS)) ** 2)
         return tape.gradient(total, inputs)
 
-    expected = gradient(plain, tf.constant(INPUTS), state)
-    for sizes in [(None, BATCH), (BATCH, None)]:
-        signature = [tf.TensorSpec((sizes[0], TIMESTEPS, FEATURES)), tf.TensorSpec((sizes[1], UNITS))]
-        function = tf.function(partial(gradient, layer), input_signature=signature)
-        assert_same(function(INPUTS, state), expected, **CLOSE)
+    expected = gradient(plain, tf.constant(INPUTS), state, None)
+    arguments = INPUTS, state, mask
+    for known in [(None, BATCH, None), (BATCH, None, None), (None, None, BATCH), (None, None)]:
+        signature = [
+            tf.TensorSpec((size, *array.shape[1:]), array.dtype)
+            for size, array in zip(known, arguments, strict=False)
+        ]
+
+        @tf.function(input_signature=signature)
+        def function(inputs, state, mask=None):
+            return gradient(layer, inputs, state, mask)
+
+        assert_same(function(*arguments[: len(known)]), expected, **CLOSE)
 
 
 @pytest.mark.parametrize(
