@@ -74,7 +74,7 @@ def advice(
     """
     measured = _of_one_machine(frame[frame["device"] == device], device)
     cells = _cells(measured, cell)
-    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(measured), ""]
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", *_source(measured).splitlines(), ""]
     records = rows(measured[(measured["mode"] == mode) & measured["median_s"].notna()])
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
