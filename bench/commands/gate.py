@@ -107,8 +107,10 @@ def _gate(args: argparse.Namespace) -> int:
         summary(outcome, args.threshold, args.allow_inconclusive),
     ):
         print(clean(line))
-    _write(args.markdown, markdown(baseline, current, outcome, args.threshold, args.allow_inconclusive))
-    _write(args.junit, junit(outcome, args.allow_inconclusive))
+    if args.markdown:
+        _write(args.markdown, markdown(baseline, current, outcome, args.threshold, args.allow_inconclusive))
+    if args.junit:
+        _write(args.junit, junit(outcome, args.allow_inconclusive))
     return code
 
 

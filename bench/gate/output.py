@@ -25,7 +25,10 @@ CANNOT_COMPARE = 2
 
 def clean(text: object) -> str:
     """The text without characters that a terminal or XML would take amiss: names are somebody's input."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(text))
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def side_lines(baseline: Side, current: Side) -> Iterator[str]:

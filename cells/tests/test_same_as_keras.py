@@ -667,6 +667,26 @@ def test_is_exported_to_onnx(cell_class, tmp_path):
     assert_same(session.run(None, {session.get_inputs()[0].name: INPUTS})[0], expected, **CLOSE)
 
 
+class Encoder(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def test_weights_move_in_the_files_of_a_model_that_has_the_layer_as_an_attribute(tmp_path):
+    layers = [FusedRNN(GRUCell(UNITS)), keras.layers.RNN(keras.layers.GRUCell(UNITS))]
+    models = [Encoder(layer) for layer in layers]
+    for one, other in (models, models[::-1]):
+        drawn(one.layer.cell, seed=1), other(INPUTS)
+        one(INPUTS)
+        one.save_weights(tmp_path / "model.weights.h5")
+        other.load_weights(tmp_path / "model.weights.h5")
+        assert_same(other(INPUTS), one(INPUTS), **CLOSE)
+
+
 # --- anything together
 
 

@@ -48,7 +48,9 @@ def command(record: Record) -> str:
 def _remark(record: Record) -> str:
     """Says what the command cannot do alone."""
     if record["subject"] not in SUBJECTS:
-        return "A user's cell: add the --cell that brought it."
+        return "A user cell: add the --cell that brought it."
+    if record["sweep"] not in SWEEPS:
+        return "Of no sweep that is declared here: it is compared with the built-in layer."
     return ""
 
 

@@ -149,10 +149,9 @@ def run(programs, operands, constants, zero_masked, sequence, save):
             gradients = _first_derivative(
                 lambda *of: backward(packed, constants, zero_masked, kept, *of), flat, upstream, sequence
             )
-            for each, operand in zip(gradients, flat, strict=True):
-                each.set_shape(
-                    operand.shape
-                )  # which a native operation does not know, and optimizers ask for
+            if not tf.executing_eagerly():  # native operations know no shapes, and optimizers ask for them
+                for each, operand in zip(gradients, flat, strict=True):
+                    each.set_shape(operand.shape)
             return gradients
 
         return results, gradient

@@ -281,12 +281,12 @@ class FusedRNN(RNN):
         from cells.engines.traced_cell import TracedCell
         from cells.equation import Equation
 
-        refusal = self._refusal_of(sequences, states, mask)
-        if refusal:
-            return None, False, refusal
         if self._equation is None or not self._equation.is_of(self.cell):
             self._equation = Equation(self.cell)
             self._equations_read += 1
+        refusal = self._refusal_of(sequences, states, mask)
+        if refusal:
+            return None, False, refusal
         if self._equations_read > MOST_EQUATIONS and self.engine == "auto":
             return None, False, f"had {MOST_EQUATIONS} equations already, each of which is compiled"
         if self._equation.refusal is None and len(sequences.shape) == 3:
@@ -312,18 +312,22 @@ class FusedRNN(RNN):
         """What a call computes with: tensors, and the handles of variables."""
         yield sequences
         yield from tree.flatten(states)
-        for weight in self.cell.weights:
-            yield getattr(weight.value, "handle", weight.value)
+        weights = self._weights().values() if self._equation.refusal is None else self.cell.weights
+        for weight in weights:
+            value = getattr(weight, "value", weight)
+            yield getattr(value, "handle", value)
+
+    def _weights(self):
+        """The weights of a cell made of gates, by name."""
+        names = ("kernel", "recurrent_kernel", "bias", *self._equation.vectors)
+        weights = {name: getattr(self.cell, name, None) for name in names}
+        return {name: weight for name, weight in weights.items() if weight is not None}
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
         recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
-            weights = {
-                name: ops.cast(getattr(self.cell, name), dtype)
-                for name in ("kernel", "recurrent_kernel", "bias", *vectors)
-                if getattr(self.cell, name, None) is not None
-            }
+            weights = {name: ops.cast(weight, dtype) for name, weight in self._weights().items()}
         width, units = weights["kernel"].shape[1], recurrence.units
         sums, separate = recurrence.sums * units, recurrence.separate * units
         bias = weights.get("bias")
