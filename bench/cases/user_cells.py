@@ -164,7 +164,7 @@ def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
         TargetError: the cell cannot be loaded or made.
     """
     from cells import FusedRNN
-    from cells.equation import Equation
+    from cells.engines.recurrence import Equation
 
     cell = loaded(text, kwargs).make(_UNITS)
     try:

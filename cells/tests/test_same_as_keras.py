@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tensorflow.python.eager import record
 
 import cells
-from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell, native
-from cells.equation import Equation
-from cells.native import check, library
-from cells.native.translation import header_of
+from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell
+from cells.engines import native
+from cells.engines.native import check, library
+from cells.engines.native.translation import header_of
+from cells.engines.recurrence import Equation
 from cells.tests.support import BATCH, FEATURES, UNITS, assert_same, drawn
 
 TIMESTEPS = 4
@@ -201,7 +202,9 @@ def test_a_library_that_computes_something_else_is_found_out(what):
 
 
 def test_a_gradient_that_is_zero_by_mistake_is_found_out(monkeypatch):
-    monkeypatch.setattr("cells.equation.pull_back", lambda _, variables, __: [0 * each for each in variables])
+    monkeypatch.setattr(
+        "cells.engines.recurrence.pull_back", lambda _, variables, __: [0 * each for each in variables]
+    )
     assert "gradient is not that of its values" in Equation(drawn(LSTMCell(UNITS))).refusal
 
 
@@ -421,7 +424,7 @@ def test_a_changed_activation_is_heeded_at_once_and_after_a_retrace(engine, tmp_
 
 
 def test_an_equation_that_changes_again_and_again_is_not_compiled_each_time(monkeypatch):
-    monkeypatch.setattr("cells.layers.MOST_EQUATIONS", 2)
+    monkeypatch.setattr("cells.fused_rnn.MOST_EQUATIONS", 2)
     cell = drawn(ScaledCell(UNITS))
     layer = FusedRNN(cell)
     layer.build(INPUTS.shape)
