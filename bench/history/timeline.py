@@ -1,4 +1,4 @@
-"""Timelines: the runs of a machine joined, each case and its baseline over the runs. Reads records only.
+"""Join the runs of a machine: a timeline is a case and its baseline over the runs. Reads records only.
 
 A row that is not `ok` or has no ratio is left out and counted; a run or a row that cannot be read is left out
 and named. Library versions stay with each run, for whoever shows it to mark.
@@ -32,7 +32,7 @@ _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 @dataclass(frozen=True)
 class Machine:
-    """What must be the same for figures to be joined."""
+    """A machine and a device: only figures of the same are joined."""
 
     name: str
     device: str
@@ -54,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """What a run says of a case.
+    """The figures of a case in a run.
 
     Attributes:
         ratio: to the baseline, with its 95% interval.
@@ -101,7 +101,7 @@ class Timeline:
 
     @property
     def is_long_enough(self) -> bool:
-        """Whether there are enough runs to look for level shifts."""
+        """Says whether there are enough runs to look for level shifts."""
         return len(self.runs) >= FEWEST_RUNS
 
     @property
@@ -219,7 +219,7 @@ def _run(run_id: str, folder: str, rows: "pd.DataFrame") -> Run:
 
 
 def _reasons(frame: "pd.DataFrame") -> "pd.Series":
-    """Why each row is not joined; empty where it is."""
+    """Says why each row is not joined; empty where it is."""
     import pandas as pd
 
     not_ok = frame["status"].astype(str) + " (" + frame["reason"].astype(str) + ")"
