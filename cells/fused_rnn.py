@@ -110,6 +110,21 @@ class FusedRNN(RNN):
             )
         return super().call(sequences, initial_state, mask, training)
 
+    def chosen_engine(self):
+        """(engine, reason): the engine that runs an ordinary call here, and why no faster one, or None.
+
+        Raises:
+            ValueError: the layer has not been built, or the engine asked for cannot run here.
+            TypeError: the engine asked for cannot run the cell.
+        """
+        choice = self._choice_of_an_ordinary_call()
+        return choice.engine, choice.reason
+
+    def _choice_of_an_ordinary_call(self):
+        if not self.built:
+            raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
+        return self._choose(self._ordinary_call())
+
     def explain(self):
         """What is computed where, which engine runs an ordinary call here, and why no faster one; in lines.
 
@@ -119,7 +134,7 @@ class FusedRNN(RNN):
         if not self.built:
             raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
         try:
-            choice = self._choose(self._ordinary_call())
+            choice = self._choice_of_an_ordinary_call()
         except (TypeError, ValueError) as refusal:
             return str(refusal)
         lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]

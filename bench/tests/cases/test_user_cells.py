@@ -51,6 +51,12 @@ class Leaky(Plain):
         return {**super().get_config(), "units": self.units, "alpha": self.alpha, "dropout": self.drop.rate}
 
 
+class Branching(Plain):
+    def call(self, inputs, states):
+        h, states = super().call(inputs, states)
+        return ops.cond(ops.sum(h) > 0, lambda: h, lambda: -h), states
+
+
 class Leaking(Plain):
     def call(self, inputs, states):
         h, states = super().call(inputs, states)
@@ -227,9 +233,12 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
 
 
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
-    result = run("--cell=my_cells.py:Plain", "--collect-only", sweep="--sweep=gate")
-    result.stdout.fnmatch_lines(["left out: Plain-fused: no engine of FusedRNN runs it: it is no *"])
-    assert "Plain-rnn" in result.stdout.str() and "[gate-infer-Plain-fused" not in result.stdout.str()
+    brought = ("--cell=my_cells.py:Plain", "--cell=my_cells.py:Branching")
+    result = run(*brought, "--collect-only", sweep="--sweep=gate")
+    result.stdout.fnmatch_lines(["left out: Branching-fused: no engine of FusedRNN runs it: Branching *"])
+    listed = result.stdout.str()
+    assert "[gate-infer-Branching-rnn" in listed and "[gate-infer-Branching-fused" not in listed
+    assert "[gate-infer-Plain-fused" in listed
 
 
 @pytest.mark.parametrize(
