@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -77,7 +78,7 @@ def _parts_of_function(function):
     """What a function has from outside: its closure, its defaults, and the numbers among its globals."""
     if (function.__module__ or "").partition(".")[0] in ("keras", "tensorflow"):
         return None
-    parts = dict(inspect.getclosurevars(function).nonlocals)
+    parts: dict[Any, Any] = dict(inspect.getclosurevars(function).nonlocals)
     parts.update(enumerate(function.__defaults__ or ()), **(function.__kwdefaults__ or {}))
     numbers = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     parts.update((name, value) for name, value in numbers.items() if isinstance(value, (int, float, complex)))
