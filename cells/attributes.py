@@ -77,7 +77,7 @@ def _parts_of_function(function):
     if function.__module__.partition(".")[0] in ("keras", "tensorflow"):
         return None
     cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    parts = {name: cell.cellcontents for name, cell in cells}
+    parts = {name: cell.cell_contents for name, cell in cells}
     parts.update(enumerate(function.__defaults__ or ()), **(function.__kwdefaults__ or {}))
     numbers = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     parts.update((name, value) for name, value in numbers.items() if isinstance(value, (int, float, complex)))
