@@ -179,6 +179,8 @@ def _record(cell, inputs, states, training, batch, size):
             except Exception as error:
                 reason = f"has a `call` that cannot be traced: {_message(error)}"
                 raise Refused(reason, may_be_of_batch=True) from error
+        if None in record.generators:
+            raise Refused("draws numbers without a seed generator of its own")
         if record.makes_variable:
             raise Refused("makes a variable in `call`")
         if tree.is_nested(output):
@@ -310,8 +312,6 @@ class _Reader:
             Refused: an engine cannot run it.
         """
         record = self.record
-        if None in record.generators:
-            raise Refused("draws numbers without a seed generator of its own")
         pairs = self._pairs()
         self._refuse_effects()
         other = self.other
