@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_all_shifts
 from bench.records.csv_file import RECORDS_FILE
 from bench.records.frame import load_with_notices
+from bench.records.run_folder import stored_folders
 from bench.records.schema import SHAPE
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
@@ -138,9 +139,9 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
     """The histories of all machines that have runs under `results`, and what is left out of them.
 
     Raises:
-        OSError: `results` cannot be listed.
+        RecordError: `results` cannot be listed.
     """
-    folders = sorted(path.name for path in results.iterdir() if (path / RECORDS_FILE).exists())
+    folders = [folder.name for folder in stored_folders(results)]
     if not folders:
         return [], []
     frame, notices = load_with_notices(results)

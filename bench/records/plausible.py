@@ -22,6 +22,8 @@ REQUIRED = tuple(column.name for column in COLUMNS if column.required)
 # all that `contradicts_id` looks at: rows that have these in common need one look
 NAMES = ("case", "baseline", "status", "subject", "mode", "cell", "layer", *SHAPE, *options.FIELDS)
 
+_IN_ID = ("mode", "cell", "layer", *SHAPE)  # in this order, before the options
+
 Numbers = Mapping[str, Any]
 
 
@@ -125,13 +127,12 @@ def contradicts_id(record: Mapping[str, Value]) -> str | None:
     An id is `MODE-CELL-LAYER-bN-tN-fN-uN`, and then a word for each option that is not the default.
     """
     parts = str(record["case"]).split("-")
-    columns = ("mode", "cell", "layer", *SHAPE)
-    for name, said, part in zip(columns, _said(record, columns), [*parts, *columns], strict=False):
+    for name, said, part in zip(_IN_ID, _said(record, _IN_ID), [*parts, *_IN_ID], strict=False):
         if said != part:
             return f"{name} {record[name]}: the case's id is {record['case']}"
     if record["subject"] != f"{record['cell']}-{record['layer']}":
         return f"subject {record['subject']}: the case's id is {record['case']}"
-    return _contradicts_options(record, parts[len(columns) :]) or _contradicts_baseline(record)
+    return _contradicts_options(record, parts[len(_IN_ID) :]) or _contradicts_baseline(record)
 
 
 def _said(record: Mapping[str, Value], columns: tuple[str, ...]) -> Iterator[str]:
@@ -170,7 +171,11 @@ def _is_brought(name: str, record: Mapping[str, Value]) -> bool:
 
 
 def _contradicts_baseline(record: Mapping[str, Value]) -> str | None:
-    baseline = record["baseline"]
-    if baseline is not None and not str(baseline).startswith(f"{record['mode']}-"):
-        return f"baseline {baseline}: its mode is not that of the case {record['case']}"
+    """A case is compared with another of its mode and shape: a ratio of anything else says nothing."""
+    if record["baseline"] is None:
+        return None
+    parts = str(record["baseline"]).split("-")
+    mode, _, _, *sizes = _said(record, _IN_ID)
+    if [*parts[:1], *parts[3 : len(_IN_ID)]] != [mode, *sizes]:
+        return f"baseline {record['baseline']}: not of the mode and shape of the case {record['case']}"
     return None

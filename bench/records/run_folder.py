@@ -41,23 +41,28 @@ class StoredRun:
 
 
 def run_folders(results: Path) -> list[Path]:
-    """The folders of the runs in `results`, oldest first.
+    """The folders of the runs in `results`, oldest first; raises RecordError where there are none."""
+    folders = stored_folders(results)
+    if not folders:
+        raise RecordError(f"{results}: no runs in it: `pytest --benchmark-only` makes one")
+    return folders
+
+
+def stored_folders(results: Path) -> list[Path]:
+    """The folders of the runs in `results`, oldest first, or none.
 
     A folder that cannot be looked into counts as a run: whoever reads it says why not.
 
     Raises:
-        RecordError: `results` cannot be listed, or has no runs.
+        RecordError: `results` cannot be listed.
     """
     try:
         with os.scandir(results) as entries:
-            folders = sorted(Path(entry.path) for entry in entries if _may_hold_run(entry))
+            return sorted(Path(entry.path) for entry in entries if _may_hold_run(entry))
     except FileNotFoundError:
         raise RecordError(f"{results}: no such folder") from None
     except (OSError, ValueError) as error:
         raise RecordError(f"{results}: cannot be listed: {error}") from None
-    if not folders:
-        raise RecordError(f"{results}: no runs in it: `pytest --benchmark-only` makes one")
-    return folders
 
 
 def record_files(path: Path) -> list[Path]:
@@ -161,4 +166,4 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         RecordError: the file cannot be read.
     """
     file = records_file(path).with_name(TASKS_FILE)
-    return read_json(file) if file.exists() else []
+    return read_json(file) if os.path.lexists(file) else []
