@@ -15,20 +15,13 @@ from bench.gate.verdicts import (
     Outcome,
     Verdict,
 )
+from bench.records.text import one_line
 from bench.report import formatting
 from bench.report.markdown import plain as markdown_plain
 from bench.report.markdown import table as table_of
 
 ALLOWED_INCONCLUSIVE = 0.25
 CANNOT_COMPARE = 2
-
-
-def clean(text: object) -> str:
-    """Replaces the characters that a terminal or XML cannot hold: names are somebody's input."""
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def side_lines(baseline: Side, current: Side) -> Iterator[str]:
@@ -104,7 +97,8 @@ def _headline(outcome: Outcome, allowed: float) -> str:
 
 def plain(text: object) -> str:
     """Escapes a text for Markdown and for a pull request's page: no links, no mentions."""
-    return markdown_plain(clean(text).replace("&", "&amp;")).replace("@", "&#64;").replace("://", "&#58;//")
+    escaped = markdown_plain(one_line(text, None).replace("&", "&amp;"))
+    return escaped.replace("@", "&#64;").replace("://", "&#58;//")
 
 
 def markdown(baseline: Side, current: Side, outcome: Outcome, threshold: float, allowed: float) -> str:
@@ -136,14 +130,14 @@ def junit(outcome: Outcome, allowed: float) -> str:
     suite = ElementTree.Element("testsuite", name="gate", tests=str(len(entries)))
     for key, kind, message in entries:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=clean(f"gate.{key[0]}"), name=clean(names[key])
+            suite, "testcase", classname=one_line(f"gate.{key[0]}", None), name=one_line(names[key], None)
         )
         tag = problems.get(kind, "skipped" if kind in REMARKS else "system-out")
         problem = ElementTree.SubElement(case, tag)
         if tag == "system-out":
-            problem.text = clean(message)
+            problem.text = one_line(message, None)
         else:
-            problem.set("message", clean(message))
+            problem.set("message", one_line(message, None))
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
     return _document(suite)

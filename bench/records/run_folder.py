@@ -60,6 +60,19 @@ def run_folders(results: Path) -> list[Path]:
     return folders
 
 
+def record_files(path: Path) -> list[Path]:
+    """The CSVs that a path stands for: a folder of runs, a run's folder, or a CSV.
+
+    Raises:
+        RecordError: there are none.
+    """
+    try:
+        is_results = path.is_dir() and not (path / RECORDS_FILE).exists()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return [folder / RECORDS_FILE for folder in run_folders(path)] if is_results else [records_file(path)]
+
+
 def _may_hold_run(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir() and bool(os.lstat(os.path.join(entry.path, RECORDS_FILE)))

@@ -27,7 +27,7 @@ from bench.gate.revisions import (
     read_side,
 )
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
-from bench.records.files import write_whole
+from bench.records.files import read_text, write_whole
 from bench.report.markdown import plain, table
 from bench.selftest.statistics import share_interval
 
@@ -78,7 +78,7 @@ def as_table(rates: Iterable[Rate]) -> str:
 def write_between(file: Path, text: str, name: str) -> None:
     """Puts the text between the file's marker lines of that name; raises ValueError where there are none."""
     markers = f"<!-- selftest:{name} -->", f"<!-- /selftest:{name} -->"
-    before, start, rest = file.read_text("utf-8").partition(f"{markers[0]}\n")
+    before, start, rest = read_text(file).partition(f"{markers[0]}\n")
     _, end, after = rest.partition(markers[1])
     if not start or not end:
         raise ValueError(f"{file}: has no lines {' and '.join(markers)}")

@@ -7,7 +7,6 @@ run draws them: a pilot fixes the number of blocks, and these follow. What the i
 slowed by multiplication, of intervals that overlap, or of suites that are put together from stretches.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
+from bench.records.files import read_json
 from bench.report.markdown import NOTHING, plain, table
 from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
 from bench.timing.blocks import (
@@ -92,7 +92,7 @@ class Recording:
 def loaded(file: Path) -> Recording:
     """A recording that was kept; raises ValueError where the file holds none."""
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         stretches = [Stretch(**stretch) for stretch in found["stretches"]]
         return Recording(found["facts"], found["clock_s"], stretches)
     except (ValueError, KeyError, TypeError) as error:

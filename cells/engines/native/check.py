@@ -39,7 +39,7 @@ def _drawn(shape, seed):
 
 
 def _drawn_operands(recurrence):
-    """Operands as `cells.fused.run` takes them."""
+    """Operands as `cells.engines.xla.run` takes them."""
     width = recurrence.gates * UNITS
     shapes: dict[str, tuple[int, ...]] = {
         "inputs": (BATCH, STEPS, FEATURES),
