@@ -486,14 +486,6 @@ class CountingCell(GatedCell):
         return h, [h]
 
 
-class BranchingCell(GatedCell):
-    gates = ("h",)
-
-    def update(self, gates, states):
-        h = keras.ops.cond(keras.ops.all(gates[0] > 0), lambda: gates[0], lambda: -gates[0])
-        return h, [h]
-
-
 class OtherWeightsCell(GatedCell):
     gates = ("h",)
 
@@ -541,7 +533,6 @@ def test_an_engine_runs_a_cell_that_is_not_what_its_gates_say(cell):
     ("cell", "message"),
     [
         (CountingCell(2), "RandomUniform, which has an effect"),
-        (BranchingCell(2), "StatelessIf, a branch or a loop"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, keras.Layer) else None,
 )
