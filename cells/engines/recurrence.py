@@ -190,8 +190,7 @@ class Equation:
             if now is not value and contents(now) != contents(value):
                 return False
         return all(
-            contents(_unbound(cell, getattr(thing, name, None))) == contents
-            for thing, name, contents in self._nested
+            contents(_unbound(cell, getattr(thing, name, None))) == had for thing, name, had in self._nested
         )
 
 

@@ -383,8 +383,8 @@ def test_a_model_is_saved_loaded_and_trained(tmp_path):
     plain.set_weights(model.get_weights())
     assert_same(plain.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0), **CLOSE)
     model.export(tmp_path / "model", verbose=False)
-    served = tf.saved_model.load(tmp_path / "model").serve(INPUTS)
-    assert_same(served, model.predict(INPUTS, verbose=0), **CLOSE)
+    served = tf.saved_model.load(tmp_path / "model")
+    assert_same(served.serve(INPUTS), model.predict(INPUTS, verbose=0), **CLOSE)
 
 
 def test_runs_inside_of_a_compiled_function():
@@ -500,10 +500,10 @@ def test_a_state_that_is_the_last_input_leaves_the_loop_unless_steps_are_masked(
 
 
 def test_an_outer_product_of_inputs_stays_in_the_loop():
-    specs = [tf.TensorSpec([None, 3, UNITS])]
-    plan = plan_of(trace(drawn(MatrixCell()), tf.TensorSpec([None, FEATURES]), specs, False), False)
-    assert sorted(ref.shape[1:] for ref in plan.inputs) == [(1, UNITS), (3, 1)]
-    assert [each.kind for each in plan.cuts] == ["Einsum"]
+    specs = [tf.TensorSpec([None, 3, 16])]
+    plan = plan_of(trace(drawn(MatrixCell(16)), tf.TensorSpec([None, FEATURES]), specs, False), False)
+    assert sorted(ref.shape[1:] for ref in plan.inputs) == [(1, 3), (1, 16), (3, 1)]
+    assert [each.kind for each in plan.cuts] == ["BatchMatMulV2"]
 
 
 def test_drawn_numbers_are_known_before_the_loop():
@@ -630,12 +630,13 @@ def TwoOutputs(self, inputs, states):
 @pytest.mark.parametrize(("make", "reason"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
 def test_keras_loop_runs_what_is_refused_and_says_why(make, reason):
     cell = drawn(make())
-    before = {name: id(value) for name, value in vars(cell).items()}
+    before = {name: id(value) for name, value in vars(cell).items() if name != "_called"}
     layer = FusedRNN(cell)
     layer.build(INPUTS.shape)
     said = layer.explain()
     assert said.startswith(f"FusedRNN runs {KERAS} for {make.__name__}") and reason in said
-    assert {name: id(value) for name, value in vars(cell).items()} == before and not cell.losses
+    after = {name: id(value) for name, value in vars(cell).items() if name != "_called"}
+    assert after == before and not cell.losses
     if make.__name__ == "TwoOutputs":  # which Keras runs only in part
         return
     with warnings.catch_warnings():

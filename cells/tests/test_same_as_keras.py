@@ -296,8 +296,7 @@ class OverridingCell(keras.layers.GRUCell):
 
 
 def test_a_subclass_of_keras_cells_is_a_plain_cell():
-    with pytest.warns(UserWarning, match="Keras' own loop for OverridingCell"):
-        assert_same_as_rnn(drawn(OverridingCell(UNITS)))
+    assert_same_as_rnn(drawn(OverridingCell(UNITS)))
 
 
 # --- dropout and policies

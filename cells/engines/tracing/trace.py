@@ -430,6 +430,8 @@ class _Reader:
             kind == "Reshape" and tuple(shapes[0]) == inputs[0].shape
         ):
             return inputs[: len(operation.outputs)]
+        if kind in ("Split", "SplitV") and len(shapes) == 1:
+            return [inputs[1] if kind == "Split" else inputs[0]]
         if kind in ("Add", "BiasAdd", "AddV2") and _is_plain(operation, data_format=b"NHWC"):
             return [add(*inputs)]
         if kind == "MatMul" and _is_plain(operation, transpose_a=False, transpose_b=False):
