@@ -253,10 +253,8 @@ class FusedRNN(RNN):
 
     def _sources(self, sequences, states):
         """What a call computes with: tensors, and the handles of variables."""
-        yield sequences
-        yield from states
-        for weight in self._weights().values():
-            value = getattr(weight, "value", weight)
+        for source in (sequences, *states, *self._weights().values()):
+            value = source.value if isinstance(source, keras.Variable) else source
             yield getattr(value, "handle", value)
 
     def _weights(self):
