@@ -293,11 +293,9 @@ class FusedRNN(RNN):
 
     def _sources(self, sequences, states):
         """What a call computes with: tensors, and the handles of variables."""
-        yield sequences
-        yield from tree.flatten(states)
         weights = self._weights().values() if self._equation.refusal is None else self.cell.weights
-        for weight in weights:
-            value = getattr(weight, "value", weight)
+        for source in (sequences, *tree.flatten(states), *weights):
+            value = source.value if isinstance(source, keras.Variable) else source
             yield getattr(value, "handle", value)
 
     def _weights(self):
