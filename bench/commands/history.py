@@ -13,6 +13,7 @@ from bench.history.charts import Chart, charts_of, draw, remove_old
 from bench.history.labels import counted
 from bench.history.timeline import History, Machine, Skipped, read_histories
 from bench.history.words import words
+from bench.records.schema import RecordError
 from bench.records.text import one_line
 from bench.report.readme import ReadmeError, write_block
 
@@ -50,7 +51,7 @@ def main(args: argparse.Namespace) -> int:
         readme = args.results / "README.md"
         if write_block(readme, "history", words(histories, skipped, charts), heading="History"):
             print(f"{readme}: written")
-    except (ReadmeError, OSError) as error:
+    except (ReadmeError, RecordError, OSError) as error:
         print(one_line(error), file=sys.stderr)
         return 2
     return 0

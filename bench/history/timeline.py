@@ -5,6 +5,7 @@ and named. Library versions stay with each run, for whoever shows it to mark.
 """
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
     Raises:
         OSError: `results` cannot be listed.
     """
-    folders = sorted(path.name for path in results.iterdir() if (path / RECORDS_FILE).exists())
+    folders = sorted(path.name for path in results.iterdir() if os.path.exists(path / RECORDS_FILE))
     if not folders:
         return [], []
     frame, notices = load_with_notices(results)
