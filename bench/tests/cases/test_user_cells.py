@@ -279,6 +279,7 @@ def test_the_command_line_lists_what_it_asks_for_and_nothing_else(run, pytester,
         ("--subject=lstm", "--subject lstm: not known; there are *"),
         ("--case=infer-lstm-rnn", "--case 'infer-lstm-rnn': batch_size is missing; an id is *"),
         ("--kwargs={}x", "--kwargs is for the cells of --cell; there is no --cell"),
+        ("--step-shape=8,8,1", "--step-shape is for the cells of --cell; there is no --cell"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, message):
