@@ -102,6 +102,11 @@ def pytest_addoption(parser):
         help="the other arguments of --cell, a JSON object: '{\"alpha\": 0.5}'.",
     )
     group.addoption(
+        "--step-shape",
+        metavar="N,N,N",
+        help="the shape of a step for a --cell whose steps are images: 8,8,1; their product is the features.",
+    )
+    group.addoption(
         "--baseline",
         metavar="NAME",
         help=f"what --cell is compared with: {', '.join(BASELINES)} or a TARGET (default: lstm).",
@@ -196,7 +201,7 @@ def _read_choice(config) -> Choice:
         shapes=tuple(map(read_shape, ask("shape"))),
         options=tuple(map(read_option, ask("option"))),
         modes=read_modes(ask("mode")) if ask("mode") is not None else (),
-        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs")),
+        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape")),
         full=ask("full"),
         device=_device_of(config),
     )

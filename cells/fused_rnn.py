@@ -2,8 +2,7 @@
 
 import functools
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops, saving, tree
@@ -20,9 +19,12 @@ MOST_EQUATIONS = 8
 
 @saving.register_keras_serializable("cells")
 class FusedRNN(RNN):
-    """`keras.layers.RNN`, compiled as a whole with a gradient of its own where the cell is made of gates.
+    """`keras.layers.RNN`, compiled as a whole with a gradient of its own.
 
-        layer = FusedRNN(SLSTMCell(128), return_sequences=True)
+        layer = FusedRNN(MyCell(128), return_sequences=True)  # any Keras cell
+
+    A cell's `call` is traced, as `tf.function` traces it. What does not depend on the states is computed for
+    all timesteps at once, and the rest, the loop, is compiled.
 
     It runs every cell that `keras.layers.RNN` runs, the user's own object and no copy of it. Arguments,
     masks, inputs, outputs, weights, variables and losses are those of `keras.layers.RNN` with the same cell,
@@ -31,20 +33,21 @@ class FusedRNN(RNN):
     Three engines run it, and without being told the layer takes the first that can; `explain()` says which,
     and why no faster one:
 
-    - "native" writes the cell's equation in C++ and has the machine's compiler make a TensorFlow operation of
-      it, once for an equation on a machine (a second or two; kept in the user's cache folder). It takes every
-      shape without compiling again. It needs a C++ compiler, and runs float32 and 16-bit policies on a
-      machine without a GPU.
+    - "native" writes the loop in C++ and has the machine's compiler make a TensorFlow operation of it, once
+      for an equation on a machine (a second or two; kept in the user's cache folder). It takes every shape
+      without compiling again. It runs loops of gates: elementwise equations whose states are of one width,
+      with products of one state, and of one function of the others. It needs a C++ compiler, and runs
+      float32, and 16-bit policies of a `GatedCell`, on a machine without a GPU.
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
       few lengths (at most a quarter longer), so that not every length compiles.
     - "keras" is Keras' own loop, at its speed. It runs what the others cannot, and the layer warns of that
-      once: a cell that is no `GatedCell` and none of Keras' three, or has a `call` of its own, or whose
-      `update` is not elementwise or reads a weight; masks with a value for every unit; forward mode; another
-      backend than TensorFlow.
+      once: a `call` that has an effect (it prints, assigns, calls Python, makes a variable, adds a loss), a
+      branch or a loop on values, a convolution, a gradient of its own, numbers drawn without a seed generator
+      of the cell; masks with a value for every unit; forward mode; another backend than TensorFlow.
 
-    What the equation reads of the cell (`activation`, a coefficient) may change: it is looked at at every
-    call, and compiled again. As in Keras, a `tf.function` or `fit` heeds it once it is traced again.
+    What the cell has (`activation`, a coefficient) may change: it is looked at at every call, and compiled
+    again. As in Keras, a `tf.function` or `fit` heeds it once it is traced again.
 
     Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
     concrete function that was taken before the saving keeps the native engine, as a signature given to
@@ -59,12 +62,12 @@ class FusedRNN(RNN):
     In training the forward pass keeps what the gradient needs. With `training=False` and no gradient tape in
     sight it does not, and a gradient that is asked for all the same runs the forward pass again.
 
-    With a 16-bit policy it computes in float32, and casts what goes in and comes out. What masked steps hold
-    reaches neither outputs nor states, be it NaN; as in Keras a NaN there may make the gradients NaN.
+    With a 16-bit policy a `GatedCell` computes in float32, and what goes in and comes out is cast; any other
+    cell computes as it does in Keras' loop. What masked steps hold reaches neither outputs nor states, be it
+    NaN; as in Keras a NaN there may make the weights' gradients NaN.
 
     Args:
-        cell: whatever `keras.layers.RNN` takes. Fast are a `GatedCell` whose `update` is elementwise, and
-            `keras.layers.LSTMCell`, `GRUCell` and `SimpleRNNCell`.
+        cell: whatever `keras.layers.RNN` takes.
         return_sequences, return_state, go_backwards, stateful, zero_output_for_mask: as in
             `keras.layers.RNN`.
         unroll: must be false; there is no loop to unroll.
@@ -91,7 +94,7 @@ class FusedRNN(RNN):
             )
         self._equation: Any = None  # of the cell, once a call has read it
         self._equations_read = 0
-        self._traced: Any = None
+        self._traced: Any = None  # the cell's traced steps, once a call has needed one
         self._built_timesteps = None
         self._built_shape: Any = None
 
@@ -115,11 +118,11 @@ class FusedRNN(RNN):
         Raises:
             ValueError: the layer has not been built.
         """
-        if not self.built:
-            raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
         try:
-            choice = self._choose(self._ordinary_call())
+            choice = self._choose()
         except (TypeError, ValueError) as refusal:
+            if not self.built:
+                raise
             return str(refusal)
         lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]
         if choice.engine != "keras":
@@ -127,6 +130,15 @@ class FusedRNN(RNN):
         if choice.reason:
             lines.append(f"No faster one: {choice.reason}.")
         return "\n".join(lines)
+
+    def chosen_engine(self):
+        """The engine that runs an ordinary call here: "native", "xla" or "keras".
+
+        Raises:
+            ValueError: the layer has not been built, or the engine asked for cannot run here.
+            TypeError: the engine asked for cannot run the cell.
+        """
+        return self._choose().engine
 
     def inner_loop(self, sequences, initial_state, mask, training=False):
         """The loop of `keras.layers.RNN`: (last output, outputs, states)."""
@@ -188,18 +200,20 @@ class FusedRNN(RNN):
         }
 
     def _ordinary_call(self):
-        """Arguments for `_choose` as of a call for inference."""
+        """The arguments of a call for inference."""
+        if not self.built:
+            raise ValueError("FusedRNN chooses an engine once it is built: build or call it first.")
         states = self.get_initial_state(2)
         shape = (2, 1, *self._built_shape[2:])
         sequences = ops.zeros(shape, dtype=self.compute_dtype)
         cast = lambda state: ops.convert_to_tensor(state, dtype=self.cell.compute_dtype)  # noqa: E731
         return sequences, tree.map_structure(cast, states), None, False
 
-    def _choose(self, call):
+    def _choose(self, call=None):
         """The `_Choice` of a call: the one place that says who runs it.
 
         Args:
-            call: its sequences, states, mask and `training`.
+            call: its sequences, states, mask and `training`; None of one for inference.
         """
         if keras.backend.backend() != "tensorflow":
             return _Choice("keras", f"it is written for TensorFlow and not for {keras.backend.backend()}")
@@ -211,7 +225,7 @@ class FusedRNN(RNN):
 
         if converters.converting() or tf.config.functions_run_eagerly():
             return _Choice("keras", None)
-        recurrence, is_traced, refusal = self._recurrence(*call)
+        recurrence, is_traced, refusal = self._recurrence(*(call or self._ordinary_call()))
         if refusal:
             return self._refused(refusal)
         programs = (
@@ -279,11 +293,9 @@ class FusedRNN(RNN):
 
     def _sources(self, sequences, states):
         """What a call computes with: tensors, and the handles of variables."""
-        yield sequences
-        yield from tree.flatten(states)
         weights = self._weights().values() if self._equation.refusal is None else self.cell.weights
-        for weight in weights:
-            value = getattr(weight, "value", weight)
+        for source in (sequences, *tree.flatten(states), *weights):
+            value = source.value if isinstance(source, keras.Variable) else source
             yield getattr(value, "handle", value)
 
     def _weights(self):
@@ -340,8 +352,7 @@ class FusedRNN(RNN):
         return training and rate > 0 and (rate < 1 or self._equation.drops_all)
 
 
-@dataclass(frozen=True)
-class _Choice:
+class _Choice(NamedTuple):
     """Who runs a call.
 
     Attributes:

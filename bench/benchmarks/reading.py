@@ -5,7 +5,6 @@ gigabyte of disk.
 """
 
 import csv
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,15 @@ _START = datetime(2025, 1, 2, tzinfo=UTC)
 _FIGURES = ("median_s", "min_s", "ratio", "ratio_low", "ratio_high")
 _RATES = ("sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction")  # need not be there
 _SCATTER = 0.01
+# the memory is that of the program alone: what a parent reads of a child includes the parent's own
+_PROGRAM = """
+import sys, time
+from bench.__main__ import main
+code = main(sys.argv[1:])
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time(), peak, file=sys.stderr)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -80,13 +88,10 @@ def _of_run(rows: list[dict[str, str]], cases: int, run: int, commit: str) -> It
 
 def cost_of(*arguments: object) -> Cost:
     """What `python -m bench ARGUMENTS` takes; raises CalledProcessError where it fails."""
-    command = [sys.executable, "-m", "bench", *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command)
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024)
+    command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    seconds, kilobytes = done.stderr.split()[-2:]
+    return Cost(float(seconds), float(kilobytes) * 1024)
 
 
 @pytest.fixture(scope="session")

@@ -164,12 +164,13 @@ def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
         TargetError: the cell cannot be loaded or made.
     """
     from cells import FusedRNN
-    from cells.engines.recurrence import Equation
 
-    cell = loaded(text, kwargs).make(_UNITS)
+    layer = FusedRNN(loaded(text, kwargs).make(_UNITS), engine="xla")
     try:
-        FusedRNN(cell).build((1, 2, _UNITS))
+        layer.build((1, 2, _UNITS))
+        layer.chosen_engine()
+    except TypeError as refusal:
+        return f"no engine of FusedRNN runs it: {refusal}"
     except Exception:  # what is wrong with it the contract says
         return None
-    refusal = Equation(cell).refusal
-    return None if refusal is None else f"no engine of FusedRNN runs it: it {refusal}"
+    return None

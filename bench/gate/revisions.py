@@ -1,6 +1,6 @@
-"""Sides: the processes of one revision, read from its runs, and whether two sides can be compared.
+"""Read the two sides of a comparison: each holds the processes of one revision, a CSV of records each.
 
-A process is what one CSV holds. All that could make a comparison untrue is refused here, by its name.
+All that could make a comparison untrue is refused here, by its name.
 """
 
 from collections import Counter
@@ -56,7 +56,7 @@ class CannotCompare(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Process:
-    """What one process measured.
+    """The figures that one process measured.
 
     Attributes:
         name: its run's id.
@@ -77,7 +77,7 @@ class Process:
     file: Path | None = None
 
     def has(self, key: Key) -> bool:
-        """Whether it has a record of the case."""
+        """Says whether it has a record of the case."""
         return key in self._known
 
     @cached_property
@@ -93,7 +93,7 @@ class Side:
     processes: tuple[Process, ...]
 
     def fact(self, column: str) -> Value:
-        """What all its processes ran on."""
+        """One of the facts that all its processes share: `machine`, `commit`, ..."""
         return self.processes[0].facts[column]
 
     @property
@@ -108,7 +108,7 @@ class Side:
 
     @property
     def keys(self) -> Iterable[Key]:
-        """What any of its processes has a record of, in their order."""
+        """The cases that any of its processes has a record of, in their order."""
         return self._places.keys()
 
     @cached_property
@@ -268,7 +268,7 @@ def _refuse_twins(processes: Sequence[Process]) -> None:
 
 
 def alternated(baseline: Side, current: Side) -> bool:
-    """Whether the sides' processes took turns in one session, as `ci/gate.sh` records it.
+    """Says whether the sides' processes took turns in one session, as `ci/gate.sh` records it.
 
     The session is a file beside the sides' folders, a line a process in their order: side, tab, run. Turns
     are taken where never more than two processes of one side follow each other, and one side has at most one

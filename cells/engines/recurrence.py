@@ -10,16 +10,17 @@ cell here that has their weights. TensorFlow only.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MethodType
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from cells.engines.attributes import WEIGHTS, contents, is_plain
 from cells.gated import GatedCell
 from cells.textbook import GRUCell, LSTMCell, SimpleRNNCell
 
@@ -177,10 +178,8 @@ class Equation:
         except _Refused as refusal:
             self.refusal = str(refusal)
         noted = [each for each in view._noted.values() if each[1] not in _DECLARED]
-        self._plain = [each for each in noted if _is_plain(each[2])]
-        self._nested = [
-            (thing, name, _contents(value)) for thing, name, value in noted if not _is_plain(value)
-        ]
+        self._plain = [each for each in noted if is_plain(each[2])]
+        self._nested = [(thing, name, contents(value)) for thing, name, value in noted if not is_plain(value)]
 
     def is_of(self, cell):
         """Whether it is the equation of a cell, which still has all that was read of it."""
@@ -188,11 +187,10 @@ class Equation:
             return False
         for thing, name, value in self._plain:
             now = _unbound(cell, getattr(thing, name, None))
-            if now is not value and _contents(now) != _contents(value):
+            if now is not value and contents(now) != contents(value):
                 return False
         return all(
-            _contents(_unbound(cell, getattr(thing, name, None))) == contents
-            for thing, name, contents in self._nested
+            contents(_unbound(cell, getattr(thing, name, None))) == had for thing, name, had in self._nested
         )
 
 
@@ -236,76 +234,6 @@ class _View:
         setattr(self._of[0], name, value)
 
 
-_SCALARS = (type(None), bool, int, float, complex, str, bytes, np.generic)
-_WEIGHTS = (keras.Variable, tf.Variable)
-# What has no contents that could change, or none that an equation reads.
-_LEAVES = (*_WEIGHTS, tf.Tensor, tf.DType, ModuleType, type)
-_OF_KERAS = frozenset(vars(keras.layers.Layer()))  # what every layer keeps for Keras itself
-
-
-class _Same:
-    """Equal to itself alone, also after what it holds has gone."""
-
-    def __init__(self, value):
-        self.value = value
-
-    def __eq__(self, other):
-        return isinstance(other, _Same) and self.value is other.value
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-def _contents(value, depth=5):
-    """What a value is made of, as nested tuples that are equal where nothing was changed."""
-    if isinstance(value, _SCALARS):
-        return type(value), value
-    if isinstance(value, _Same):
-        return value
-    parts = None if depth == 0 or isinstance(value, _LEAVES) else _parts(value)
-    if not parts:
-        return _Same(value)
-    if isinstance(parts, bytes):
-        return parts
-    return type(value), *((name, _contents(part, depth - 1)) for name, part in parts.items())
-
-
-def _is_plain(value):
-    """Whether a value can only be replaced as a whole."""
-    return isinstance(value, _SCALARS) or isinstance(_contents(value), _Same)
-
-
-def _parts(value):
-    """What may change in a value, by names; the bytes of an array; None where nothing may."""
-    if isinstance(value, np.ndarray):
-        return value.tobytes()
-    if isinstance(value, Mapping):
-        return dict(enumerate([*value, *value.values()]))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return dict(enumerate(value))
-    if isinstance(value, MethodType):
-        return {"function": value.__func__, "self": value.__self__}
-    if isinstance(value, partial):
-        return {"function": value.func, "args": value.args, "keywords": value.keywords}
-    if isinstance(value, FunctionType):
-        return _parts_of_function(value)
-    attributes = getattr(value, "__dict__", None)
-    if not attributes:
-        return None
-    return {"": _Same(value), **{name: part for name, part in attributes.items() if name not in _OF_KERAS}}
-
-
-def _parts_of_function(function):
-    """What a function has from outside: its closure, its defaults, and the numbers among its globals."""
-    if function.__module__.partition(".")[0] in ("keras", "tensorflow"):
-        return None
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    parts = {name: cell.cell_contents for name, cell in cells}
-    parts.update(enumerate(function.__defaults__ or ()), **(function.__kwdefaults__ or {}))
-    numbers = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-    parts.update((name, value) for name, value in numbers.items() if isinstance(value, (int, float, complex)))
-    return parts and {"": _Same(function), **parts}
-
-
 # --- making a recurrence
 
 
@@ -347,7 +275,7 @@ def _recurrence_of(cell, view):
     )
     _check_weights(cell, recurrence, view.vectors)
     count = _try(recurrence, "float64" if cell.compute_dtype == "float64" else "float32")
-    if any(isinstance(value, _WEIGHTS) for _, _, value in view._noted.values()):
+    if any(isinstance(value, WEIGHTS) for _, _, value in view._noted.values()):
         raise _Refused(_READS_WEIGHT)
     return replace(recurrence, own_output=count > states, states=count)
 

@@ -59,6 +59,15 @@ def test_a_switch_that_a_file_flips_is_named_and_set_back(tmp_path, name):
     assert values() == before
 
 
+def test_each_target_of_a_file_says_what_the_file_flips(tmp_path):
+    file = tmp_path / "cell.py"
+    file.write_text("import gc\ngc.disable()\ndef make(units): ...\ndef other(units): ...\n")
+    one, other = (load_held(f"{file}:{name}") for name in ("make", "other"))
+    assert one.switched == other.switched == ("garbage collector from True to False",)
+    file.write_text("def make(units): ...\n")
+    assert load_held(f"{file}:make").switched == ()
+
+
 def test_what_is_drawn_or_seeded_in_python_and_numpy_is_set_back_without_a_word():
     drawn = random.getstate(), np.random.get_state()[1].tolist()
     with held() as changes:

@@ -391,7 +391,7 @@ def test_a_cell_without_a_reference_that_shows_its_masks_is_compared_with_itself
             return h / 2, [h / 2, c]
 
     subject = user_subject(
-        "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", "a.py:E"
+        "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", target="a.py:E"
     )
     problem, _, proof = proven(subject, case_of("own-rnn"))
     assert problem.proof == "consistent" and problem.drops

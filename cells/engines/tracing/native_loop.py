@@ -131,6 +131,8 @@ def gates_of(plan):
 class _GateReader:
     def __init__(self, plan):
         self.plan = plan
+        if plan.step.batch is not None:
+            raise native.Unavailable("it is traced for one number of sequences alone")
         self.looped = [plan.states[n] for n in plan.looped]
         self.units = self._width()
         self.users = plan.users()

@@ -22,7 +22,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # no public na
 from tensorflow.python.framework import func_graph  # no public names
 from tensorflow.python.framework import ops as framework_ops
 
-from cells.engines.tracing.attributes import attributes_of, changed_attributes, restore
+from cells.engines.attributes import Attributes, layers_of
 from cells.engines.tracing.nodes import (
     TRACED_BATCH,
     Batch,
@@ -179,6 +179,8 @@ def _record(cell, inputs, states, training, batch, size):
             except Exception as error:
                 reason = f"has a `call` that cannot be traced: {_message(error)}"
                 raise Refused(reason, may_be_of_batch=True) from error
+        if None in record.generators:
+            raise Refused("draws numbers without a seed generator of its own")
         if record.makes_variable:
             raise Refused("makes a variable in `call`")
         if tree.is_nested(output):
@@ -240,6 +242,7 @@ def _traceable(cell, record, placeholder):
         if not tf.config.functions_run_eagerly():  # so that a tf.function inside is traced as it reads
             tf.config.run_functions_eagerly(True)
             stack.callback(tf.config.run_functions_eagerly, False)
+        stack.enter_context(tf.variable_creator_scope(note_variable))
         yield
 
 
@@ -248,11 +251,6 @@ def _suppliers(cell, name, held):
     return [
         (each, lambda n=n: tree.flatten(getattr(cell, name))[n]) for n, each in enumerate(tree.flatten(held))
     ]
-
-
-def layers_of(cell):
-    """The layers in a cell, itself among them; none where it is no layer."""
-    return list(cell._flatten_layers()) if isinstance(cell, keras.Layer) else []
 
 
 def _cells_with_masks(cell):
@@ -266,22 +264,21 @@ def _cells_with_masks(cell):
 
 @contextmanager
 def _unchanged(cell):
-    """Refuses a `call` that changes what the cell has or makes a variable, and undoes the change."""
-    things = layers_of(cell) or [cell]
-    before = [(thing, attributes_of(thing), len(getattr(thing, "_losses", ()))) for thing in things]
+    """Refuses a `call` that changes what the cell has or adds a loss, and undoes that."""
+    before = Attributes(cell)
+    losses = [(layer._losses, len(layer._losses)) for layer in layers_of(cell)]
     try:
         yield
     finally:
-        changed = []
-        for thing, were, losses in before:
-            if hasattr(thing, "_losses") and len(thing._losses) > losses:
-                del thing._losses[losses:]
-                changed.append("adds a loss in `call`")
-            for name in changed_attributes(thing, were):
-                restore(thing, name, were)
-                changed.append(f"changes `{name}` in `call`")
-        if changed:
-            raise Refused(changed[0])
+        names = [name for _, name in before.changed()]
+        before.restore()
+        is_more = any(len(each) > count for each, count in losses)
+        for each, count in losses:
+            del each[count:]
+    if names:
+        raise Refused(f"changes `{names[0]}` in `call`")
+    if is_more:
+        raise Refused("adds a loss in `call`")
 
 
 # --- reading
@@ -315,8 +312,6 @@ class _Reader:
             Refused: an engine cannot run it.
         """
         record = self.record
-        if None in record.generators:
-            raise Refused("draws numbers without a seed generator of its own")
         pairs = self._pairs()
         self._refuse_effects()
         other = self.other
@@ -435,6 +430,8 @@ class _Reader:
             kind == "Reshape" and tuple(shapes[0]) == inputs[0].shape
         ):
             return inputs[: len(operation.outputs)]
+        if kind in ("Split", "SplitV") and len(shapes) == 1:
+            return [inputs[1] if kind == "Split" else inputs[0]]
         if kind in ("Add", "BiasAdd", "AddV2") and _is_plain(operation, data_format=b"NHWC"):
             return [add(*inputs)]
         if kind == "MatMul" and _is_plain(operation, transpose_a=False, transpose_b=False):

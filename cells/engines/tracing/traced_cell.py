@@ -1,18 +1,22 @@
 """A cell with its plans, each made when it is first needed."""
 
 from functools import cached_property
+from typing import Any
 
 import tensorflow as tf
 from keras import tree
 
 from cells.engines import native, xla
+from cells.engines.attributes import Attributes, contents
 from cells.engines.tracing import program
-from cells.engines.tracing.attributes import attributes_of, changed_attributes
 from cells.engines.tracing.draws import Draws
 from cells.engines.tracing.nodes import Refused
 from cells.engines.tracing.plan import plan_of
 from cells.engines.tracing.supported import unsupported
-from cells.engines.tracing.trace import batch_of, layers_of, trace
+from cells.engines.tracing.trace import batch_of, trace
+
+# A cell that changes at every step would be compiled at every step.
+MOST_CHANGES = 8
 
 
 class TracedCell:
@@ -25,7 +29,8 @@ class TracedCell:
     def __init__(self, cell):
         self.cell = cell
         self._recurrences = {}
-        self._had: list = []
+        self._had: Any = None  # what the cell had when it was traced
+        self._changes = 0
 
     def recurrence(self, sequences, states, training, masked):
         """The `Recurrence` of a call.
@@ -39,10 +44,12 @@ class TracedCell:
         Raises:
             Refused: Keras' loop must run the cell.
         """
-        if not self._had or self._is_changed():
+        if self._had is None or self._is_changed():
             self._recurrences.clear()
-            things = layers_of(self.cell) or [self.cell]
-            self._had = [(thing, attributes_of(thing)) for thing in things]
+            self._had = Attributes(self.cell), contents(type(self.cell).call)
+            self._changes += 1
+        if self._changes > MOST_CHANGES:
+            raise Refused(f"was changed {MOST_CHANGES} times, and is compiled each time")
         inputs = tf.TensorSpec([sequences.shape[0], *sequences.shape[2:]], sequences.dtype)
         specs = tree.map_structure(lambda state: tf.TensorSpec(state.shape, state.dtype), states)
         found = self._find(inputs, specs, training, masked)
@@ -68,7 +75,8 @@ class TracedCell:
             return refusal
 
     def _is_changed(self):
-        return any(changed_attributes(thing, had) for thing, had in self._had)
+        attributes, call = self._had
+        return any(attributes.changed()) or contents(type(self.cell).call) != call
 
 
 def _any_batch(key):

@@ -1,0 +1,707 @@
+"""`FusedRNN` against `keras.layers.RNN` for plain Keras cells, whose `call` is traced.
+
+Each cell needs another rewrite of its step, or is refused for another reason.
+"""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+from cells import FusedRNN
+from cells.engines.tracing.nodes import Level, Refused
+from cells.engines.tracing.plan import plan_of
+from cells.engines.tracing.trace import trace
+from cells.tests.support import arrays, assert_same
+
+BATCH, TIMESTEPS, FEATURES, UNITS = 3, 5, 2, 4
+INPUTS = np.random.default_rng(0).normal(size=(BATCH, TIMESTEPS, FEATURES)).astype("float32")
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}  # of a largest value of the order of 1
+
+
+class PlainCell(layers.Layer):
+    """h' = tanh(x W + h U): what the cells here begin with."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+    def weight(self, *shape):
+        initializer = keras.initializers.RandomNormal(stddev=0.5, seed=len(self.weights))
+        return self.add_weight(shape=shape, initializer=initializer)
+
+    def build(self, input_shape):
+        self.kernel, self.recurrent = (
+            self.weight(input_shape[-1], self.units),
+            self.weight(self.units, self.units),
+        )
+
+    def next(self, inputs, h):
+        return ops.tanh(inputs @ self.kernel + h @ self.recurrent)
+
+    def call(self, inputs, states):
+        h = self.next(inputs, states[0])
+        return h, [h]
+
+
+@keras.saving.register_keras_serializable("test_engines")
+class OneDenseCell(PlainCell):
+    """A sub-layer over [x, h]."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.dense = layers.Dense(units, activation="tanh", kernel_initializer="orthogonal")
+
+    def build(self, input_shape):
+        self.dense.build((None, input_shape[-1] + self.units))
+
+    def call(self, inputs, states):
+        h = self.dense(ops.concatenate([inputs, states[0]], axis=-1))
+        return h, [h]
+
+
+class UnbuiltCell(OneDenseCell):
+    """A sub-layer that the first call builds."""
+
+    def build(self, input_shape):
+        pass
+
+
+class FourWeightsCell(PlainCell):
+    """An LSTM with weights for each gate."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [units, units]
+
+    def build(self, input_shape):
+        self.kernels = [self.weight(input_shape[-1], self.units) for _ in range(4)]
+        self.recurrents = [self.weight(self.units, self.units) for _ in range(4)]
+        self.biases = [self.weight(self.units) for _ in range(4)]
+
+    def call(self, inputs, states):
+        h, c = states
+        weights = zip(self.kernels, self.recurrents, self.biases, strict=True)
+        i, f, g, o = ((ops.dot(inputs, w) + ops.dot(h, u)) + b for w, u, b in weights)
+        c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+        return ops.sigmoid(o) * ops.tanh(c), [ops.sigmoid(o) * ops.tanh(c), c]
+
+
+class SlicesCell(PlainCell):
+    """A GRU of slices, one of whose gates wants its products apart."""
+
+    def build(self, input_shape):
+        self.kernel, self.recurrent = self.weight(input_shape[-1], 12), self.weight(4, 12)
+        self.bias = self.weight(12)
+
+    def call(self, inputs, states):
+        h = states[0]
+        x, r = inputs @ self.kernel, h @ self.recurrent + self.bias
+        z, k = ops.sigmoid(x[:, :4] + r[:, :4]), ops.sigmoid(x[:, 4:8] + r[:, 4:8])
+        h = z * h + (1 - z) * ops.tanh(x[:, 8:] + k * r[:, 8:])
+        return h, [h]
+
+
+class LateCell(PlainCell):
+    """A product of a function of the others, a weight and an array in the equation, and swish."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gate, self.scale = self.weight(self.units, self.units), self.weight(self.units)
+        self.fixed = np.linspace(0.5, 1.5, self.units).astype("float32")
+
+    def call(self, inputs, states):
+        h = states[0]
+        f = ops.sigmoid(h @ self.gate) * self.fixed
+        h = f * h + ops.silu(inputs @ self.kernel + (self.scale * f * h) @ self.recurrent)
+        return h, [h]
+
+
+class WidthsCell(PlainCell):
+    """A chain of products of several widths, and states of several."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [units, 2]
+
+    def build(self, input_shape):
+        self.kernel, self.down = self.weight(input_shape[-1] + self.units, 3), self.weight(3, 2)
+        self.up = self.weight(2, self.units)
+
+    def call(self, inputs, states):
+        h, m = states
+        m = 0.5 * m + ops.tanh(ops.relu(ops.concatenate([inputs, h], 1) @ self.kernel) @ self.down)
+        h = ops.tanh(m @ self.up)
+        return h, (h, m)
+
+
+class LastInputCell(PlainCell):
+    """A state that is the last input, and an output layer that is no state."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [FEATURES, units]
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel, self.last = self.weight(FEATURES, self.units), self.weight(FEATURES, self.units)
+        self.top = self.weight(self.units, 3)
+
+    def call(self, inputs, states):
+        last, c = states
+        z = inputs @ self.kernel + last @ self.last
+        f = ops.sigmoid(z)
+        c = f * c + (1 - f) * ops.tanh(z)
+        return c @ self.top + inputs[:, :1], [inputs, c]
+
+
+class NormalisedCell(PlainCell):
+    """Layer norm of what is known before the loop and of what is not, and a softmax."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.before, self.inside = layers.LayerNormalization(), layers.LayerNormalization()
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.before.build((None, self.units))
+        self.inside.build((None, self.units))
+
+    def call(self, inputs, states):
+        h = states[0]
+        h = self.before(inputs @ self.kernel) + ops.softmax(self.inside(h @ self.recurrent))
+        return h, [h]
+
+
+class MatrixCell(PlainCell):
+    """A matrix of memories, written by an outer product and read by a product with it."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [(3, units)]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.ones((batch_size, 3, self.units))]
+
+    def build(self, input_shape):
+        self.key, self.value = self.weight(input_shape[-1], 3), self.weight(input_shape[-1], self.units)
+        self.mix = self.weight(self.units, self.units)
+
+    def call(self, inputs, states):
+        key, value = inputs @ self.key, inputs @ self.value
+        memory = 0.5 * ops.einsum("bkn,nm->bkm", states[0], self.mix) + key[:, :, None] * value[:, None]
+        return ops.squeeze(key[:, None] @ memory, axis=1), [memory]
+
+
+class CounterCell(PlainCell):
+    """Some units move every other step only, by a count [batch, 1]."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [units, 1]
+
+    def call(self, inputs, states):
+        h, count = states
+        h = ops.where(ops.mod(count, np.array([[1.0, 2, 1, 2]], "float32")) == 0, self.next(inputs, h), h)
+        return h, [h, count + 1]
+
+
+class DropoutCell(PlainCell):
+    """Draws numbers in every step, for the inputs and for the state."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.drop, self.drop_h = layers.Dropout(0.4, seed=1), layers.Dropout(0.3, seed=2)
+
+    def call(self, inputs, states, training=False):
+        h = self.next(self.drop(inputs, training=training), states[0])
+        return self.drop_h(h, training=training), [h]
+
+
+class MeanCell(PlainCell):
+    """Computes with the number of sequences, and with all of them."""
+
+    def call(self, inputs, states):
+        h = self.next(inputs, states[0])
+        h = h - ops.sum(h, axis=0, keepdims=True) / inputs.shape[0]
+        return h, [h]
+
+
+def stack():
+    return layers.StackedRNNCells([FourWeightsCell(), SlicesCell()])
+
+
+def drawn(cell, features=FEATURES):
+    """The cell, built, with the weights that its initialisers draw."""
+    if not cell.built:
+        cell.build((None, features))
+        cell.built = True
+    return cell
+
+
+def some_mask():
+    """Steps masked anywhere; the first sequence from its first step, the last all through."""
+    mask = np.random.default_rng(5).uniform(size=(BATCH, TIMESTEPS)) > 0.4
+    mask[0, 0], mask[-1] = False, False
+    return mask
+
+
+def generators(cell):
+    """The seed generators in a cell."""
+    return [each.seed_generator for each in cell._flatten_layers() if hasattr(each, "seed_generator")]
+
+
+def results(layer_class, cell, states=None, training=True, signature=None, **options):
+    """Outputs and states; the gradients of inputs, initial states and weights; the seeds afterwards."""
+    mask = options.pop("mask", None)
+    layer = layer_class(cell, return_state=True, **{"return_sequences": True, **options})
+    for each in generators(cell):
+        each.state.assign([7, 3])
+    layer.build(INPUTS.shape)
+
+    def compute(inputs, *states):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, *states])
+            found = tf.nest.flatten(
+                layer(inputs, initial_state=list(states) or None, mask=mask, training=training)
+            )
+            weights = [tf.random.stateless_normal(tf.shape(each), [n, 5]) for n, each in enumerate(found)]
+            pairs = zip(found, weights, strict=True)
+            total = sum(tf.reduce_sum(each * tf.cast(weight, each.dtype)) for each, weight in pairs)
+        sources = [inputs, *states, *(each.value for each in cell.trainable_variables)]
+        return found, tape.gradient(total, sources, unconnected_gradients="zero")
+
+    given = [tf.constant(INPUTS), *map(tf.constant, states or [])]
+    run = compute if signature is None else tf.function(compute, input_signature=signature, autograph=False)
+    found, gradients = run(*given)
+    gradients = [tf.convert_to_tensor(each) for each in gradients]
+    return layer, (found, gradients, [each.state.value for each in generators(cell)])
+
+
+def assert_computes_the_same(cell, engine, **options):
+    drawn(cell)
+    _, expected = results(keras.layers.RNN, cell, **options)
+    layer, found = results(FusedRNN, cell, **options)
+    assert layer.explain().startswith(f"FusedRNN runs {engine}"), layer.explain()  # if nothing is masked
+    assert_same(found, expected, **CLOSE)
+
+
+NATIVE, XLA, KERAS = "the native engine", "the xla engine", "Keras' own loop"
+MASK, BACKWARDS, LAST = {"mask": some_mask()}, {"go_backwards": True}, {"return_sequences": False}
+
+# Every cell, with options of the layer that differ from one to the next.
+CASES = [
+    (PlainCell, NATIVE, {}),
+    (PlainCell, NATIVE, {**MASK, **LAST}),
+    (OneDenseCell, NATIVE, BACKWARDS),
+    (UnbuiltCell, NATIVE, {}),
+    (FourWeightsCell, NATIVE, {**MASK, "zero_output_for_mask": True}),
+    (SlicesCell, NATIVE, {**MASK, **BACKWARDS}),
+    (LateCell, NATIVE, MASK),
+    (DropoutCell, NATIVE, MASK),
+    (DropoutCell, NATIVE, {"training": False}),
+    (LastInputCell, NATIVE, {}),
+    (LastInputCell, NATIVE, LAST),
+    (LastInputCell, NATIVE, MASK),
+    (WidthsCell, XLA, {**MASK, **LAST}),
+    (NormalisedCell, XLA, BACKWARDS),
+    (MatrixCell, XLA, MASK),
+    (MatrixCell, XLA, LAST),
+    (CounterCell, XLA, {}),
+    (MeanCell, XLA, {}),
+    (stack, XLA, MASK),
+]
+
+
+@pytest.mark.parametrize(("make", "engine", "options"), CASES)
+def test_computes_what_keras_does(make, engine, options):
+    assert_computes_the_same(make(), engine, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"), [(FourWeightsCell, {}), (WidthsCell, MASK), (DropoutCell, {"engine": "xla"})]
+)
+def test_takes_any_batch_and_length_in_a_graph(make, options):
+    cell = drawn(make())
+    open_shape = [tf.TensorSpec([None, None, FEATURES])]
+    plain = {name: value for name, value in options.items() if name != "engine"}
+    _, expected = results(keras.layers.RNN, cell, signature=open_shape, **plain)
+    _, found = results(FusedRNN, cell, signature=open_shape, **options)
+    assert_same(found, expected, **CLOSE)
+
+
+def test_takes_given_states_and_gives_their_gradients():
+    rng = np.random.default_rng(4)
+    states = [rng.normal(size=(BATCH, size)).astype("float32") for size in (FEATURES, UNITS)]
+    assert_computes_the_same(LastInputCell(), NATIVE, states=states)
+
+
+@pytest.mark.parametrize("make", [SlicesCell, WidthsCell, LastInputCell])
+def test_xla_computes_what_keras_does_where_native_would(make):
+    cell = drawn(make())
+    _, expected = results(keras.layers.RNN, cell)
+    _, found = results(FusedRNN, cell, engine="xla")
+    assert_same(found, expected, **CLOSE)
+
+
+def test_chunks_of_a_stateful_layer_are_one_sequence():
+    cell = drawn(LastInputCell())
+    whole = FusedRNN(cell, return_sequences=True)(INPUTS)
+    layer = FusedRNN(cell, return_sequences=True, stateful=True)
+    assert_same(tf.concat([layer(INPUTS[:, :2]), layer(INPUTS[:, 2:])], axis=1), whole, **CLOSE)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_computes_in_every_precision(policy):
+    cell = drawn(SlicesCell(dtype=policy))
+    _, found = results(FusedRNN, cell, dtype=policy)
+    _, expected = results(keras.layers.RNN, cell, dtype=policy)
+    assert [each.dtype for each in found[0]] == [each.dtype for each in expected[0]]
+    tolerance = {"mixed_float16": 2e-2, "mixed_bfloat16": 1e-1, "float64": 1e-10}[policy]
+    found, expected = ([each.astype("float64") for each in arrays(all_[:2])] for all_ in (found, expected))
+    assert_same(found, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_model_is_saved_loaded_and_trained(tmp_path):
+    model = keras.Sequential([keras.Input((None, FEATURES)), FusedRNN(OneDenseCell()), layers.Dense(1)])
+    model.compile("adam", "mse")
+    model.fit(np.repeat(INPUTS, 3, axis=0), np.ones((9, 1)), batch_size=4, epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert_same(loaded.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0), **CLOSE)
+    plain = keras.Sequential(
+        [keras.Input((None, FEATURES)), keras.layers.RNN(OneDenseCell()), layers.Dense(1)]
+    )
+    plain.set_weights(model.get_weights())
+    assert_same(plain.predict(INPUTS, verbose=0), model.predict(INPUTS, verbose=0), **CLOSE)
+    model.export(tmp_path / "model", verbose=False)
+    served = tf.saved_model.load(tmp_path / "model")
+    assert_same(served.serve(INPUTS), model.predict(INPUTS, verbose=0), **CLOSE)
+
+
+def test_runs_inside_of_a_compiled_function():
+    layer = FusedRNN(drawn(FourWeightsCell()))
+    expected = layer(INPUTS)
+    assert_same(tf.function(layer, jit_compile=True)(INPUTS), expected, **CLOSE)
+
+
+def test_a_tensor_of_the_cell_has_its_gradient():
+    cell = drawn(PlainCell())
+    factor = tf.constant(np.linspace(0.5, 1, UNITS, dtype="float32"))
+    cell.next = lambda inputs, h: ops.tanh(inputs @ cell.kernel + h @ cell.recurrent) * factor
+
+    def gradient(layer_class):
+        with tf.GradientTape() as tape:
+            tape.watch(factor)
+            total = tf.reduce_sum(layer_class(cell)(tf.constant(INPUTS)))
+        return tape.gradient(total, factor)
+
+    assert_same(gradient(FusedRNN), gradient(keras.layers.RNN), **CLOSE)
+
+
+# --- what is kept, and what is noticed
+
+
+class RateCell(PlainCell):
+    rate = 0.5
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.rates = {"kept": [0.5]}
+
+    def call(self, inputs, states):
+        h = self.rates["kept"][0] * states[0] + self.next(inputs, states[0])
+        return h, [h]
+
+
+def test_a_cell_is_traced_once_for_every_batch_and_again_once_it_is_changed(monkeypatch):
+    traced = []
+    monkeypatch.setattr(
+        "cells.engines.tracing.traced_cell.trace", lambda *args: traced.append(args) or trace(*args)
+    )
+    cell = drawn(RateCell())
+    layer, plain = FusedRNN(cell), keras.layers.RNN(cell)
+    for inputs in (INPUTS, INPUTS[:2], INPUTS[:, :3]):
+        assert_same(layer(inputs), plain(inputs), **CLOSE)
+    assert len(traced) == 1
+    cell.rates["kept"][0] = 0.9
+    assert_same(layer(INPUTS), plain(INPUTS), **CLOSE)
+    cell.kernel.assign(2 * cell.kernel)
+    assert_same(layer(INPUTS), plain(INPUTS), **CLOSE)
+    assert len(traced) == 2
+
+
+def test_a_cell_that_changes_again_and_again_is_not_compiled_each_time(monkeypatch):
+    monkeypatch.setattr("cells.engines.tracing.traced_cell.MOST_CHANGES", 2)
+    cell = drawn(RateCell())
+    layer = FusedRNN(cell)
+    layer.build(INPUTS.shape)
+    for rate in (0.1, 0.2, 0.3):
+        cell.rates["kept"][0] = rate
+        said = layer.explain()
+    assert said.startswith(f"FusedRNN runs {KERAS}") and "was changed 2 times" in said
+
+
+def test_explains_what_is_computed_where():
+    layer = FusedRNN(drawn(LastInputCell()))
+    layer.build(INPUTS.shape)
+    assert layer.explain() == (
+        "FusedRNN runs the native engine for LastInputCell.\n"
+        "Before the loop, for all steps at once: 2 products (2 x 4, 2 x 4) and 6 other operations.\n"
+        "In the loop, at every step: 2 other operations.\n"
+        "After the loop, for all steps at once: 1 product (4 x 3) and 1 other operation."
+    )
+
+
+# --- what is left to the loop
+
+
+def planned(cell, states=(UNITS,), masked=False):
+    """The plan of a cell, and its values by level in the loop."""
+    specs = [tf.TensorSpec([None, size]) for size in states]
+    return plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), masked)
+
+
+def kinds(nodes):
+    return sorted(each.kind for each in nodes)
+
+
+def test_a_product_of_parts_is_hoisted_with_its_bias():
+    assert kinds(planned(OneDenseCell()).loop) == ["AddV2", "Tanh", "matmul"]
+
+
+def test_products_of_a_state_are_one():
+    plan = planned(FourWeightsCell(), (UNITS, UNITS))
+    assert [each.inputs[1].shape for each in plan.cuts] == [(UNITS, 4 * UNITS)]
+    assert not plan.summed
+
+
+def test_sums_are_split_before_they_are_added():
+    plan = planned(SlicesCell())
+    assert kinds(plan.loop).count("parts") == 2
+    assert all(each.shapes[0][-1] == UNITS for each in plan.loop if each.kind == "AddV2")
+
+
+def test_a_state_that_is_the_last_input_leaves_the_loop_unless_steps_are_masked():
+    states = (FEATURES, UNITS)
+    plan = planned(LastInputCell(), states)
+    assert (plan.delayed, plan.looped, kinds(plan.cuts)) == ((0,), (1,), [])
+    assert kinds(plan.after)[-1] == "matmul"
+    plan = planned(LastInputCell(), states, masked=True)
+    assert (plan.delayed, plan.looped, plan.held) == ((), (0, 1, 2), True)
+
+
+def test_an_outer_product_of_inputs_stays_in_the_loop():
+    specs = [tf.TensorSpec([None, 3, 16])]
+    plan = plan_of(trace(drawn(MatrixCell(16)), tf.TensorSpec([None, FEATURES]), specs, False), False)
+    assert sorted(ref.shape[1:] for ref in plan.inputs) == [(1, 3), (1, 16), (3, 1)]
+    assert [each.kind for each in plan.cuts] == ["BatchMatMulV2"]
+
+
+def test_drawn_numbers_are_known_before_the_loop():
+    specs = [tf.TensorSpec([None, UNITS])]
+    step = trace(drawn(DropoutCell()), tf.TensorSpec([None, FEATURES]), specs, True)
+    assert len(step.generators) == len(step.draws) == 2
+    assert {draw.ref.level for draw in step.draws} == {Level.INPUT}
+
+
+# --- what is refused
+
+
+def refused(reason):
+    """Makes a cell of a `call` that is refused for that reason."""
+
+    def decorate(call):
+        made = type(call.__name__, (PlainCell,), {"call": call})
+        REFUSED.append((made, reason))
+        return made
+
+    return decorate
+
+
+REFUSED: list = []
+
+
+@refused("PrintV2, which has an effect")
+def Printing(self, inputs, states):
+    tf.print(states[0][0, 0], output_stream="file:///dev/null")
+    return self.next(inputs, states[0]), [self.next(inputs, states[0])]
+
+
+@refused("EagerPyFunc, which has an effect")
+def CallingPython(self, inputs, states):
+    h = tf.ensure_shape(
+        tf.py_function(lambda h: h, [self.next(inputs, states[0])], "float32"), states[0].shape
+    )
+    return h, [h]
+
+
+@refused("RandomStandardNormal, which has an effect")
+def DrawingWithoutSeed(self, inputs, states):
+    h = self.next(inputs, states[0]) + 0 * tf.random.normal(tf.shape(states[0]))
+    return h, [h]
+
+
+@refused("draws numbers without a seed generator")
+def DrawingGlobally(self, inputs, states):
+    h = self.next(inputs, states[0]) + 0 * keras.random.normal((1, UNITS))
+    return h, [h]
+
+
+@refused("If, a branch or a loop")
+def Branching(self, inputs, states):
+    h = self.next(inputs, states[0])
+    h = tf.cond(tf.reduce_sum(h) > 0, lambda: h, lambda: -h)
+    return h, [h]
+
+
+@refused("cannot be traced")
+def BranchingInPython(self, inputs, states):
+    h = self.next(inputs, states[0])
+    h = h if tf.reduce_sum(h) > 0 else -h
+    return h, [h]
+
+
+@refused("While, a branch or a loop")
+def Looping(self, inputs, states):
+    h = ops.fori_loop(0, 2, lambda _, h: self.next(inputs, h), states[0])
+    return h, [h]
+
+
+@refused("convolution")
+def Convolving(self, inputs, states):
+    h = self.next(inputs, states[0])
+    h = ops.conv(h[:, :, None], self.recurrent[:3, :1, None], padding="same")[:, :, 0]
+    return h, [h]
+
+
+@refused("gradient of its own")
+def Reversing(self, inputs, states):
+    h = tf.custom_gradient(lambda h: (tf.identity(h), lambda of_h: -of_h))(self.next(inputs, states[0]))
+    return h, [h]
+
+
+@refused("makes a variable in `call`")
+def MakingVariables(self, inputs, states):
+    h = self.next(inputs, states[0]) * tf.Variable(0.5)
+    return h, [h]
+
+
+@refused("changes `calls` in `call`")
+def Counting(self, inputs, states):
+    self.calls = getattr(self, "calls", 0) + 1
+    h = self.next(inputs, states[0])
+    return h, [h]
+
+
+@refused("adds a loss in `call`")
+def AddingLoss(self, inputs, states):
+    h = self.next(inputs, states[0])
+    self.add_loss(ops.mean(h))
+    return h, [h]
+
+
+@refused("is not the same each time")
+def DrawingInPython(self, inputs, states):
+    h = self.next(inputs, states[0]) + 1e-9 * np.random.uniform()
+    return h, [h]
+
+
+@refused("XLA has no BesselI0")
+def Bessel(self, inputs, states):
+    h = tf.math.bessel_i0(self.next(inputs, states[0]))
+    return h, [h]
+
+
+@refused("an output that is not one tensor")
+def TwoOutputs(self, inputs, states):
+    h = self.next(inputs, states[0])
+    return (h, h), [h]
+
+
+@pytest.mark.parametrize(("make", "reason"), REFUSED, ids=lambda value: getattr(value, "__name__", ""))
+def test_keras_loop_runs_what_is_refused_and_says_why(make, reason):
+    cell = drawn(make())
+    before = {name: id(value) for name, value in vars(cell).items() if name != "_called"}
+    layer = FusedRNN(cell)
+    layer.build(INPUTS.shape)
+    said = layer.explain()
+    assert said.startswith(f"FusedRNN runs {KERAS} for {make.__name__}") and reason in said
+    after = {name: id(value) for name, value in vars(cell).items() if name != "_called"}
+    assert after == before and not cell.losses
+    if make.__name__ == "TwoOutputs":  # which Keras runs only in part
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_same(layer(INPUTS), keras.layers.RNN(cell)(INPUTS), **CLOSE)
+    with pytest.raises(TypeError, match=r"(?s)with the xla engine.*keras\.layers\.RNN runs it"):
+        FusedRNN(cell, engine="xla")(INPUTS)
+
+
+class GrowingCell(PlainCell):
+    def call(self, inputs, states):
+        h = inputs @ self.kernel + states[0]
+        return h, [h]
+
+
+def test_a_state_of_another_shape_is_refused():
+    with pytest.raises(Refused, match=r"changes a state from float32 \[1\] to float32 \[4\]"):
+        planned(GrowingCell(), (1,))
+
+
+# --- cells that nobody thought of
+
+
+class GeneratedCell(PlainCell):
+    """An equation that is drawn: a list of (operation, places of its operands)."""
+
+    def __init__(self, steps, **kwargs):
+        super().__init__(**kwargs)
+        self.steps, self.state_size = steps, [UNITS, UNITS]
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.vector = self.weight(self.units)
+
+    def call(self, inputs, states):
+        values = [inputs @ self.kernel, states[0] @ self.recurrent, *states, self.vector]
+        for operation, *places in self.steps:
+            values.append(OPERATIONS[operation](self, *(values[place % len(values)] for place in places)))
+        c = ops.tanh(values[-2] + states[1])
+        h = ops.tanh(values[-1] + values[0])
+        return ops.sigmoid(c) * h, [h, c]
+
+
+OPERATIONS = {
+    "sum": lambda cell, a, b: a + b,
+    "product": lambda cell, a, b: a * b,
+    "gate": lambda cell, a, b: ops.sigmoid(a) * b,
+    "maximum": lambda cell, a, b: ops.maximum(a, b),
+    "tanh": lambda cell, a, b: ops.tanh(a - b),
+    "parts": lambda cell, a, b: ops.concatenate([(a + b)[..., 2:], (a + b)[..., :2]], axis=-1),
+    "matmul": lambda cell, a, b: (a + 0 * b + ops.zeros((1, UNITS))) @ cell.recurrent,
+    "mean": lambda cell, a, b: a - ops.mean(b, axis=-1, keepdims=True),
+}
+generated = st.lists(
+    st.tuples(st.sampled_from(sorted(OPERATIONS)), st.integers(0, 20), st.integers(0, 20)),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(steps=generated, masked=st.booleans(), backwards=st.booleans(), sequences=st.booleans())
+def test_computes_what_keras_does_whatever_the_cell(steps, masked, backwards, sequences):
+    cell = drawn(GeneratedCell(steps))
+    options = {"go_backwards": backwards, "return_sequences": sequences, **(MASK if masked else {})}
+    _, expected = results(keras.layers.RNN, cell, **options)
+    _, found = results(FusedRNN, cell, **options)
+    assert_same(found, expected, **CLOSE)
