@@ -28,7 +28,10 @@ def side_lines(baseline: Side, current: Side) -> Iterator[str]:
     """Says what each side is: its processes, its commit, its versions; and the machine."""
     for side in (baseline, current):
         yield "{:<9} {} processes of {}, TensorFlow {}, Keras {}".format(
-            f"{side.name}:", len(side.processes), side.fact("commit") or "no commit", *side.versions
+            f"{side.name}:",
+            len(side.processes),
+            side.revision or side.fact("commit") or "no commit",
+            *side.versions,
         )
     yield f"machine:  {current.fact('machine')}"
 
