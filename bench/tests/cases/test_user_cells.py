@@ -199,6 +199,7 @@ def test_a_target_that_cannot_be_loaded_is_an_error_before_the_first_case(run, p
         ([], None, '{"alpha": 1}', "--kwargs is for the cells of --cell; there is no --cell"),
         (["a.py:A"], None, "alpha=1", "--kwargs: expected a JSON object, such as"),
         (["a.py:A"], None, "[1]", "--kwargs: expected a JSON object, such as"),
+        (["a.py:A"], None, "[" * 100_000, "--kwargs: expected a JSON object, such as"),
     ],
 )
 def test_arguments_that_are_none_are_refused(targets, baseline, kwargs, message):
