@@ -13,10 +13,10 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from bench.contract.load_cell import FORM, TargetError, parse_step_shape
+from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.contract.report import BROKEN, CheckResult, ContractReport
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
 
@@ -85,8 +85,11 @@ def main(arguments: argparse.Namespace) -> int:
 def _cell(arguments: argparse.Namespace) -> UserCell:
     _expect_positive("--units", arguments.units)
     _expect_positive("--features", arguments.features)
-    features = arguments.features or _step_shape(arguments.step_shape)
-    return UserCell(arguments.target, _kwargs(arguments.kwargs), arguments.units, features)
+    features = arguments.features
+    if arguments.step_shape is not None:
+        features = _parsed("--step-shape", parse_step_shape, arguments.step_shape)
+    kwargs = _parsed("--kwargs", parse_kwargs, arguments.kwargs)
+    return UserCell(arguments.target, kwargs, arguments.units, features)
 
 
 def _limits(arguments: argparse.Namespace) -> ContractLimits:
@@ -97,22 +100,11 @@ def _limits(arguments: argparse.Namespace) -> ContractLimits:
     return ContractLimits(arguments.time_limit, arguments.memory_limit)
 
 
-def _kwargs(text: str) -> dict[str, Any]:
-    expected = """--kwargs: expected a JSON object, such as '{"activation": "relu"}'"""
+def _parsed(option: str, parse: Callable[[str], Any], text: str) -> Any:
     try:
-        kwargs = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)!r} ({error})") from None
-    if not isinstance(kwargs, dict):
-        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)}")
-    return kwargs
-
-
-def _step_shape(text: str | None) -> tuple[int, ...] | None:
-    try:
-        return None if text is None else parse_step_shape(text)
+        return parse(text)
     except ValueError as error:
-        raise BadOption(f"--step-shape: {error}") from None
+        raise BadOption(f"{option}: {error}") from None
 
 
 def _expect_positive(option: str, number: float | None, kind: str = "integer") -> None:
