@@ -15,7 +15,7 @@ from bench.cases.sweeps import SWEEPS
 from bench.gate.output import (
     ALLOWED_INCONCLUSIVE,
     CANNOT_COMPARE,
-    junit,
+    as_junit,
     markdown,
     plain,
     refusal_as_junit,
@@ -243,7 +243,7 @@ def _gate(args: argparse.Namespace, baseline: Side, current: Side) -> int:
     if args.markdown:
         _write(args.markdown, markdown(baseline, current, outcome, args.threshold, args.allow_inconclusive))
     if args.junit:
-        _write(args.junit, junit(outcome, args.allow_inconclusive))
+        _write(args.junit, as_junit(outcome, args.allow_inconclusive))
     return code
 
 
