@@ -395,6 +395,19 @@ def test_a_csv_stands_for_its_run_and_several_runs_go_beside_their_folders(resul
     ]
 
 
+def test_charts_are_drawn_anew_where_they_are_asked_for(results, capsys):
+    run = results / "20250102-000000-1"
+    assert run_command(run) == 0
+    assert not (run / "charts").exists()
+    assert run_command(run, "--charts") == 0
+    drawn = sorted((run / "charts").iterdir())
+    assert str(run / "charts" / "ratio.png") in map(str, drawn)
+    assert capsys.readouterr().out.split()[2:] and {file.suffix for file in drawn} == {".png"}
+    drawn[0].write_bytes(b"torn")
+    assert run_command(run, "--charts") == 0
+    assert drawn[0].read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
