@@ -13,12 +13,16 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.contract.report import BROKEN, CheckResult, ContractReport
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
+from bench.records.files import write_whole
+from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
+from bench.records.text import one_line
 
 COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
@@ -63,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too, a test a check")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,14 +77,26 @@ def main(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         with _stdout_to_stderr():
             report = _check(cell, limits)
-    except BadOption as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TargetError as error:
-        print(f"{error.details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+    except (BadOption, TargetError) as error:
+        details = getattr(error, "details", "")
+        print(f"{details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+        unasked = JunitTest(arguments.target, "target", str(error), ERROR)
+        _write_junit(arguments, [unasked])
         return 2
     print(as_json(report) if arguments.json else as_text(report, time.monotonic() - started))
-    return 0 if report.ok else 1
+    return 2 if not _write_junit(arguments, as_tests(report)) else 0 if report.ok else 1
+
+
+def _write_junit(arguments: argparse.Namespace, tests: Iterable[JunitTest]) -> bool:
+    """Writes the file that is asked for, if one is; returns False where it cannot be written."""
+    if arguments.junit is None:
+        return True
+    try:
+        write_whole(arguments.junit, junit("check", tests))
+    except OSError as error:
+        print(f"error: --junit: cannot be written: {one_line(error)}", file=sys.stderr)
+        return False
+    return True
 
 
 def _cell(arguments: argparse.Namespace) -> UserCell:
@@ -142,6 +159,13 @@ def as_json(report: ContractReport) -> str:
     return json.dumps(
         {"target": report.target, "ok": report.ok, "checks": checks}, indent=2, ensure_ascii=False
     )
+
+
+def as_tests(report: ContractReport) -> Iterator[JunitTest]:
+    """A test for each check, for JUnit; what did not come to an end is an error."""
+    ended = {"failed": FAILURE, "skipped": SKIPPED, **dict.fromkeys(BROKEN[1:], ERROR)}
+    for result in report.checks:
+        yield JunitTest(report.target, result.name, result.text, ended.get(result.status, ""))
 
 
 def as_text(report: ContractReport, seconds: float) -> str:
