@@ -9,22 +9,18 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
-from bench.contract.report import BROKEN, CheckResult, ContractReport
+from bench.contract.report import BROKEN, ContractReport, as_text
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
 from bench.records.files import write_whole
 from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
 from bench.records.text import one_line
-
-COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
 
 class BadOption(ValueError):
@@ -166,60 +162,3 @@ def as_tests(report: ContractReport) -> Iterator[JunitTest]:
     ended = {"failed": FAILURE, "skipped": SKIPPED, **dict.fromkeys(BROKEN[1:], ERROR)}
     for result in report.checks:
         yield JunitTest(report.target, result.name, result.text, ended.get(result.status, ""))
-
-
-def as_text(report: ContractReport, seconds: float) -> str:
-    """What holds, what was skipped and why, the hints, the failures in full, and a summary."""
-    lines = _entry("ok", ", ".join(result.name for result in report.having("ok")) or "none")
-    for reason, names in _by_message(report.having("skipped")).items():
-        listed = names if len(names) < 4 else [f"{len(names)} checks"]
-        lines += _entry("skipped", f"{', '.join(listed)}: {reason}")
-    for result in report.checks:
-        if not result.broken and result.hint:
-            lines += _entry("hint", f"{result.name}: {result.hint}")
-    for result in report.failed:
-        lines += ["", *_entry("failed", f"{result.name}: {result.question}")]
-        ended = "" if result.status == "failed" else f"{result.status}: "
-        lines += [*_wrapped(ended + result.message), *_wrapped(f"change: {result.hint}")]
-    return "\n".join([*lines, "", _summary(report, seconds)])
-
-
-def _by_message(results: tuple[CheckResult, ...]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for result in results:
-        names.setdefault(result.message, []).append(result.name)
-    return names
-
-
-def _summary(report: ContractReport, seconds: float) -> str:
-    statuses = ("failed", *(status for status in BROKEN[1:] if report.having(status)), "ok", "skipped")
-    counts = ", ".join(f"{len(report.having(status))} {status}" for status in statuses)
-    verdict = _coloured("ok", "holds") if report.ok else _coloured("failed", "is broken")
-    return f"{report.target}: the contract {verdict}: {counts} ({seconds:.1f} s)"
-
-
-_INDENT = 9
-
-
-def _entry(status: str, text: str) -> list[str]:
-    first, *others = _wrapped(text)
-    return [_coloured(status, f"{status:<{_INDENT}}") + first.lstrip(), *others]
-
-
-def _wrapped(text: str) -> list[str]:
-    width = min(shutil.get_terminal_size((110, 24)).columns, 110)
-    indent = " " * _INDENT
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _coloured(status: str, text: str) -> str:
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return text
-    return f"\033[{COLOURS[status]}m{text}\033[0m"

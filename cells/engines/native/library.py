@@ -64,8 +64,8 @@ def _started(command, **environment):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        with process:  # waits, and closes its output
+            pass
 
 
 def _said(process, deadline):
