@@ -1,10 +1,16 @@
 """`python -m bench COMMAND`: the commands that are not pytest's own."""
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Callable
 
 from bench.commands.run import run
+from bench.records.text import one_line
+
+UNEXPECTED = 2  # 0 and 1 are answers
+INTERRUPTED = 130  # as a shell says it
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -12,15 +18,40 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["run"]:  # everything after it is pytest's
         return run(arguments[1:])
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        epilog="--debug, anywhere: show the traceback of an error that nobody foresaw",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="measure: pytest --benchmark-only on the installed benchmarks")
     for name, (explanation, add_arguments, command) in _commands().items():
         subparser = commands.add_parser(name, help=explanation, description=explanation)
         add_arguments(subparser)
         subparser.set_defaults(command=command)
-    chosen = parser.parse_args(arguments)
-    return chosen.command(chosen)
+    debug = "--debug" in arguments
+    chosen = parser.parse_args([argument for argument in arguments if argument != "--debug"])
+    return _in_one_line(lambda: chosen.command(chosen), debug)
+
+
+def _in_one_line(command: Callable[[], int], debug: bool) -> int:
+    """The command's exit code; whatever goes wrong unforeseen is one line and the code 2."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `… | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        more = "" if debug else " (--debug shows where)"
+        print(f"error: {type(error).__name__}: {one_line(error)}{more}", file=sys.stderr)
+        return UNEXPECTED
+    return code
 
 
 def _commands() -> dict[str, tuple[str, Callable, Callable]]:

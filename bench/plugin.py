@@ -15,7 +15,7 @@ import pytest
 
 from bench.cases.choice import Choice
 from bench.cases.comparisons import Comparison, Row, Task
-from bench.cases.cost_estimate import expected_seconds
+from bench.cases.cost_estimate import comparison_seconds, expected_seconds
 from bench.cases.devices import may_have_gpu
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.subjects import SUBJECTS
@@ -26,15 +26,28 @@ from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
+    from bench.report.progress import Progress
     from bench.runner.row import Record
     from bench.runner.run import Run
     from bench.runner.tasks import Settings
 
+# what asks for the table of pytest-benchmark's, by what its options are otherwise
+_TABLE_OPTIONS: dict[str, tuple[object, ...]] = {
+    "benchmark_columns": (None,),
+    "benchmark_sort": ("min",),
+    "benchmark_group_by": ("group",),
+    "benchmark_name": ("normal",),
+    "benchmark_verbose": (False,),
+    "benchmark_cprofile": (None,),
+    "benchmark_compare": ([], None),
+    "benchmark_histogram": ([], None),
+}
 _run = pytest.StashKey["Run"]()
 _forking = pytest.StashKey[Nursery | None]()
 _choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
 _left_out = pytest.StashKey[list[str]]()
+_latest = pytest.StashKey["tuple[str, Record]"]()
 _settings = pytest.StashKey["Settings"]()
 
 
@@ -87,6 +100,11 @@ def pytest_addoption(parser):
         metavar="JSON",
         default="{}",
         help="the other arguments of --cell, a JSON object: '{\"alpha\": 0.5}'.",
+    )
+    group.addoption(
+        "--step-shape",
+        metavar="N,N,N",
+        help="the shape of a step for a --cell whose steps are images: 8,8,1; their product is the features.",
     )
     group.addoption(
         "--baseline",
@@ -174,7 +192,7 @@ def pytest_sessionstart(session):
 
 
 def _read_choice(config) -> Choice:
-    """What the options ask for; raises ChoiceError or UserCellError for one that makes no sense."""
+    """Reads the options; raises ChoiceError or UserCellError for one that makes no sense."""
     ask = config.getoption
     return Choice(
         sweeps=dict(map(read_sweep, ask("sweep"))),
@@ -183,7 +201,7 @@ def _read_choice(config) -> Choice:
         shapes=tuple(map(read_shape, ask("shape"))),
         options=tuple(map(read_option, ask("option"))),
         modes=read_modes(ask("mode")) if ask("mode") is not None else (),
-        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs")),
+        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape")),
         full=ask("full"),
         device=_device_of(config),
     )
@@ -254,7 +272,7 @@ def pytest_ignore_collect(collection_path, config):
 
 
 def _is_idle(benchmark: Path, config) -> bool:
-    """Whether the chosen sweeps have no rows for the benchmark."""
+    """True where the chosen sweeps have no rows for the benchmark."""
     return not any(isinstance(row, _KINDS[benchmark.name]) for row in config.stash[_wanted])
 
 
@@ -295,6 +313,26 @@ def pytest_collection_finish(session):
         config.stash[_settings] = _task_settings(config)
     if used & {"measure", "perform"}:
         config.stash[_run] = _start_run(config)
+        config._benchmarksession.quiet |= not _wants_table(config)
+        if config.get_verbosity() == 0:
+            config.pluginmanager.register(_Lines(config, _start_progress(session)))
+
+
+def _wants_table(config) -> bool:
+    """True where pytest-benchmark's table is asked for: it compares calls timed one after another."""
+    return any(
+        config.getoption(name, ordinary[0]) not in ordinary for name, ordinary in _TABLE_OPTIONS.items()
+    )
+
+
+def _start_progress(session) -> "Progress":
+    from bench.report.progress import Progress
+
+    ask = session.config.getoption
+    limits = float(ask("benchmark_max_time")), ask("compile_limit")
+    given = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    rows = [each[name] for each in given for name in _ARGUMENTS if name in each]
+    return Progress([comparison_seconds(r, *limits) if isinstance(r, Comparison) else None for r in rows])
 
 
 def pytest_runtest_setup(item):
@@ -309,7 +347,7 @@ def pytest_runtest_setup(item):
 
 
 def _missing_gpu(config) -> str | None:
-    """Why this session has no GPU; None where it has one."""
+    """Says why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
     from bench.backend import devices
@@ -340,7 +378,7 @@ def _lacks_cudnn(config) -> bool:
 
 
 def _print_expectation(session) -> None:
-    """How many cases there are, and about how long they will take; of training tasks that is not known."""
+    """Prints how many cases there are and about how long they take; of training tasks that is not known."""
     config = session.config
     rows = [
         item.callspec.params["comparison"]
@@ -350,10 +388,12 @@ def _print_expectation(session) -> None:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if not rows or reporter is None:
         return
+    from bench.report.progress import duration
+
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
     machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_choice].device]
-    reporter.write_line(f"{len(rows)} cases, about {max(1, round(seconds / 60))} min on {machine}")
+    reporter.write_line(f"{len(rows)} cases, about {duration(seconds)} on {machine}")
 
 
 def _task_settings(config) -> "Settings":
@@ -416,7 +456,9 @@ def measure(request, benchmark):
 
     def measure(comparison: Comparison) -> None:
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        _report(_recorded(lambda: run.measure(comparison, benchmark, budget)))
+        record = _recorded(lambda: run.measure(comparison, benchmark, budget))
+        config.stash[_latest] = request.node.nodeid, record
+        _report(record)
 
     return measure
 
@@ -424,11 +466,14 @@ def measure(request, benchmark):
 @pytest.fixture
 def perform(request, benchmark):
     """perform(task): proves the layer, performs the task and records it; the test ends as the record does."""
-    run, settings = request.config.stash[_run], request.config.stash[_settings]
+    config = request.config
+    run, settings = config.stash[_run], config.stash[_settings]
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        _report(_recorded(lambda: run.perform(task, settings, benchmark)))
+        record = _recorded(lambda: run.perform(task, settings, benchmark))
+        config.stash[_latest] = request.node.nodeid, record
+        _report(record)
 
     return perform
 
@@ -449,6 +494,34 @@ def _report(record) -> None:
         pytest.skip(f"{record['reason']}: {record['message']}")
 
 
+class _Lines:
+    """Prints a line for each case, in place of its dot; -q has the dots, and -v has pytest's lines."""
+
+    def __init__(self, config, progress: "Progress"):
+        self._config = config
+        self._progress = progress
+        self._reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report):
+        return (report.outcome, "", "") if self._has_record(report) else None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report):
+        if self._has_record(report):
+            from bench.report.summary import row_line
+
+            line = row_line(self._config.stash[_latest][1], _labels(self._config))
+            self._reporter.write(f"\n{self._progress.line(line)}", flush=True)
+
+    def _has_record(self, report) -> bool:
+        return report.when == "call" and report.nodeid == self._config.stash.get(_latest, ("",))[0]
+
+
+def _labels(config) -> dict[str, str]:
+    return {name: subject.label for name, subject in config.stash[_run].subjects.items()}
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter, config):
     run = config.stash.get(_run, None)
@@ -459,7 +532,12 @@ def pytest_terminal_summary(terminalreporter, config):
     from bench.report.summary import summary_lines
 
     terminalreporter.section("recurrent cells")
-    for line in summary_lines(run.records, {name: subject.label for name, subject in run.subjects.items()}):
+    if not config._benchmarksession.quiet:
+        terminalreporter.write_line(
+            "The table above is pytest-benchmark's, of each case by itself. The ratios below are of calls "
+            "timed in turns: compare by these."
+        )
+    for line in summary_lines(run.records, _labels(config)):
         terminalreporter.write_line(line)
     if _lacks_cudnn(config):
         terminalreporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
@@ -480,7 +558,7 @@ def _drawn(folder: Path, records: "list[Record]") -> str:
 
 
 def _written(write: Callable[[], str]) -> str:
-    """What was written, or why it cannot be: the records stand whatever becomes of what is made of them."""
+    """Says what was written, or why it cannot be: the records stand whatever becomes of the rest."""
     try:
         return write()
     except OSError as error:

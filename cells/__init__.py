@@ -7,13 +7,14 @@ cell is an entry here and one in `cells/reference.py`. `LAYERS` is that of the l
 from typing import Any
 
 from cells.activations import historical_hard_sigmoid
+from cells.dense import DenseRNNCell
+from cells.from_papers import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
+from cells.fused_rnn import FusedRNN
 from cells.gated import GatedCell
 from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
-from cells.layers import RNN, FusedRNN
-from cells.literature import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
-from cells.memory import MatrixMemoryCell
-from cells.recurrent import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
-from cells.sublayer import DenseRNNCell
+from cells.matrix_memory import MatrixMemoryCell
+from cells.rnn import RNN
+from cells.textbook import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
 from cells.unroll import dynamic_unroll, static_unroll
 from cells.variants import CandidateGRUCell, HardSigmoidLSTMCell, HistoricalHardSigmoidLSTMCell
 

@@ -288,7 +288,7 @@ def _check(name, units, implementation, **rates):
     if not isinstance(units, Integral) or isinstance(units, bool) or units <= 0:
         raise ValueError(f"{name}: units must be a positive integer, not {units!r}.")
     if implementation not in (0, 1, 2):
-        raise ValueError(f"{name}: implementation must be 0, 1 or 2, not {implementation!r}.")
+        raise ValueError(f"{name}: implementation must be 1 or 2, not {implementation!r}; 0 is 2.")
     for rate, value in rates.items():
         if not isinstance(value, Real) or not 0 <= float(value) <= 1:
             raise ValueError(f"{name}: {rate} must be between 0 and 1, not {value!r}.")

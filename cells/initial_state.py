@@ -6,7 +6,7 @@ stateless, and once, when built, if it is stateful; its `reset_state()` then wri
 
 from keras import initializers, ops, saving
 
-from cells.recurrent import SimpleRNNCell
+from cells.textbook import SimpleRNNCell
 
 
 @saving.register_keras_serializable("cells")

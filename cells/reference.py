@@ -18,11 +18,11 @@ from functools import partial
 import keras
 import numpy as np
 
+from cells.dense import DenseRNNCell
+from cells.from_papers import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
 from cells.initial_state import ChosenStateRNNCell, LearnedStateRNNCell
-from cells.literature import IndRNNCell, JANETCell, MGUCell, PeepholeLSTMCell
-from cells.memory import MatrixMemoryCell
-from cells.recurrent import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
-from cells.sublayer import DenseRNNCell
+from cells.matrix_memory import MatrixMemoryCell
+from cells.textbook import GRUCell, LSTMCell, MinimalRNNCell, SimpleRNNCell, SLSTMCell
 from cells.variants import CandidateGRUCell, HardSigmoidLSTMCell, HistoricalHardSigmoidLSTMCell
 
 Array = np.ndarray

@@ -1,13 +1,13 @@
 """Variants of the textbook cells, as tutorials wrote them: a GRU with another output, LSTMs with a hard σ.
 
-Letters as in `cells/recurrent.py`.
+Letters as in `cells/textbook.py`.
 """
 
 from keras import saving
 
 from cells.activations import historical_hard_sigmoid
 from cells.gated import GatedCell
-from cells.recurrent import LSTMCell
+from cells.textbook import LSTMCell
 
 
 @saving.register_keras_serializable("cells")

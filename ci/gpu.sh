@@ -105,11 +105,11 @@ say "the machine"
     command -v nvidia-smi >/dev/null && nvidia-smi
     "$environment/bin/python" -c '
 import json
-from bench.backend import runtime
+from bench.backend import devices
 from bench.records import environment
 from bench.timing.gpu_clocks import Gpu, installed_nvml
-gpu = {**runtime.gpu_facts(), **Gpu(runtime.gpu_name(), installed_nvml()).facts()}
-print(json.dumps(environment.describe(runtime=runtime.build_information(), gpu=gpu), indent=2, sort_keys=True))'
+gpu = {**devices.gpu_facts(), **Gpu(devices.gpu_name(), installed_nvml()).facts()}
+print(json.dumps(environment.describe(runtime=devices.build_information(), gpu=gpu), indent=2, sort_keys=True))'
 } 2>&1 | tee "$results/environment.txt"
 ended "${PIPESTATUS[0]}" "the machine"
 

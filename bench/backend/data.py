@@ -1,4 +1,4 @@
-"""What goes into a program and what comes out, as NumPy arrays."""
+"""The data of a program and its answer, as NumPy arrays."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ Arrays = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Data:
-    """What a program computes on, as NumPy arrays of the dtypes that the layer takes.
+    """The data that a program computes on, as NumPy arrays of the dtypes that the layer takes.
 
     Attributes:
         weights: the layer's weights, in the order of `layer.get_weights()`.
@@ -29,7 +29,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a program computed, as NumPy arrays.
+    """A program's answer, as NumPy arrays.
 
     Attributes:
         outputs: the layer's outputs, then its final states, flat.

@@ -53,7 +53,7 @@ def choose_device(wanted: str) -> str:
 
 
 def tf32() -> bool:
-    """Whether products of float32 are rounded to TF32, as this process is configured and its GPU can."""
+    """True where products of float32 are rounded to TF32, as this process is configured and its GPU can."""
     gpus = tf.config.get_visible_devices("GPU")
     able = any(
         tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= _TF32_CAPABILITY
@@ -64,7 +64,7 @@ def tf32() -> bool:
 
 
 def rounds_to_tf32(case: Case) -> bool:
-    """Whether the case, as configured, is computed in TF32 where its dtype says float32."""
+    """True where the case is computed in TF32, as configured, though its dtype says float32."""
     return case.device == "gpu" and case.dtype == "float32" and tf32()
 
 
@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
 
 
 def build_information() -> dict[str, Any]:
-    """How TensorFlow was built and set up, and the GPUs it sees."""
+    """Describes how TensorFlow was built and set up, and the GPUs it sees."""
     build = dict(tf.sysconfig.get_build_info())
     return {
         "build": {key: str(value) for key, value in build.items()},
@@ -207,5 +207,5 @@ def matmul_peak(dtype: str, device: str) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory ran out."""
+    """True where the error says that memory ran out."""
     return isinstance(error, (MemoryError, tf.errors.ResourceExhaustedError))

@@ -63,7 +63,7 @@ def _float_array(tensor: tf.Tensor | None) -> np.ndarray | None:
 
 
 def _shows_masks(cell) -> bool:
-    """Whether the cell drops something, and shows what: Keras' cells and ours do."""
+    """True where the cell drops something, and shows what: Keras' cells and ours do."""
     drops = getattr(cell, "dropout", 0) or getattr(cell, "recurrent_dropout", 0)
     return bool(drops) and hasattr(cell, "get_dropout_mask") and hasattr(cell, "kernel")
 
@@ -76,8 +76,8 @@ def reset_seeds(layer) -> None:
 
 
 def differs_in_training(layer, case: Case) -> bool:
-    """Whether one eager step of the layer has another answer in training: by dropout, by batch normalisation,
-    by a gate that training softens."""
+    """True where one eager step of the layer has another answer in training: by dropout, by batch
+    normalisation, by a gate that training softens."""
     infer, train = (
         [np.asarray(tensor) for tensor in keras.tree.flatten(_one_step(layer, case, training))]
         for training in (False, True)

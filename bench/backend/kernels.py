@@ -20,7 +20,7 @@ def graph_nodes(graph) -> Iterator[Any]:
 
 
 def kernel_of(nodes) -> str:
-    """What runs the steps, by the operations in the graph."""
+    """Names what runs the steps, by the operations in the graph."""
     operations = {node.op for node in nodes}
     if any(op.startswith("CudnnRNN") for op in operations):
         return "cudnn"
@@ -32,7 +32,7 @@ def kernel_of(nodes) -> str:
 
 
 def uses_xla(*functions) -> bool:
-    """Whether any of the functions must be compiled by XLA."""
+    """True where any of the functions must be compiled by XLA."""
     return any(function.attr["_XlaMustCompile"].b for function in functions)
 
 
@@ -62,14 +62,14 @@ _BEYOND_CUDNN: dict[str, Callable[[Any, Case], bool]] = {
 
 
 def missed_requirements(layer, case: Case) -> list[str]:
-    """Why the cuDNN kernel cannot run the layer's loops, those that have it."""
+    """Says why the cuDNN kernel cannot run the layer's loops, those that have it."""
     loops = [loop for loop in loops_of(layer) if hasattr(loop, "use_cudnn")]
     return [name for name, missed in _BEYOND_CUDNN.items() if any(missed(loop, case) for loop in loops)]
 
 
 def fallback_of(layer, case: Case, kernel: str) -> str | None:
-    """Which requirements of the cuDNN kernel a layer missed that asked for it: by `use_cudnn`, or, on a GPU,
-    by itself.
+    """Names the requirements of the cuDNN kernel that a layer missed that asked for it: by `use_cudnn`, or,
+    on a GPU, by itself.
 
     Raises:
         KernelMissed: it was demanded.
@@ -87,6 +87,6 @@ def fallback_of(layer, case: Case, kernel: str) -> str | None:
 
 
 def zeroes_masked_outputs(layer, case: Case) -> bool:
-    """Whether masked steps give zeros without being asked to: the cuDNN kernel does so."""
+    """True where masked steps give zeros without being asked to: the cuDNN kernel does so."""
     able = any(getattr(loop, "use_cudnn", False) for loop in loops_of(layer))
     return able and not missed_requirements(layer, case)

@@ -206,7 +206,7 @@ def _function(layer, case: Case, inputs, states, mask, cotangents):
 
 
 def _signature(case: Case, arguments):
-    """What the arguments are traced as: themselves, or with the sizes that are left open."""
+    """The arguments as they are traced: themselves, or with the sizes that are left open."""
     if case.static_batch and case.static_timesteps:
         return arguments
     batch_size, timesteps = sizes(case)

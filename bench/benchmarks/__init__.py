@@ -1,1 +1,1 @@
-"""What pytest collects under `--benchmark-only`: one benchmark of cases, one of training tasks."""
+"""Hold the benchmarks that pytest collects under `--benchmark-only`: one of cases, one of training tasks."""

@@ -1,4 +1,4 @@
-"""What does a cell cost? Each case of the chosen sweeps, proven, then timed against its baseline."""
+"""Times each case of the chosen sweeps against its baseline, after the proof: what does a cell cost?"""
 
 
 def test_cost(comparison, measure):

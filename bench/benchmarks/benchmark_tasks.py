@@ -1,4 +1,4 @@
-"""What comes out of training with it? The training tasks of the chosen sweeps, after the proof."""
+"""Performs the training tasks of the chosen sweeps, after the proof: what does a cell learn?"""
 
 
 def test_task(task, perform):

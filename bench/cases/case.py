@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
-from bench.cases import options
-from bench.cases.options import DTYPES
+from bench.records import options
+from bench.records.options import DTYPES
 
 MODES = ("infer", "train")
 TASK_MODES = ("fit", "generate")
@@ -54,6 +54,11 @@ _ID = "mode-cell-layer-b…-t…-f…-u…"  # then the options
 
 class CaseError(ValueError):
     """A case that cannot be: it names the field, the value and the values allowed; or an id that is none."""
+
+
+def shape_id(sizes: Mapping[str, Any]) -> str:
+    """A shape as ids write it, `b32-t50-f64-u128`, of a mapping that holds the four sizes."""
+    return "-".join(f"{letter}{sizes[name]}" for name, letter in SHAPE.items())
 
 
 class IdParts(NamedTuple):
@@ -201,7 +206,7 @@ class Case:
     @property
     def shape(self) -> str:
         """The shape as ids write it."""
-        return "-".join(f"{letter}{getattr(self, name)}" for name, letter in SHAPE.items())
+        return shape_id(vars(self))
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ _TASKS = {sweep.task for sweep in SWEEPS.values() if sweep.task}
 
 @dataclass(frozen=True)
 class Choice:
-    """What the options of a session ask for.
+    """A session's options, read.
 
     Attributes:
         sweeps: the sweeps of `--sweep`, by name; empty where none is named.
@@ -68,7 +68,7 @@ class Choice:
 
     @property
     def _names_cases(self) -> bool:
-        """Whether the options name cases by themselves: subjects, or a user's cells at a shape."""
+        """True where the options name cases by themselves: subjects, or user cells at a shape."""
         return bool(self.subjects or (self.user_cells.targets and (self.shapes or self.options)))
 
     def _own_sweep(self) -> Sweep:
@@ -116,7 +116,7 @@ class Choice:
             _check_known(f"--sweep {name}: task {sweep.task}", sweep.task, _TASKS)
 
     def _wants(self, case: Case) -> bool:
-        """Whether a case of a sweep is among the subjects and modes asked for; a user's cells always are,
+        """True where a case of a sweep is among the subjects and modes asked for; user cells always are,
         unless subjects of theirs are named."""
         own = self.user_cells.subjects
         subjects = set(self.subjects)

@@ -20,7 +20,7 @@ _NO_SWEEP = Sweep("What does this case cost?", ())
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one row is about: a case, and the case it is compared with.
+    """A row: a case, and the case it is compared with.
 
     Attributes:
         sweep: the name of the sweep that it is a row of.
@@ -41,7 +41,7 @@ class Comparison:
 
     @property
     def isolated(self) -> bool:
-        """Whether it runs in processes of its own: its memory is measured, or it may exhaust ours."""
+        """True where it runs in processes of its own: its memory is measured, or it may exhaust ours."""
         cases = (self.case, self.baseline)
         return (
             self.of.memory
@@ -53,7 +53,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Task:
-    """What one row of a training task is about: a case of a sweep, and the task's name."""
+    """A row of a training task: a case of a sweep, and the task's name."""
 
     sweep: str
     case: Case
@@ -192,6 +192,6 @@ _LARGE = 2**30  # bytes of a comparison, by the estimate: more than any sweep ha
 
 
 def _compiles_long(case: Case) -> bool:
-    """Whether compiling it may take minutes and gigabytes."""
+    """True where compiling it may take minutes and gigabytes."""
     unrolled = case.unroll or (case.subject in SUBJECTS and SUBJECTS[case.subject].unrolls)
     return unrolled and (case.timesteps > _SAFELY_UNROLLED or case.jit_compile)

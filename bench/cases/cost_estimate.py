@@ -1,4 +1,4 @@
-"""What a comparison will take, by its shape alone: rough, and known before anything is made.
+"""Estimates the time and memory of a comparison from its shape: roughly, before anything is made.
 
 Calibrated on two cores with AVX-512 (the committed runs): a call's time comes out within a factor of two.
 """

@@ -8,10 +8,10 @@ import types
 from dataclasses import fields
 from typing import Any, get_args
 
-from bench.cases import options
 from bench.cases.case import MODES, SHAPE, TASK_MODES, Case, CaseError
 from bench.cases.sweeps import BASE, SWEEPS, Shape, Sweep
 from bench.contract.load_cell import TargetError, load_object
+from bench.records import options
 
 
 class ChoiceError(ValueError):

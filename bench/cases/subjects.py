@@ -48,7 +48,7 @@ class NotInstalled(RuntimeError):
 
 @dataclass(frozen=True)
 class Equation:
-    """What a cell computes, whoever runs it.
+    """A cell's equation, whoever runs it.
 
     Attributes:
         gates: how many products of the inputs and of the state a step takes.
@@ -436,7 +436,7 @@ def _keras2(cell: str, keras_name: str) -> Subject:
 
 
 def _compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
-    """What our two functions were: those of TensorFlow 1, with the cell of Keras 2 that they take."""
+    """The functions of TensorFlow 1 that ours follow, with the cell of Keras 2 that they take."""
     label = f"Keras 2 {keras_name}Cell in tf.compat.v1.nn.{function}"
     subject = _peer(cell, function, keras_name, label, function, "tf_keras")
     return replace(subject, options=frozenset(options), unrolls=function == "static_rnn")

@@ -24,7 +24,7 @@ class UserCellError(ValueError):
 
 @dataclass(frozen=True)
 class UserCells:
-    """What the command line brings; a worker gets the same, and makes the same subjects of it.
+    """The cells that the command line brings; a worker gets the same, and makes the same subjects of them.
 
     Attributes:
         targets: the texts of `--cell`.
@@ -46,7 +46,7 @@ class UserCells:
         kwargs: str = _NO_KWARGS,
         step_shape: str | None = None,
     ) -> "UserCells":
-        """What the options say, each target once.
+        """Reads the options; each target counts once.
 
         Raises:
             UserCellError: a text that is no target, a name that is taken, a baseline, arguments or a shape
@@ -158,7 +158,7 @@ def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
 
 @cache
 def refused_by_engines(text: str, kwargs: str = _NO_KWARGS) -> str | None:
-    """Why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
+    """Says why no engine of `cells.FusedRNN` runs the target's cell; None where one does.
 
     Raises:
         TargetError: the cell cannot be loaded or made.

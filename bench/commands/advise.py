@@ -15,6 +15,7 @@ from bench.commands.run import run
 from bench.records.frame import load_with_notices
 from bench.records.run_folder import run_folders
 from bench.records.schema import SHAPE, RecordError
+from bench.records.text import one_line
 from bench.report.advice import AdviceError, advice, subjects_to_measure
 
 _UNROLLED_AT_MOST = 50  # timesteps; beyond, compiling may take minutes
@@ -52,11 +53,11 @@ def main(args: argparse.Namespace) -> int:
         folders = _measured(args, shape) if args.measure else run_folders(args.results)
         frame, notices = load_with_notices(folders)
         for notice in notices:
-            print(_printable(notice), file=sys.stderr)
+            print(one_line(notice), file=sys.stderr)
         for line in advice(frame, shape, args.mode, args.cell, args.device):
-            print(_printable(line))
+            print(one_line(line, None))
     except (RecordError, AdviceError) as error:
-        print(_printable(str(error)), file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0
 
@@ -78,8 +79,3 @@ def _measured(args: argparse.Namespace, shape: Mapping[str, int]) -> list[Path]:
     if not made:
         raise AdviceError("nothing was measured: see above")
     return made
-
-
-def _printable(text: str) -> str:
-    """A text from a record as a terminal may show it: nothing in it moves the cursor or sets colours."""
-    return "".join(mark if mark.isprintable() or mark == "\n" else "�" for mark in text)

@@ -12,7 +12,6 @@ from pathlib import Path
 from bench.gate.output import (
     ALLOWED_INCONCLUSIVE,
     CANNOT_COMPARE,
-    clean,
     junit,
     markdown,
     plain,
@@ -25,6 +24,7 @@ from bench.gate.pinned_baseline import PINNED, pin, pinned_baseline, pinned_fold
 from bench.gate.revisions import CannotCompare, Side, read_side
 from bench.gate.verdicts import THRESHOLD, check_side, compare
 from bench.records.files import write_whole
+from bench.records.text import one_line
 
 _EXIT_CODES = (
     "exit codes: 0, no case is slower; 1, a case is slower; 2, the sides cannot be compared, and why; 3, "
@@ -89,7 +89,7 @@ def main(args: argparse.Namespace) -> int:
     try:
         return _accept(args) if args.accept else _gate(args)
     except CannotCompare as error:
-        message = clean(error)
+        message = one_line(error)
         print(f"cannot compare: {message}", file=sys.stderr)
         return _refused(args, error.cause, message)
 
@@ -106,9 +106,11 @@ def _gate(args: argparse.Namespace) -> int:
         "",
         summary(outcome, args.threshold, args.allow_inconclusive),
     ):
-        print(clean(line))
-    _write(args.markdown, markdown(baseline, current, outcome, args.threshold, args.allow_inconclusive))
-    _write(args.junit, junit(outcome, args.allow_inconclusive))
+        print(one_line(line, None))
+    if args.markdown:
+        _write(args.markdown, markdown(baseline, current, outcome, args.threshold, args.allow_inconclusive))
+    if args.junit:
+        _write(args.junit, junit(outcome, args.allow_inconclusive))
     return code
 
 
@@ -137,7 +139,7 @@ def _accept(args: argparse.Namespace) -> int:
     check_side(current)
     folder = pinned_folder(args.pinned, current)
     for line in _what_changes(folder, current, args):
-        print(clean(line))
+        print(one_line(line, None))
     try:
         pin(folder, current)
     except OSError as error:

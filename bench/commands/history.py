@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.history.charts import Chart, charts_of, draw, remove_old
-from bench.history.labels import clean, counted
+from bench.history.labels import counted
 from bench.history.timeline import History, Machine, Skipped, read_histories
 from bench.history.words import words
+from bench.records.schema import RecordError
+from bench.records.text import one_line
 from bench.report.readme import ReadmeError, write_block
-
-_LONGEST_LINE = 400
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,15 +51,15 @@ def main(args: argparse.Namespace) -> int:
         readme = args.results / "README.md"
         if write_block(readme, "history", words(histories, skipped, charts), heading="History"):
             print(f"{readme}: written")
-    except (ReadmeError, OSError) as error:
-        print(error, file=sys.stderr)
+    except (ReadmeError, RecordError, OSError) as error:
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0
 
 
 def _tell_skipped(skipped: Sequence[Skipped]) -> None:
     for skip in skipped:
-        print(clean(skip.why, _LONGEST_LINE), file=sys.stderr)
+        print(one_line(skip.why), file=sys.stderr)
     if skipped:
         folders = len({skip.folder for skip in skipped})
         print(f"{counted(folders, 'folder')} left out, wholly or in part", file=sys.stderr)
@@ -70,7 +70,7 @@ def _is_called(history: History, text: str | None) -> bool:
 
 
 def _refuse(results: Path, histories: Sequence[History]) -> int:
-    known = "; ".join(clean(str(history.machine), _LONGEST_LINE) for history in histories)
+    known = "; ".join(one_line(history.machine) for history in histories)
     print(
         f"{results}: no such machine; there are: {known}" if known else f"{results}: no run can be read",
         file=sys.stderr,

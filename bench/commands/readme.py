@@ -9,6 +9,7 @@ from bench.history.timeline import read_histories
 from bench.history.words import words
 from bench.records.files import write_whole
 from bench.records.schema import RecordError
+from bench.records.text import one_line
 from bench.report.blocks import BLOCKS as RUN_BLOCKS
 from bench.report.blocks import Block
 from bench.report.readme import ReadmeError, differences, read, remade
@@ -63,7 +64,7 @@ def main(args: argparse.Namespace) -> int:
                 write_whole(file, text)
                 print(f"{file}: written")
     except (ReadmeError, RecordError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0
 

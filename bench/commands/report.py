@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench.records.run_folder import run_folders
 from bench.records.schema import RecordError
+from bench.records.text import one_line
 from bench.report.html import REPORT_FILE, default_target, write_report
 
 
@@ -43,6 +44,6 @@ def main(args: argparse.Namespace) -> int:
         runs = args.runs or run_folders(args.results)[-1:]
         print(write_report(runs, args.output or default_target(runs)))
     except (RecordError, OSError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0

@@ -12,7 +12,8 @@ def run(arguments: list[str]) -> int:
     here = Path.cwd()
     return pytest.main(
         [
-            *(str(file) for file in sorted(benchmarks.glob("benchmark_*.py"))),
+            str(benchmarks),
+            "--override-ini=python_files=benchmark_*.py",
             "-p",
             "bench.plugin",
             "-p",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench.gate.revisions import CannotCompare
 from bench.records.files import write_whole
+from bench.records.text import one_line
 from bench.selftest import timing
 from bench.selftest.gate import as_table, real_rates, simulated_rates, write_between
 
@@ -53,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
         if args.write:
             write_between(args.write, text, "timing")
     except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0
 
@@ -85,6 +86,6 @@ def _gate(args: argparse.Namespace) -> int:
         if args.write:
             write_between(args.write, text, "gate")
     except (CannotCompare, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         return 2
     return 0

@@ -133,7 +133,7 @@ def _trials(error: BaseException, cells: Cells) -> Iterator[tuple[str, list[tupl
 
 def _numbers(error: BaseException) -> set[int]:
     """The first few small numbers in an error's text, of which one may be the features wanted."""
-    return {int(number) for number in re.findall(r"\b\d{1,3}\b", str(error))[:4] if int(number) > 0}
+    return {int(number) for number in re.findall(r"\b\d{1,3}\b", str(error))[:8] if int(number) > 0}
 
 
 def _image_shapes(cells: Cells, features: int) -> Iterator[tuple[int, ...]]:

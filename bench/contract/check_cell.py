@@ -79,9 +79,10 @@ class Contract:
         if root is not None:
             return CheckResult(name, "skipped", f"not asked, since `{root}` {_verb(found[root])}")
         with surroundings():
+            switches = values()
             if not found:
                 self._cells.new()
-            return _ask(self.checks[name], self._cells)
+            return _ask(self.checks[name], self._cells, switches)
 
     def _failed_need(self, name: str, found: Mapping[str, CheckResult]) -> str | None:
         """The failed check without which this one would say nothing new, itself or by way of others."""
@@ -105,8 +106,8 @@ def _verb(result: CheckResult) -> str:
     return result.status  # each status is a verb
 
 
-def _ask(check: Check, cells: Cells) -> CheckResult:
-    switches = values()
+def _ask(check: Check, cells: Cells, switches: dict[str, Any]) -> CheckResult:
+    """Asks the check; `switches`: those of the process, before the cell could change any."""
     try:
         with dtype_policy("float32"):
             seen = check.function(cells)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -95,7 +96,13 @@ def load_held(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
     stuck = [str(change) for change in changes if not change.undone]
     if stuck:
         raise TargetError(f"{text} changes the whole process, which cannot be undone: {', '.join(stuck)}")
-    return replace(target, switched=tuple(map(str, changes)))
+    content = target.file.read_bytes() if target.file else b""
+    switched = _SWITCHED.setdefault((target.file, content), tuple(map(str, changes)))
+    return replace(target, switched=switched)
+
+
+# what each file changed when it was imported: its other targets do not import it again
+_SWITCHED: dict[tuple[Path | None, bytes], tuple[str, ...]] = {}
 
 
 def changed_since(before: dict[str, Any]) -> list[str]:

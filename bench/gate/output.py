@@ -15,6 +15,7 @@ from bench.gate.verdicts import (
     Outcome,
     Verdict,
 )
+from bench.records.text import one_line
 from bench.report import formatting
 from bench.report.markdown import plain as markdown_plain
 from bench.report.markdown import table as table_of
@@ -23,12 +24,8 @@ ALLOWED_INCONCLUSIVE = 0.25
 CANNOT_COMPARE = 2
 
 
-def clean(text: object) -> str:
-    """The text without characters that a terminal or XML would take amiss: names are somebody's input."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in str(text))
-
-
 def side_lines(baseline: Side, current: Side) -> Iterator[str]:
+    """Says what each side is: its processes, its commit, its versions; and the machine."""
     for side in (baseline, current):
         yield "{:<9} {} processes of {}, TensorFlow {}, Keras {}".format(
             f"{side.name}:", len(side.processes), side.fact("commit") or "no commit", *side.versions
@@ -37,6 +34,7 @@ def side_lines(baseline: Side, current: Side) -> Iterator[str]:
 
 
 def verdict_lines(outcome: Outcome) -> Iterator[str]:
+    """Writes a line for each verdict, the worst first, and for each case without one."""
     names = _names(outcome)
     width = max(map(len, names.values()))
     for verdict in outcome.verdicts:
@@ -47,7 +45,7 @@ def verdict_lines(outcome: Outcome) -> Iterator[str]:
 
 
 def _names(outcome: Outcome) -> dict[Key, str]:
-    """What a case is called: its id, with sweep and baseline where the id alone is not enough."""
+    """Names the cases: by their ids, with sweep and baseline where the id alone is not enough."""
     keys = [*(verdict.key for verdict in outcome.verdicts), *(remark.key for remark in outcome.remarks)]
     cases = Counter(case for _, case, _ in keys)
     return {
@@ -57,7 +55,7 @@ def _names(outcome: Outcome) -> dict[Key, str]:
 
 
 def _change(verdict: Verdict) -> str:
-    """How much, with the interval: +15.2% [+13.1%, +17.4%]."""
+    """Writes a change with its interval: +15.2% [+13.1%, +17.4%]."""
     value, low, high = (
         f"{factor - 1:+.1%}" if factor < 10 else formatting.ratio(factor)
         for factor in (verdict.change.value, verdict.change.low, verdict.change.high)
@@ -76,6 +74,7 @@ def _aside(why: str) -> str:
 
 
 def summary(outcome: Outcome, threshold: float, allowed: float) -> str:
+    """Counts the verdicts in one line, and says what they come to."""
     counts = ", ".join(f"{len(outcome.of_word(word))} {word}" for word in WORDS)
     others = [(kind, len(outcome.of_kind(kind))) for kind in REMARKS]
     more = "".join(f", {count} {kind}" for kind, count in others if count)
@@ -97,11 +96,13 @@ def _headline(outcome: Outcome, allowed: float) -> str:
 
 
 def plain(text: object) -> str:
-    """A text that neither Markdown nor a pull request's page takes for more."""
-    return markdown_plain(clean(text).replace("&", "&amp;")).replace("@", "&#64;").replace("://", "&#58;//")
+    """Escapes a text for Markdown and for a pull request's page: no links, no mentions."""
+    escaped = markdown_plain(one_line(text, None).replace("&", "&amp;"))
+    return escaped.replace("@", "&#64;").replace("://", "&#58;//")
 
 
 def markdown(baseline: Side, current: Side, outcome: Outcome, threshold: float, allowed: float) -> str:
+    """Writes the verdicts as a table for a pull request."""
     names = _names(outcome)
     rows = [
         *((v.word, names[v.key], _change(v), _from_to(v), v.why) for v in outcome.verdicts),
@@ -118,7 +119,7 @@ _MARKED = {word: f"**{word}**" for word in (SLOWER, FASTER)}
 
 
 def junit(outcome: Outcome, allowed: float) -> str:
-    """JUnit XML: a slower case fails; an inconclusive one is skipped, an error where there are too many."""
+    """Writes JUnit XML: a slower case fails; an inconclusive one is skipped, or an error of too many."""
     names = _names(outcome)
     too_many = outcome.share_inconclusive > allowed
     problems = {SLOWER: "failure", INCONCLUSIVE: "error" if too_many else "skipped", "vanished": "error"}
@@ -129,21 +130,21 @@ def junit(outcome: Outcome, allowed: float) -> str:
     suite = ElementTree.Element("testsuite", name="gate", tests=str(len(entries)))
     for key, kind, message in entries:
         case = ElementTree.SubElement(
-            suite, "testcase", classname=clean(f"gate.{key[0]}"), name=clean(names[key])
+            suite, "testcase", classname=one_line(f"gate.{key[0]}", None), name=one_line(names[key], None)
         )
         tag = problems.get(kind, "skipped" if kind in REMARKS else "system-out")
         problem = ElementTree.SubElement(case, tag)
         if tag == "system-out":
-            problem.text = clean(message)
+            problem.text = one_line(message, None)
         else:
-            problem.set("message", clean(message))
+            problem.set("message", one_line(message, None))
     for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
     return _document(suite)
 
 
 def refusal_as_junit(cause: str, message: str) -> str:
-    """JUnit XML that says that nothing was compared, and why."""
+    """Writes JUnit XML that says why nothing was compared."""
     suite = ElementTree.Element("testsuite", name="gate", tests="1", failures="0", errors="1", skipped="0")
     case = ElementTree.SubElement(suite, "testcase", classname="gate", name="comparison")
     ElementTree.SubElement(case, "error", type=cause, message=message)

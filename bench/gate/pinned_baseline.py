@@ -13,6 +13,7 @@ PINNED = Path("results/baselines")
 
 
 def pinned_baseline(root: Path, current: Side) -> Path:
+    """The folder of the pinned baseline; raises CannotCompare where there is none."""
     folder = pinned_folder(root, current)
     if not folder.is_dir():
         raise CannotCompare("no pinned baseline", f"{folder}: is not there; --accept makes it")
@@ -20,7 +21,8 @@ def pinned_baseline(root: Path, current: Side) -> Path:
 
 
 def pinned_folder(root: Path, side: Side) -> Path:
-    """Where the baseline of the side's machine is; the machine's name comes from records: made harmless."""
+    """The folder of the baseline of the side's machine: of its name only letters and digits, as it is
+    somebody's input."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", f"{side.fact('machine')} {side.fact('device')}").strip("-").lower()
     return root / (name[:100] or "unnamed")
 

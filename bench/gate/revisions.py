@@ -1,9 +1,8 @@
-"""Sides: the processes of one revision, read from its runs, and whether two sides can be compared.
+"""Read the two sides of a comparison: each holds the processes of one revision, a CSV of records each.
 
-A process is what one CSV holds. All that could make a comparison untrue is refused here, by its name.
+All that could make a comparison untrue is refused here, by its name.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.files import read_text
 from bench.records.frame import load
-from bench.records.schema import RecordError, Value
+from bench.records.run_folder import record_files
+from bench.records.schema import ImpossibleRow, RecordError, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +56,7 @@ class CannotCompare(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Process:
-    """What one process measured.
+    """The figures that one process measured.
 
     Attributes:
         name: its run's id.
@@ -77,7 +77,7 @@ class Process:
     file: Path | None = None
 
     def has(self, key: Key) -> bool:
-        """Whether it has a record of the case."""
+        """Says whether it has a record of the case."""
         return key in self._known
 
     @cached_property
@@ -93,7 +93,7 @@ class Side:
     processes: tuple[Process, ...]
 
     def fact(self, column: str) -> Value:
-        """What all its processes ran on."""
+        """One of the facts that all its processes share: `machine`, `commit`, ..."""
         return self.processes[0].facts[column]
 
     @property
@@ -108,7 +108,7 @@ class Side:
 
     @property
     def keys(self) -> Iterable[Key]:
-        """What any of its processes has a record of, in their order."""
+        """The cases that any of its processes has a record of, in their order."""
         return self._places.keys()
 
     @cached_property
@@ -159,9 +159,8 @@ def read_side(name: str, paths: Iterable[Path]) -> Side:
 
 def _files(path: Path) -> list[Path]:
     """The CSVs that a path stands for."""
-    inside = sorted(path.glob(f"*/{RECORDS_FILE}")) if path.is_dir() else []
     try:
-        return inside if inside and not (path / RECORDS_FILE).exists() else [records_file(path)]
+        return record_files(path)
     except RecordError as error:
         raise CannotCompare("unreadable", str(error)) from error
 
@@ -183,22 +182,15 @@ def _processes(files: Sequence[Path]) -> Iterator[Process]:
 def _load(files: Sequence[Path]) -> "pd.DataFrame":
     try:
         return load(files)
-    except (RecordError, OSError, ValueError) as error:
-        raise CannotCompare(_cause(files, str(error)), str(error)) from error
+    except RecordError as error:
+        raise CannotCompare(_cause(error), str(error)) from error
 
 
-def _cause(files: Sequence[Path], problem: str) -> str:
-    """The cause that a reader's error is: where each row alone can be read, one of them cannot be."""
-    if "newer version" in problem:
-        return "schema too new"
-    try:
-        with warnings.catch_warnings():  # of a file that was cut
-            warnings.simplefilter("error", UserWarning)
-            for file in files:
-                read_records(file)
-    except (RecordError, UserWarning):
-        return "unreadable"
-    return "bad row"
+def _cause(error: RecordError) -> str:
+    """The cause that a reader's error is."""
+    if isinstance(error, ImpossibleRow):
+        return "bad row"
+    return "schema too new" if "newer version" in str(error) else "unreadable"
 
 
 def _process(file: Path, rows: "pd.DataFrame", known: dict[Key, Key]) -> Process:
@@ -276,7 +268,7 @@ def _refuse_twins(processes: Sequence[Process]) -> None:
 
 
 def alternated(baseline: Side, current: Side) -> bool:
-    """Whether the sides' processes took turns in one session, as `ci/gate.sh` records it.
+    """Says whether the sides' processes took turns in one session, as `ci/gate.sh` records it.
 
     The session is a file beside the sides' folders, a line a process in their order: side, tab, run. Turns
     are taken where never more than two processes of one side follow each other, and one side has at most one
@@ -301,9 +293,9 @@ def _session_file(process: Process) -> Path | None:
 
 def _listed_runs(file: Path) -> list[str]:
     try:
-        lines = file.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotCompare("unreadable", f"{file}: {error}") from error
+        lines = read_text(file).splitlines()
+    except RecordError as error:
+        raise CannotCompare("unreadable", str(error)) from error
     return [run for _, _, run in (line.partition("\t") for line in lines)]
 
 

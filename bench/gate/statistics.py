@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike
 
-_FEWEST_CASES = 3  # whose variances can be said to be alike or not
+_FEWEST_CASES = 3  # fewer do not say what variance is usual
 _PRIOR_DEGREES = (1e-3, 1e6)
 _LEAST_VARIANCE = 1e-12  # of a mean of log figures: a millionth, below what a clock resolves
 _LARGEST_LOG = 700.0  # whose exponential is a float
@@ -96,7 +96,7 @@ def changes(baseline: "ArrayLike", current: "ArrayLike") -> Change:
 
     A variance of five processes a side says little, and so large a change would be needed for significance
     after the correction for many cases. Each is therefore drawn towards what is usual among the cases, the
-    more so the more alike they are: the empirical Bayes estimate of Smyth (2004), "Linear models and
+    more so the less the cases differ: the empirical Bayes estimate of Smyth (2004), "Linear models and
     empirical Bayes methods for assessing differential expression in microarray experiments".
 
     Args:
@@ -124,31 +124,31 @@ def _welch(before: "np.ndarray", after: "np.ndarray") -> tuple["np.ndarray", "np
 
 
 def _moderated(variances, degrees):
-    """The variances drawn towards what is usual among them, and their new degrees of freedom."""
+    """Draws the variances towards what is usual among them; gives them and their new degrees of freedom."""
     import numpy as np
     from scipy.special import digamma, polygamma
 
     if len(variances) < _FEWEST_CASES:
         return variances, degrees
     logs = np.log(variances) - digamma(degrees / 2) + np.log(degrees / 2)
-    unlike = np.var(logs, ddof=1) - polygamma(1, degrees / 2).mean()  # beyond what their own scatter makes
-    prior = _prior_degrees(unlike)
+    excess = np.var(logs, ddof=1) - polygamma(1, degrees / 2).mean()  # beyond what their own scatter makes
+    prior = _prior_degrees(excess)
     usual = math.exp(logs.mean() + digamma(prior / 2) - math.log(prior / 2))
     moderated = (prior * usual + degrees * variances) / (prior + degrees)
     return moderated, np.minimum(prior + degrees, degrees.sum())
 
 
-def _prior_degrees(unlike: float) -> float:
-    """How many degrees of freedom what is usual among the cases is worth: 2 trigamma⁻¹(`unlike`)."""
+def _prior_degrees(excess: float) -> float:
+    """The degrees of freedom that the usual variance is worth: 2 trigamma⁻¹(`excess`)."""
     from scipy.optimize import brentq
     from scipy.special import polygamma
 
     least, most = _PRIOR_DEGREES
-    if unlike <= polygamma(1, most / 2):
+    if excess <= polygamma(1, most / 2):
         return most
-    if unlike >= polygamma(1, least / 2):
+    if excess >= polygamma(1, least / 2):
         return least
-    return 2 * brentq(lambda half: polygamma(1, half) - unlike, least / 2, most / 2)
+    return 2 * brentq(lambda half: polygamma(1, half) - excess, least / 2, most / 2)
 
 
 def corrected(p_values: "ArrayLike") -> "np.ndarray":

@@ -1,4 +1,4 @@
-"""Verdicts: whether each case got slower from one side to the other. What is compared, and by which figure.
+"""Give each case a verdict: did it get slower from one side to the other?
 
 The figure is `ratio`, the time relative to the baseline case of the same process. A ratio also falls where
 its baseline case gets slower: it is trusted to say FASTER only where the baseline case cannot account for it,
@@ -30,22 +30,20 @@ if TYPE_CHECKING:
 THRESHOLD = 0.05
 SLOWER, FASTER, INCONCLUSIVE, SAME = WORDS = ("SLOWER", "FASTER", "INCONCLUSIVE", "SAME")
 _FEWEST_PROCESSES = 2  # a side: one has no spread
-_HOPELESS = (
-    2.0  # where even so many times the time could be chance, in every case, no verdict is worth its name
-)
+_HOPELESS = 2.0  # times the time: where even that could be chance in every case, a verdict says nothing
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a case.
+    """The verdict on a case.
 
     Attributes:
         key: its sweep, its id and that of its baseline case.
         word: one of `WORDS`.
-        figure: `ratio` or `median_s`: what the verdict is about.
+        figure: the figure that the verdict is about, `ratio` or `median_s`.
         before, after: the figure on each side, the geometric mean of its processes.
         change: after / before, with its 95% interval; above 1 it got slower.
-        why: what else is to be said.
+        why: a remark; empty for most.
     """
 
     key: Key
@@ -145,7 +143,7 @@ def check_side(side: Side) -> None:
 
 
 def _figure(key: Key, same_versions: bool) -> str:
-    """What a case is judged by; that a baseline is as fast as itself says nothing."""
+    """The figure that a case is judged by; that a baseline is as fast as itself says nothing."""
     _, case, baseline = key
     return RATIO if same_versions and baseline and case != baseline else TIME
 

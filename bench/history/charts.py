@@ -16,6 +16,8 @@ from bench.history.labels import baseline_name, changed_versions, clean, counted
 from bench.history.overview_chart import MOST_RUNS, Overview, Row, most_changed
 from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
+from bench.records.files import open_regular
+from bench.records.schema import RecordError
 from bench.report import labels
 from bench.report.charts import run_charts
 from bench.report.charts.files import SUFFIX, save_figure
@@ -243,9 +245,9 @@ def _mark(chart: Chart) -> str:
 def _mark_in(file: Path) -> str | None:
     """The mark in a picture's file; it stands at the beginning."""
     try:
-        with open(file, "rb") as opened:
+        with open_regular(file) as opened:
             found = re.search(rb"%s[0-9a-f]{64}" % _MARK.encode(), opened.read(4096))
-    except OSError:
+    except (RecordError, OSError):
         return None
     return found[0].decode() if found else None
 

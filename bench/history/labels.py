@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from bench.history.timeline import LIBRARIES, Point, Run
 from bench.records.schema import SHAPE
+from bench.records.text import one_line
 from bench.report import labels
 from bench.report.labels import Record
 
@@ -75,7 +76,5 @@ def slug(text: str) -> str:
 
 def clean(text: str, longest: int = _LONGEST_NAME) -> str:
     """A text from a record as a line of a chart holds it."""
-    visible = "".join(
-        character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text
-    )
+    visible = one_line(text, None)
     return visible if len(visible) <= longest else visible[: longest - 1] + "…"

@@ -1,4 +1,4 @@
-"""Level shifts: where a figure that is taken once a run changed its level, and by how much.
+"""Find level shifts: the runs from which on a figure has another level, and by how much.
 
 The figures' logarithms are divided by their deviation from run to run. Optimal partitioning then finds the
 levels that minimise the squares plus a penalty for each shift: Jackson et al. (2005), "An algorithm for
@@ -109,7 +109,7 @@ def _large_shifts(figures: "np.ndarray", cuts: list[int]) -> tuple[Shift, ...]:
 
 
 def _cuts(logs: "np.ndarray", errors: "np.ndarray") -> list[list[int]]:
-    """Where the levels of each series begin, but for the first."""
+    """The first runs of the levels of each series, but for the first level."""
     import numpy as np
 
     runs = logs.shape[1]

@@ -1,9 +1,10 @@
-"""Timelines: the runs of a machine joined, each case and its baseline over the runs. Reads records only.
+"""Join the runs of a machine: a timeline is a case and its baseline over the runs. Reads records only.
 
 A row that is not `ok` or has no ratio is left out and counted; a run or a row that cannot be read is left out
 and named. Library versions stay with each run, for whoever shows it to mark.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from bench.history.step_detection import FEWEST_RUNS, Shift, deviation_of, find_all_shifts
 from bench.records.csv_file import RECORDS_FILE
 from bench.records.frame import load_with_notices
+from bench.records.run_folder import stored_folders
 from bench.records.schema import SHAPE
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
@@ -32,7 +34,7 @@ _INTERVAL = 2 * 1.96  # an interval of 95% in standard errors
 
 @dataclass(frozen=True)
 class Machine:
-    """What must be the same for figures to be joined."""
+    """A machine and a device: only figures of the same are joined."""
 
     name: str
     device: str
@@ -54,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """What a run says of a case.
+    """The figures of a case in a run.
 
     Attributes:
         ratio: to the baseline, with its 95% interval.
@@ -77,6 +79,7 @@ class Timeline:
         runs: that measured it, in the order in which they were made.
         figures: of each of these runs, runs x `_FIGURES`.
         first_level: the median ratio up to the first shift; of few runs, the first ratio.
+        scatter: the ratio's deviation from run to run, relative; nan of few runs.
         ratio_shifts, time_shifts: the level shifts of its ratio and of its time.
     """
 
@@ -84,6 +87,7 @@ class Timeline:
     runs: tuple[Run, ...]
     figures: "np.ndarray"
     first_level: float
+    scatter: float
     ratio_shifts: tuple[Shift, ...] = ()
     time_shifts: tuple[Shift, ...] = ()
 
@@ -101,15 +105,8 @@ class Timeline:
 
     @property
     def is_long_enough(self) -> bool:
-        """Whether there are enough runs to look for level shifts."""
+        """Says whether there are enough runs to look for level shifts."""
         return len(self.runs) >= FEWEST_RUNS
-
-    @property
-    def scatter(self) -> float:
-        """The ratio's deviation from run to run, relative."""
-        import numpy as np
-
-        return float(deviation_of(np.log(self.of("ratio"))))
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,9 @@ def read_histories(results: Path) -> tuple[list[History], list[Skipped]]:
     """The histories of all machines that have runs under `results`, and what is left out of them.
 
     Raises:
-        OSError: `results` cannot be listed.
+        RecordError: `results` cannot be listed.
     """
-    folders = sorted(path.name for path in results.iterdir() if (path / RECORDS_FILE).exists())
+    folders = [folder.name for folder in stored_folders(results)]
     if not folders:
         return [], []
     frame, notices = load_with_notices(results)
@@ -177,11 +174,13 @@ def _without_nameless(frame: "pd.DataFrame", results: Path) -> tuple["pd.DataFra
 
 def _history(machine: Machine, frame: "pd.DataFrame", results: Path) -> tuple[History, list[Skipped]]:
     """A machine's rows joined."""
+    import pandas as pd
+
     runs, skipped = _runs(frame, results)
-    places = {(run.id, run.folder): place for place, run in enumerate(runs)}
-    ids = frame["run_id"].astype(str)
-    place = [places.get(pair, -1) for pair in zip(ids, frame["folder"], strict=True)]
-    frame = frame.assign(place=place).query("place >= 0")
+    places = pd.DataFrame(
+        [(run.id, run.folder, place) for place, run in enumerate(runs)], columns=["run_id", "folder", "place"]
+    )
+    frame = frame.astype({"run_id": str}).merge(places, on=["run_id", "folder"])
     reasons = _reasons(frame)
     rows = frame[reasons == ""].sort_values(["case", "baseline", "place"])
     left_out = Counter(reasons[reasons != ""].tolist())
@@ -219,7 +218,7 @@ def _run(run_id: str, folder: str, rows: "pd.DataFrame") -> Run:
 
 
 def _reasons(frame: "pd.DataFrame") -> "pd.Series":
-    """Why each row is not joined; empty where it is."""
+    """Says why each row is not joined; empty where it is."""
     import pandas as pd
 
     not_ok = frame["status"].astype(str) + " (" + frame["reason"].astype(str) + ")"
@@ -263,25 +262,27 @@ def _figures(rows: "pd.DataFrame") -> "np.ndarray":
     )[list(_FIGURES)].to_numpy(dtype=float)
 
 
-_Levels = tuple[float, tuple[Shift, ...], tuple[Shift, ...]]
+_Levels = tuple[float, float, tuple[Shift, ...], tuple[Shift, ...]]
 
 
 def _levels(figures: "np.ndarray", starts: "np.ndarray", ends: "np.ndarray") -> list[_Levels]:
-    """The first level and the shifts of the ratio, and the shifts of the time, of each timeline.
+    """The first level, the scatter and the shifts of the ratio, and the shifts of the time, of each timeline.
 
     Timelines of one length are looked at together.
     """
     import numpy as np
 
-    found: list[_Levels] = [(ratio, (), ()) for ratio in figures[starts, 0].tolist()]
+    found: list[_Levels] = [(ratio, math.nan, (), ()) for ratio in figures[starts, 0].tolist()]
     lengths = ends - starts
     for length in np.unique(lengths[lengths >= FEWEST_RUNS]):
         members = np.flatnonzero(lengths == length)
         series = figures[starts[members][:, None] + np.arange(length)]
         ratio, low, high, time = (series[:, :, number] for number in range(4))
         errors = np.median(np.log(high / low) / _INTERVAL, axis=1)
-        levels = np.median(ratio, axis=1).tolist()
-        both = zip(find_all_shifts(ratio, errors), find_all_shifts(time), strict=True)
-        for member, level, (of_ratio, of_time) in zip(members, levels, both, strict=True):
-            found[member] = (of_ratio[0].before if of_ratio else level, of_ratio, of_time)
+        medians, scatters = np.median(ratio, axis=1).tolist(), deviation_of(np.log(ratio)).tolist()
+        shifts = zip(find_all_shifts(ratio, errors), find_all_shifts(time), strict=True)
+        for member, middle, scatter, (of_ratio, of_time) in zip(
+            members, medians, scatters, shifts, strict=True
+        ):
+            found[member] = (of_ratio[0].before if of_ratio else middle, scatter, of_ratio, of_time)
     return found

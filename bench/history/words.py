@@ -1,4 +1,4 @@
-"""The history in words, in Markdown: what changed lately on each machine, and where its charts are."""
+"""Write the history as Markdown: what changed lately on each machine, its pictures, its cases."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LATELY = 10  # runs
 _MOST_LINES = 12
-_SAME_SHIFT = 2  # runs apart that a shift of the ratio and one of the time are the same event
+_SAME_SHIFT = 2  # runs between a shift of the ratio and one of the time that are one event
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _change(figures: "np.ndarray", shift: Shift) -> float:
 
 
 def _is_told(event: _Event, ratio_events: Iterable[_Event]) -> bool:
-    """Whether a shift of the time is one of the same case's ratio too."""
+    """Says whether a shift of the time is one of the same case's ratio too."""
     return any(
         abs(other.shift.at - event.shift.at) <= _SAME_SHIFT
         and (other.shift.change > 0) == (event.shift.change > 0)

@@ -76,7 +76,7 @@ class Programs:
         return self._programs[name].queue(count)
 
     def trace_count(self, name: str) -> int:
-        """How often the program has been traced."""
+        """The number of times the program has been traced."""
         return self._programs[name].trace_count()
 
     def matmul_peak(self, dtype: str, device: str) -> float:
@@ -85,8 +85,8 @@ class Programs:
 
 
 def nursery(device: str) -> Nursery | None:
-    """What forks workers with `Programs`, where that can be: not where they use a GPU, which TensorFlow has
-    opened by the time it is imported."""
+    """Starts what forks workers with `Programs`; None where they use a GPU, which TensorFlow has opened by
+    the time it is imported."""
     return Nursery(__name__) if device == "cpu" and sys.platform == "linux" else None
 
 
@@ -124,7 +124,7 @@ class Isolated:
 
     @property
     def alive(self) -> bool:
-        """Whether it can still be used."""
+        """True while it can be used."""
         return self._worker.alive
 
     def compile_program(self, problem: Problem, exact: bool) -> Program:

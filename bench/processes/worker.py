@@ -42,7 +42,7 @@ _WATCH_S = 0.1  # how often the memory is looked at; what a worker can take in b
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may take; None: as much as it likes.
+    """The limits of a worker; None is no limit.
 
     Attributes:
         compile_s: seconds of tracing, compiling and the first call of a program.
@@ -148,7 +148,7 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be called; one that has died by itself is found out by a call."""
+        """True where it can be called; one that has died by itself is found out by a call."""
         return self._error is None
 
     def ready(self) -> None:

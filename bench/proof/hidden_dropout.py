@@ -14,7 +14,7 @@ _RATES = np.arange(1, 100) / 100
 
 
 def inferred_factors(problem: Problem, answer: Answer) -> np.ndarray:
-    """What the inputs are multiplied by, [batch_size, timesteps, features]: 0, or 1 / (1 - rate).
+    """The factors of the inputs, [batch_size, timesteps, features]: 0, or 1 / (1 - rate).
 
     An input whose gradient is zero was dropped. The rate is the one, in hundredths and as near to the share
     that was dropped as chance lets it be, with which the layer without dropout comes nearest to the answer.
@@ -34,7 +34,7 @@ def inferred_factors(problem: Problem, answer: Answer) -> np.ndarray:
 
 
 def _distance(problem: Problem, answer: Answer, factors: np.ndarray) -> float:
-    """How far the answer is from that of the layer without dropout, its inputs multiplied by the factors."""
+    """The answer's distance from that of the layer without dropout, its inputs times the factors."""
     data = problem.data
     outputs, _ = run_composition(
         problem.composition,

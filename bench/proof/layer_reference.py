@@ -1,4 +1,4 @@
-"""What a layer computes, composed of what its cells do: masks, dropout, both directions, cells, layers.
+"""Computes a layer's answer from its cells' recurrences: masks, dropout, both directions, cells, layers.
 
 All in NumPy and from the case's options alone, so that a layer that ignores one is found out. It computes in
 the dtype of what it is given, complex too: a complex step through it gives exact derivatives.
@@ -33,7 +33,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Given:
-    """What a composition runs on; each cell takes its share, in order."""
+    """The data that a composition runs on; each cell takes its share, in order."""
 
     weights: Iterator[np.ndarray]
     states: Iterator[np.ndarray]
@@ -138,7 +138,7 @@ Composition = Stack
 def compose(
     case: Case, cells: Sequence[Cell], cells_a_layer: int = 1, zero_masked: bool = False
 ) -> Composition:
-    """What the case's layer must compute.
+    """Composes what the case's layer must compute.
 
     Args:
         cells: the layer's cells: from below, and at each level forward before backward.
@@ -181,7 +181,7 @@ def run_composition(
     mask: np.ndarray | None = None,
     drops: Sequence[DropoutMasks] = (),
 ) -> tuple[Arrays, Arrays]:
-    """The outputs, two where both directions are kept apart, and the final states, flat.
+    """The outputs, two where the two directions are not merged, and the final states, flat.
 
     Args:
         weights, initial_states: those of all cells, flat, in order.

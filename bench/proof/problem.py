@@ -1,4 +1,4 @@
-"""`Problem`: a case's layer, built, with the data it is proven and timed on and what it is held against."""
+"""`Problem`: a case's layer, built, with the data it is proven and timed on and its reference."""
 
 import math
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ class Problem:
         layer: the Keras layer, built.
         data: weights, inputs, initial states, cotangents, mask. The inputs, states and mask of the batch's
             first `rows` rows are repeated in the others, so that a reference on these says what all must be.
-        composition: what the layer is held against, in float64.
-        drops: what each cell drops in training; empty where nothing is dropped, or it cannot be read.
+        composition: what the layer is compared with, in float64.
+        drops: the dropout masks of each cell; empty where nothing is dropped, or they cannot be read.
         analytic: whether `composition` also computes in complex128.
         proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
@@ -72,7 +72,7 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
     cells = [cell for loop in layers.cells_in(layer, case.depth) for cell, _ in loop]
-    if subject.target is None:  # somebody's own may start as it likes
+    if subject.target is None:  # a user's cell may start as it likes
         for cell in cells:
             _check_initial_bias(cell)
     drops = _drops(subject, case, layer, cells)
@@ -80,7 +80,7 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     hidden = differs and dropout_masks.draws_in_training(layer, case)
     if case.mode == "train" and (case.dropout or case.recurrent_dropout) and not (drops or hidden):
         raise WrongAnswer("nothing is dropped in training, though the case asks for dropout")
-    recurrences, analytic, proof = _held_against(subject, case, cells, drops, differs and not hidden)
+    recurrences, analytic, proof = _references(subject, case, cells, drops, differs and not hidden)
     composition = _composition(case, layer, recurrences)
     weights = _weights(layer) if alike is None else _shared(alike, composition, layer) or _weights(layer)
     work = case.timesteps * (case.features + case.units) * case.units * _GATES * len(cells)
@@ -120,7 +120,7 @@ def _equation(case: Case, recurrence: Recurrence) -> str:
 
 
 def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[DropoutMasks]:
-    """What each of the cells drops in training, share and scale checked; empty where nothing is dropped."""
+    """The dropout masks that each cell draws in training, share and scale checked."""
     drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
         own = subject.target is not None
@@ -131,7 +131,7 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
 
 
 def _differs_in_training(subject: Subject, case: Case, layer) -> bool:
-    """Whether a user's cell does in training what it does not do else."""
+    """True where a user's cell does in training what it does not do else."""
     return (
         case.mode == "train" and subject.target is not None and dropout_masks.differs_in_training(layer, case)
     )
@@ -151,10 +151,10 @@ def _check_masks(name: str, masks, rate: float) -> None:
             raise WrongAnswer(f"{name}: {share:.3g} is dropped, where the rate is {rate:g}")
 
 
-def _held_against(
+def _references(
     subject: Subject, case: Case, cells: Sequence[Any], drops: Sequence[DropoutMasks], differs: bool
 ) -> tuple[list[Recurrence], bool, str]:
-    """What the cells are held against, whether that is analytic, and what the proof is then called.
+    """The recurrences that the cells are compared with, whether analytic, and the name of the proof.
 
     For a cell that is not the project's it is the cell's own `reference`, or the cell itself, run eagerly,
     either in a twin of the layer in float64. Where training `differs` without chance, it is the cell itself
@@ -198,7 +198,7 @@ def _check_initial_bias(cell) -> None:
 
 
 def _weights(layer) -> Arrays:
-    """The layer's own initial weights, and noise on those that start alike and would hide a fault."""
+    """The layer's own initial weights, and noise on those that start the same and would hide a fault."""
     draw = np.random.default_rng(SEED)
     weights = []
     for weight in layer.get_weights():

@@ -28,7 +28,7 @@ _CENTRAL_STEP = 1e-6  # its error, about step² + 1e-16 / step, is then below 1e
 
 @dataclass(frozen=True)
 class Proof:
-    """What was seen and what was allowed; None where there was nothing to compare.
+    """The errors seen and the tolerances; None where there was nothing to compare.
 
     Attributes:
         max_abs_error, tolerance: of the outputs or the state that comes nearest to its tolerance, absolute.
@@ -43,7 +43,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Expected:
-    """What the reference says: the outputs and states, and derivatives along directions, by name."""
+    """The reference's answer: the outputs and states, and derivatives along directions, by name."""
 
     outputs: Arrays
     derivatives: dict[str, float]
@@ -85,7 +85,7 @@ def prove(
 
 
 def verify(problem: Problem, answer: Answer) -> Proof:
-    """Holds the answer of the program that is about to be timed against the problem's reference.
+    """Compares the answer of the program that is about to be timed with the problem's reference.
 
     Raises:
         WrongAnswer: naming what differs most, where, by how much, and what was allowed.
@@ -221,7 +221,7 @@ _cache: dict[str, Expected] = {}
 
 
 def _expected(problem: Problem, sources: tuple[str, ...], factors: np.ndarray | None) -> Expected:
-    """What the reference says; remembered, for the same cell runs under many options.
+    """The reference's answer; remembered, for the same cell runs under many options.
 
     Args:
         factors: what the inputs are multiplied by, where that had to be inferred.

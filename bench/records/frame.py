@@ -19,18 +19,27 @@ from bench.records import plausible
 from bench.records.csv_file import (
     CUT,
     EMPTY,
-    RECORDS_FILE,
     is_cut,
     parsed,
     read_header,
     read_value,
-    records_file,
     same_twice,
 )
 from bench.records.environment import flat
 from bench.records.files import open_regular
-from bench.records.run_folder import left_out, read_environment, run_folders
-from bench.records.schema import BY_NAME, COLUMNS, KEY, REASONS, STATUSES, TIMINGS, Record, RecordError, Value
+from bench.records.run_folder import left_out, read_environment, record_files
+from bench.records.schema import (
+    BY_NAME,
+    COLUMNS,
+    KEY,
+    REASONS,
+    STATUSES,
+    TIMINGS,
+    ImpossibleRow,
+    Record,
+    RecordError,
+    Value,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,12 +75,13 @@ def load(
         runs of older versions too.
 
     Raises:
-        RecordError: naming file and row, something cannot be read or cannot be (`load_with_notices` leaves it
-            out instead); naming what there is, a sweep or a status is not there.
+        ImpossibleRow: a row cannot be; it names file and row.
+        RecordError: a file cannot be read, with its row; a sweep or a status is not there, with those that
+            are. `load_with_notices` leaves out instead what cannot be read or cannot be.
     """
     frame, problems = _load(path, environment)
     if problems:
-        raise RecordError(problems[0].error)
+        raise problems[0].error
     return _chosen(frame, sweep, status)
 
 
@@ -118,7 +128,7 @@ class _Problem:
     """What is wrong with a file: as a notice of what is left out, and as an error that names its row."""
 
     notice: str
-    error: str
+    error: RecordError
 
 
 @dataclass
@@ -137,13 +147,13 @@ class _Reading:
     problems: dict[int, list[_Problem]] = field(default_factory=dict)
     odd: set[int] = field(default_factory=set)
 
-    def tell(self, number: int, notice: str, error: str | None = None) -> None:
-        self.problems.setdefault(number, []).append(_Problem(notice, error or notice))
+    def tell(self, number: int, notice: str, error: RecordError | None = None) -> None:
+        self.problems.setdefault(number, []).append(_Problem(notice, error or RecordError(notice)))
 
-    def leave_out(self, number: int, error: object) -> None:
-        """Forgets what was read of a file that cannot be used."""
+    def leave_out(self, number: int, error: RecordError) -> None:
+        """Leaves out a file that cannot be used."""
         self.forget(number)
-        self.tell(number, f"left out: {error}", str(error))
+        self.tell(number, f"left out: {error}", error)
 
     def forget(self, number: int) -> None:
         for chunk in self.chunks:
@@ -167,7 +177,7 @@ class _Part:
 def _load(path: Paths, environment: bool) -> tuple["pd.DataFrame", list[_Problem]]:
     """All records that can be used, and what is wrong with the others."""
     paths = [path] if isinstance(path, (str, Path)) else path
-    reading = _Reading([file for each in paths for file in _files(Path(each))])
+    reading = _Reading([file for each in paths for file in record_files(Path(each))])
     for header, parts in _batches(reading):
         _convert(reading, header, parts)
     for number in sorted(reading.odd):
@@ -179,15 +189,6 @@ def _load(path: Paths, environment: bool) -> tuple["pd.DataFrame", list[_Problem
     if environment:
         frame = _with_environment(frame, reading, columns["file"])
     return frame, [problem for _, problems in sorted(reading.problems.items()) for problem in problems]
-
-
-def _files(path: Path) -> list[Path]:
-    """The CSVs that a path stands for; raises RecordError where there are none."""
-    try:
-        is_results = path.is_dir() and not (path / RECORDS_FILE).exists()
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from None
-    return [folder / RECORDS_FILE for folder in run_folders(path)] if is_results else [records_file(path)]
 
 
 def _batches(reading: _Reading) -> Iterator[tuple[list[str], list[_Part]]]:
@@ -248,8 +249,10 @@ def _read_row_by_row(reading: _Reading, number: int) -> None:
                 columns["row"] = row + np.arange(len(some))
                 row += len(some)
                 reading.chunks.append(columns)
-    except (RecordError, OSError) as error:
+    except RecordError as error:
         reading.leave_out(number, error)
+    except OSError as error:
+        reading.leave_out(number, RecordError(f"{file}: cannot be read: {error}"))
 
 
 # --- columns ---
@@ -398,6 +401,7 @@ def _joined(reading: _Reading) -> Columns:
     empty: Columns = {name: _array(name, []) for name in BY_NAME}
     chunks = reading.chunks or [{**empty, "file": np.zeros(0, int), "row": np.zeros(0, int)}]
     joined = {name: _together([chunk.pop(name) for chunk in chunks]) for name in [*chunks[0]]}
+    reading.chunks.clear()
     if (np.diff(joined["file"]) < 0).any():
         order = np.lexsort((joined["row"], joined["file"]))
         for name in joined:
@@ -427,13 +431,8 @@ def _leave_out_repeated(reading: _Reading, columns: Columns) -> None:
     numbers, first = np.unique(columns["file"][repeated], return_index=True)
     for number, index in zip(numbers.tolist(), repeated[first], strict=True):
         key = [None if pd.isna(columns[name][index]) else columns[name][index] for name in KEY]
-        reading.tell(
-            number,
-            *(
-                f"{start}{reading.files[number]}, row {columns['row'][index]}: {same_twice(key)}"
-                for start in ("left out: ", "")
-            ),
-        )
+        where = f"{reading.files[number]}, row {columns['row'][index]}"
+        reading.leave_out(number, RecordError(f"{where}: {same_twice(key)}"))
     if numbers.size:
         _keep(columns, ~np.isin(columns["file"], numbers))
 
@@ -460,7 +459,8 @@ def _leave_out_impossible(reading: _Reading, columns: Columns) -> None:
     for number, of_file in whats.items():
         file, first = reading.files[number], min(of_file)
         rows_of_file = int((columns["file"] == number).sum())
-        reading.tell(number, left_out(file, of_file, rows_of_file), f"{file}, row {first}: {of_file[first]}")
+        error = ImpossibleRow(f"{file}, row {first}: {of_file[first]}")
+        reading.tell(number, left_out(file, of_file, rows_of_file), error)
     _keep(columns, ~wrong)
 
 

@@ -7,9 +7,9 @@ the numbers of one row and, element by element, on the columns of many.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
+from bench.records import options
 from bench.records.schema import COLUMNS, DEFAULTS, SHAPE, Value
 
 _LEAST, _MOST = 1e-12, 1e18  # of anything: seconds, times as slow, operations of a call
@@ -19,12 +19,10 @@ _LEAST, _MOST = 1e-12, 1e18  # of anything: seconds, times as slow, operations o
 _AGREEMENT = 2.0
 NUMBERS = tuple(column.name for column in COLUMNS if column.kind is not str)
 REQUIRED = tuple(column.name for column in COLUMNS if column.required)
-_OPTIONS = (
-    *(name for name, default in DEFAULTS.items() if default is not None),
-    *("implementation", "use_cudnn", "masked", "activation", "use_bias", "reset_after", "merge_mode"),
-)
 # all that `contradicts_id` looks at: rows that have these in common need one look
-NAMES = ("case", "baseline", "status", "subject", "mode", "cell", "layer", *SHAPE, *_OPTIONS)
+NAMES = ("case", "baseline", "status", "subject", "mode", "cell", "layer", *SHAPE, *options.FIELDS)
+
+_IN_ID = ("mode", "cell", "layer", *SHAPE)  # in this order, before the options
 
 Numbers = Mapping[str, Any]
 
@@ -129,13 +127,12 @@ def contradicts_id(record: Mapping[str, Value]) -> str | None:
     An id is `MODE-CELL-LAYER-bN-tN-fN-uN`, and then a word for each option that is not the default.
     """
     parts = str(record["case"]).split("-")
-    columns = ("mode", "cell", "layer", *SHAPE)
-    for name, said, part in zip(columns, _said(record, columns), [*parts, *columns], strict=False):
+    for name, said, part in zip(_IN_ID, _said(record, _IN_ID), [*parts, *_IN_ID], strict=False):
         if said != part:
             return f"{name} {record[name]}: the case's id is {record['case']}"
     if record["subject"] != f"{record['cell']}-{record['layer']}":
         return f"subject {record['subject']}: the case's id is {record['case']}"
-    return _contradicts_options(record, parts[len(columns) :]) or _contradicts_baseline(record)
+    return _contradicts_options(record, parts[len(_IN_ID) :]) or _contradicts_baseline(record)
 
 
 def _said(record: Mapping[str, Value], columns: tuple[str, ...]) -> Iterator[str]:
@@ -145,40 +142,40 @@ def _said(record: Mapping[str, Value], columns: tuple[str, ...]) -> Iterator[str
 
 
 def _contradicts_options(record: Mapping[str, Value], words: list[str]) -> str | None:
-    """An option that is not the default has a word, and its value ends it, but for a switch."""
-    used = [name for name in _OPTIONS if record[name] not in (None, DEFAULTS[name])]
-    unsure = [name for name in used if _may_have_no_word(name, record)]
-    if record["implementation"] is None and record["status"] != "ok":
-        unsure.append("implementation")  # an option that the subject refused
-    sure = [name for name in used if name not in unsure and (name, record[name]) != ("implementation", 2)]
-    if not len(sure) <= len(words) <= len(sure) + len(unsure):
-        options = ", ".join(f"{name} {record[name]}" for name in sure) or "no option"
-        return f"{options}: the case's id is {record['case']}"
-    for name in sure:
-        text = _value_in_word(record[name])
-        if not any(word.endswith(text) for word in words):
+    """What the words behind the shape say of each option, and its default of an option without a word."""
+    try:
+        named = dict(options.read(word) for word in words)
+    except options.UnknownOption as error:
+        return f"case {record['case']}: {error}"
+    if len(named) < len(words):
+        return f"case {record['case']}: an option stands there twice"
+    for name in options.FIELDS:
+        wanted = named.get(name, _UNNAMED.get(name, DEFAULTS[name]))
+        if record[name] != wanted and not _is_brought(name, record):
             return f"{name} {record[name]}: the case's id is {record['case']}"
     return None
 
 
-def _may_have_no_word(name: str, record: Mapping[str, Value]) -> bool:
-    """Whether the value may also be there because another option brings it, and then has no word."""
+_UNNAMED = {"implementation": 2}  # what an option is that an id does not name, where that is no default
+
+
+def _is_brought(name: str, record: Mapping[str, Value]) -> bool:
+    """Whether an option is what it is by something else than the case's id."""
     value = record[name]
     return (
-        (name == "implementation" and value == 1 and bool(record["recurrent_dropout"]))
-        or (name == "merge_mode" and value == "concat" and bool(record["bidirectional"]))
-        or (name == "static_timesteps" and record["mode"] == "generate")
+        (name == "implementation" and value is None)  # the subject has no such option
+        or (name == "implementation" and value == 1 and bool(record["recurrent_dropout"]))
+        or (name == "merge_mode" and value == "concat" and record["bidirectional"])
+        or (name == "static_timesteps" and value is False and record["mode"] == "generate")
     )
 
 
-def _value_in_word(value: Value) -> str:
-    if isinstance(value, bool) or value in ("True", "False"):
-        return ""
-    return f"{Decimal(repr(value)):f}" if isinstance(value, float) else str(value)
-
-
 def _contradicts_baseline(record: Mapping[str, Value]) -> str | None:
-    baseline = record["baseline"]
-    if baseline is not None and not str(baseline).startswith(f"{record['mode']}-"):
-        return f"baseline {baseline}: its mode is not that of the case {record['case']}"
+    """A case is compared with another of its mode and shape: a ratio of anything else says nothing."""
+    if record["baseline"] is None:
+        return None
+    parts = str(record["baseline"]).split("-")
+    mode, _, _, *sizes = _said(record, _IN_ID)
+    if [*parts[:1], *parts[3 : len(_IN_ID)]] != [mode, *sizes]:
+        return f"baseline {record['baseline']}: not of the mode and shape of the case {record['case']}"
     return None

@@ -41,23 +41,41 @@ class StoredRun:
 
 
 def run_folders(results: Path) -> list[Path]:
-    """The folders of the runs in `results`, oldest first.
+    """The folders of the runs in `results`, oldest first; raises RecordError where there are none."""
+    folders = stored_folders(results)
+    if not folders:
+        raise RecordError(f"{results}: no runs in it: `pytest --benchmark-only` makes one")
+    return folders
+
+
+def stored_folders(results: Path) -> list[Path]:
+    """The folders of the runs in `results`, oldest first, or none.
 
     A folder that cannot be looked into counts as a run: whoever reads it says why not.
 
     Raises:
-        RecordError: `results` cannot be listed, or has no runs.
+        RecordError: `results` cannot be listed.
     """
     try:
         with os.scandir(results) as entries:
-            folders = sorted(Path(entry.path) for entry in entries if _may_hold_run(entry))
+            return sorted(Path(entry.path) for entry in entries if _may_hold_run(entry))
     except FileNotFoundError:
         raise RecordError(f"{results}: no such folder") from None
     except (OSError, ValueError) as error:
         raise RecordError(f"{results}: cannot be listed: {error}") from None
-    if not folders:
-        raise RecordError(f"{results}: no runs in it: `pytest --benchmark-only` makes one")
-    return folders
+
+
+def record_files(path: Path) -> list[Path]:
+    """The CSVs that a path stands for: a folder of runs, a run's folder, or a CSV.
+
+    Raises:
+        RecordError: there are none.
+    """
+    try:
+        is_results = path.is_dir() and not (path / RECORDS_FILE).exists()
+    except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+    return [folder / RECORDS_FILE for folder in run_folders(path)] if is_results else [records_file(path)]
 
 
 def _may_hold_run(entry: os.DirEntry) -> bool:
@@ -148,4 +166,4 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         RecordError: the file cannot be read.
     """
     file = records_file(path).with_name(TASKS_FILE)
-    return read_json(file) if file.exists() else []
+    return read_json(file) if os.path.lexists(file) else []

@@ -284,6 +284,10 @@ class RecordError(ValueError):
         super().__init__(one_line(message))
 
 
+class ImpossibleRow(RecordError):
+    """A row that can be read, and that cannot be: its figures contradict each other or its case's id."""
+
+
 def make_record(**values: Value) -> dict[str, Value]:
     """A record: every column, in order; what is not given has its default, or is None.
 

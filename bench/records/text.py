@@ -12,11 +12,12 @@ def one_line(text: object, longest: int | None = LONGEST) -> str:
     Args:
         longest: a longer text loses its middle; None keeps all of it.
     """
-    joined = " ".join(str(text).splitlines())
-    shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode()
-        for character in joined
-    )
+    shown = " ".join(str(text).splitlines())
+    if not shown.isprintable():
+        shown = "".join(
+            character if character.isprintable() else character.encode("unicode_escape").decode()
+            for character in shown
+        )
     if longest is None or len(shown) <= longest:
         return shown
     start = longest * 2 // 3

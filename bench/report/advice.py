@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.cases.case import id_parts, shape_id
 from bench.cases.subjects import PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.frame import rows
@@ -73,7 +74,7 @@ def advice(
     """
     measured = _of_one_machine(frame[frame["device"] == device], device)
     cells = _cells(measured, cell)
-    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", _source(measured), ""]
+    lines = [f"{mode} at {labels.in_words(shape)}, on {device}", *_source(measured).splitlines(), ""]
     records = rows(measured[(measured["mode"] == mode) & measured["median_s"].notna()])
     found = {name: ways(records, shape, mode, name) for name in cells}
     if not any(found.values()):
@@ -190,9 +191,8 @@ def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way |
 def _builtin_id(record: Record) -> str:
     """The id of the built-in that the record's subject stands for, at the record's shape, without options."""
     subject = SUBJECTS.get(record["subject"])
-    name = subject.baseline if subject else "-".join(str(record["baseline"]).split("-")[1:3])
-    sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
-    return f"{record['mode']}-{name}-{sizes}"
+    name = subject.baseline if subject else id_parts(record["baseline"]).subject
+    return f"{record['mode']}-{name}-{shape_id(record)}"
 
 
 def _factor(record: Record, shape: Shape, name: str) -> float:

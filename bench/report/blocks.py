@@ -6,7 +6,7 @@ A study's tables are blocks by the names that it gives them; the others are abou
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
@@ -70,15 +70,18 @@ def cases(records: Sequence[Record]) -> str:
 
 
 def printed(records: Sequence[Record]) -> str:
-    """Quotes what the run printed at its end, of the LSTM and the simplified LSTM alone."""
+    """Quotes what the run printed at its end, of the LSTM and the simplified LSTM at the base shape alone."""
     lines = summary_lines(records, {name: subject.label for name, subject in SUBJECTS.items()})
-    kept = [line if _is_quoted(line) else "  …" for line in lines]
+    groups = accumulate(line.startswith("at ") for line in lines)
+    kept = [line if _is_quoted(line, group) else "  …" for line, group in zip(lines, groups, strict=True)]
     text = "\n".join(line for line, _ in groupby(kept))
     return f"```text\n{text}\n```"
 
 
-def _is_quoted(line: str) -> bool:
-    return not line.startswith("  ") or "lstm in " in line
+def _is_quoted(line: str, group: int) -> bool:
+    if line.startswith("at "):
+        return group == 1
+    return not line.startswith("  ") or (group == 1 and "lstm in " in line)
 
 
 def columns() -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.records.csv_file import records_file
 from bench.records.files import write_whole
 from bench.records.run_folder import read_run
+from bench.records.text import one_line
 from bench.report.page.section import Section, section
 
 REPORT_FILE = "report.html"
@@ -32,7 +33,7 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     """
     runs = [read_run(folder) for folder in run_folders]
     for notice in (notice for run in runs for notice in run.notices):
-        print(notice, file=sys.stderr)
+        print(one_line(notice), file=sys.stderr)
     page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])
     write_whole(target, page)
     return target

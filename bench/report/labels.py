@@ -7,8 +7,9 @@ that is added later needs no change here.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bench.cases import options as options_of_cases
+from bench.cases.case import CaseError, IdParts, id_parts
 from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
+from bench.records import options as options_of_cases
 from bench.records.schema import SHAPE, Value
 
 Record = Mapping[str, Any]  # its columns and their types: `bench.records.schema.Record`
@@ -23,7 +24,6 @@ _IN_WORDS = {
 OPTION_GROUPS = options_of_cases.GROUPS
 _ELSEWHERE = {subject.layer: subject.runs_in for subject in SUBJECTS.values() if subject.runs_in}
 _LAYERS = {"rnn": "RNN", "fused": "FusedRNN"}  # of a user's cell
-_BEFORE_OPTIONS = 3 + len(SHAPE)  # words of an id: mode, cell, layer, sizes
 FAMILIES = tuple(EQUATIONS)[:5]
 
 
@@ -37,8 +37,18 @@ def label(record: Record) -> str:
 
 def baseline_label(record: Record) -> str:
     """The subject that the record is compared with, as people call it."""
-    _, cell, layer, *_ = f"{record['baseline']}---".split("-")
-    return label({"subject": f"{cell}-{layer}", "cell": cell, "layer": layer})
+    baseline = _baseline(record)
+    if baseline is None:
+        return str(record["baseline"] or "")
+    return label({"subject": baseline.subject, "cell": baseline.cell, "layer": baseline.layer})
+
+
+def _baseline(record: Record) -> IdParts | None:
+    """The parts of the baseline's id; None where there is none, or one that is no id."""
+    try:
+        return id_parts(str(record["baseline"]))
+    except CaseError:
+        return None
 
 
 def baseline_name(record: Record) -> str:
@@ -48,8 +58,8 @@ def baseline_name(record: Record) -> str:
     """
     if record["baseline"] == record["case"]:
         return "itself (noise)"
-    words = str(record["baseline"]).split("-")[_BEFORE_OPTIONS:]
-    return ", ".join((baseline_label(record), *map(option_name, words)))
+    baseline = _baseline(record)
+    return ", ".join((baseline_label(record), *map(option_name, baseline.options if baseline else ())))
 
 
 def plain_baseline_name(record: Record) -> str:
@@ -60,9 +70,9 @@ def plain_baseline_name(record: Record) -> str:
 
 def faster_than(record: Record) -> str:
     """Says what a ratio below 1 means for the record's subject."""
-    layer = f"{record['baseline']}---".split("-")[2]
-    if layer in _ELSEWHERE:
-        return f"faster than {_ELSEWHERE[layer]}"
+    baseline = _baseline(record)
+    if baseline and baseline.layer in _ELSEWHERE:
+        return f"faster than {_ELSEWHERE[baseline.layer]}"
     return "faster than Keras' loop" + (" under XLA" if str(record["baseline"]).endswith("-xla") else "")
 
 

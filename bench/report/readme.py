@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records.files import write_whole
+from bench.records.files import read_text, write_whole
 from bench.records.frame import load, rows
 from bench.records.schema import RecordError
 from bench.report.blocks import Block
@@ -37,9 +37,9 @@ class _Place:
 
 def read(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadmeError(f"{file}: cannot be read: {error}") from error
+        return read_text(file)
+    except RecordError as error:
+        raise ReadmeError(str(error)) from error
 
 
 def remade(file: Path, text: str, run: Path | None, blocks: Mapping[str, Block]) -> str:

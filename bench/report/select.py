@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from bench.cases.case import MODES, TASK_MODES
+from bench.cases.case import MODES, TASK_MODES, shape_id
 from bench.records.schema import SHAPE, Value
 from bench.report.labels import Record, options, order, shape
 
@@ -37,8 +37,7 @@ def modes_of(records: Iterable[Record]) -> list[str]:
 
 def default_id(record: Record) -> str:
     """The id of the same subject at the same shape, every option at its default."""
-    sizes = "-".join(f"{name[0]}{record[name]}" for name in SHAPE)
-    return f"{record['mode']}-{record['subject']}-{sizes}"
+    return f"{record['mode']}-{record['subject']}-{shape_id(record)}"
 
 
 def at_base(records: Sequence[Record]) -> list[Record]:

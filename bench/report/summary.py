@@ -3,15 +3,16 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
 from bench.report import formatting
-from bench.report.labels import Record, options
+from bench.report.labels import Record, option_name, options, order, short_shape
 from bench.report.quantities import precision_in_words
 from bench.report.select import at_base
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
-    """One line a subject and mode, one a training task, then what did not run and why, then the counts.
+    """One line a row, one a training task, then what did not run and why, then the counts.
 
     Args:
         labels: what people call a subject, by its name; a subject without one is called by its name.
@@ -27,43 +28,71 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
     ]
 
 
+def row_line(record: Record, labels: Mapping[str, str]) -> str:
+    """What came of a row, in a line: `train slstm in RNN b32 t50 f64 u128: 0.71x keras LSTM [0.69, 0.74]`."""
+    named = ", ".join((f"{_label(record, labels)} {short_shape(record)}", *map(option_name, options(record))))
+    if record["status"] != "ok":
+        found = f"{record['status']}: {record['reason']}"
+    elif record["ratio"] is None:
+        found = _task_figures(record) or "ok"
+    else:
+        found = f"{_times(record)} {_baseline(record, labels)} {_interval(record)}"
+    return f"{record['mode']} {named}: {found}"
+
+
 def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
-    """The rows without options at the base shape; an XLA row joins the line of its plain one."""
-    base = at_base(compared)
-    by_case = {record["case"]: record for record in base}
-    if base:
-        yield f"at {_shape(base[0])}:"
-    for case, record in by_case.items():
-        if not options(record):
-            xla = by_case.get(f"{case}-xla")
+    """Every row, by shape and options, those of the base shape first; an XLA row joins the line of its plain
+    one."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in [*at_base(compared), *compared]:
+        group = groups.setdefault((shape_id(record), *_options_but_xla(record)), [])
+        if record not in group:
+            group.append(record)
+    for (shape, *words), rows in groups.items():
+        yield f"at {', '.join((shape, *map(option_name, words)))}:"
+        yield from _lines(sorted(rows, key=order), labels)
+
+
+def _lines(rows: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
+    by_key = {(row["sweep"], row["case"], row["baseline"]): row for row in rows}
+    joined = set()
+    for (sweep, case, baseline), record in by_key.items():
+        pair = (sweep, f"{case}-xla", f"{baseline}-xla")
+        if "xla" not in options(record):
+            xla = by_key.get(pair)
+            joined.add(pair)
             under_xla = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
             yield f"  {_ratio(record, labels)}{under_xla}"
-        elif case.removesuffix("-xla") not in by_case:
+    for key, record in by_key.items():
+        if "xla" in options(record) and key not in joined:
             yield f"  under XLA: {_ratio(record, labels)}"
-    others = len(compared) - len(by_case)
-    if others:
-        rows = "row" if others == 1 else "rows"
-        yield f"  and {others} {rows} at other shapes, with other options or against other baselines"
+
+
+def _options_but_xla(record: Record) -> tuple[str, ...]:
+    return tuple(word for word in options(record) if word != "xla")
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
     return (
         f"{_label(record, labels)}, {record['mode']}: {_times(record)} the time of "
-        f"{_baseline_label(record, labels)} {_interval(record)}"
+        f"{_baseline(record, labels)} {_interval(record)}"
     )
 
 
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     for record in measured:
-        figures = ", ".join(
-            text.format(write(value))
-            for name, (text, write) in _TASK_FIGURES.items()
-            if (value := record[name]) is not None
-        )
-        if figures:
+        if figures := _task_figures(record):
             calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
             named = ", ".join((_label(record, labels), record["mode"], *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
+
+
+def _task_figures(record: Record) -> str:
+    return ", ".join(
+        text.format(write(value))
+        for name, (text, write) in _TASK_FIGURES.items()
+        if (value := record[name]) is not None
+    )
 
 
 _TASK_FIGURES = {
@@ -77,14 +106,16 @@ def _label(record: Record, labels: Mapping[str, str]) -> str:
     return labels.get(record["subject"], record["subject"])
 
 
-def _shape(record: Record) -> str:
-    return f"b{record['batch_size']}-t{record['timesteps']}-f{record['features']}-u{record['units']}"
-
-
-def _baseline_label(record: Record, labels: Mapping[str, str]) -> str:
-    subject = "-".join(str(record["baseline"]).split("-")[1:3])
-    label = labels.get(subject, subject)
-    return f"a second {label}" if subject == record["subject"] else label
+def _baseline(record: Record, labels: Mapping[str, str]) -> str:
+    """The baseline's name, with its options; those under XLA are said to be so beside the row's."""
+    baseline = id_parts(str(record["baseline"]))
+    label = labels.get(baseline.subject, baseline.subject)
+    if record["baseline"] == record["case"]:
+        return f"a second {label}"
+    both_xla = "xla" in options(record) and "xla" in baseline.options
+    words = [word for word in baseline.options if not (both_xla and word == "xla")]
+    plain = "plain " if baseline.subject == record["subject"] and not words else ""
+    return ", ".join((f"{plain}{label}", *map(option_name, words)))
 
 
 def _times(record: Record) -> str:

@@ -77,7 +77,7 @@ class Corpus:
         return np.random.default_rng(seed).permutation(rows)
 
     def describe(self) -> dict[str, Any]:
-        """What a result says of the text it was learned from."""
+        """Describes the text for a result that was learned from it."""
         return {
             "source": self.source,
             "generated": self.source == GENERATED,

@@ -77,7 +77,7 @@ class Prover:
 
     @property
     def peers(self) -> Mapping[str, dict[str, Any]]:
-        """What the peers' processes that have been started are: versions and threads, by module."""
+        """The peers' processes that have been started: their versions and threads, by module."""
         isolated = self._isolated.peers.environment if self._isolated else {}
         return {**self._peers.environment, **isolated}
 
@@ -143,7 +143,7 @@ class Prover:
         return self._baselines[case]
 
     def _of_baseline(self, case: Case, make: Callable[[Case], Any]) -> Any:
-        """What `make` makes of a baseline; what is wrong with it is said to be the baseline's."""
+        """Calls `make` with a baseline's case; an error is said to be the baseline's."""
         try:
             self.check_contract(case)
             return make(case)

@@ -1,4 +1,4 @@
-"""A row: what its record says of the case, the proof, the program, the timing, and of what went wrong."""
+"""The parts of a record: the case, the proof, the program, the timing, and what went wrong."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -19,7 +19,7 @@ Record = dict[str, Value]
 
 
 def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]) -> Record:
-    """What a record says of its case; an option that is not used has its default, not an empty value."""
+    """The columns of a case; an option that is not used has its default, not an empty value."""
     fields = asdict(case)
     if "implementation" not in subjects[case.subject].options:
         fields["implementation"] = None
@@ -56,7 +56,7 @@ def one_step(case: Case) -> Case:
 
 
 def outcome(error: Exception) -> Record:
-    """What the record says of a case that did not come to its figures."""
+    """The columns of a case that did not come to its figures."""
     if isinstance(error, UnsupportedOption):
         return {"status": "skipped", "reason": error.reason, "message": str(error)}
     for kind, (status, reason) in _OUTCOMES.items():
@@ -81,12 +81,12 @@ _OUTCOMES: dict[type[Exception], tuple[str, str]] = {
 
 
 def proof_columns(kind: str, proof: Proof) -> Record:
-    """What was seen and allowed; `kind` is `Problem.proof`."""
+    """The columns of a proof; `kind` is `Problem.proof`."""
     return {"proof": kind, **asdict(proof)}
 
 
 def program_columns(program: Program) -> Record:
-    """What runs, and what making it took."""
+    """The columns of a program: what runs, and what making it took."""
     return {
         "kernel": program.kernel,
         "xla": program.xla,
@@ -98,7 +98,7 @@ def program_columns(program: Program) -> Record:
 
 
 def timing_columns(case: Case, timing: Timing) -> Record:
-    """The times of a call, seconds, and the ratio to the baseline's."""
+    """The columns of a timing: the times of a call, seconds, and the ratio to the baseline's."""
     return {
         "median_s": timing.median_s,
         "min_s": timing.min_s,

@@ -170,7 +170,7 @@ class Run:
         }
 
     def _work_columns(self, proven: Proven, timing: Timing) -> dict[str, Value]:
-        """What the case computes, and how fast that is."""
+        """The columns of the work: the operations of a call, and their rate."""
         case, layer = proven.problem.case, proven.problem.layer
         step = row.one_step(case)
         if step not in self._step_flops:

@@ -37,7 +37,7 @@ class Diverged(ArithmeticError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a task's case does not say. The defaults are the short form, minutes on two cores.
+    """The settings that a task's case does not hold. The defaults are the short form, minutes on two cores.
 
     Attributes:
         seed: of weights, data and samples. A recurrent kernel of one unit starts at +1 or −1, which is what
@@ -64,7 +64,7 @@ FULL = Settings(sum_epochs=100, batches=None, char_epochs=15)  # the tutorials' 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came out of a task.
+    """The result of a task.
 
     Attributes:
         figures: columns of the record: `epoch_s`, `characters_per_s`, `loss`.
@@ -77,7 +77,7 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Training:
-    """How a training went: of each epoch the loss and the seconds; the first epoch compiles."""
+    """The course of a training: of each epoch the loss and the seconds; the first epoch compiles."""
 
     losses: list[float]
     epochs_s: list[float]

@@ -1,8 +1,8 @@
 """Measure how often the gate is wrong, and what it finds.
 
-False-alarm rate and power over simulated pairs of sides, and over pairs that are made from real processes of
-one revision. Each figure says what it is: simulated, observed (pairs as they were measured) or resampled (the
-same processes dealt out anew, within the turns they took; a slowdown is then planted by multiplication).
+It counts false alarms, and planted slowdowns that are found, over pairs of sides. Each figure says what its
+pairs are: simulated; observed (as they were measured); or resampled (the same processes dealt out anew,
+within the turns that they took; a slowdown is planted by multiplication).
 """
 
 import math
@@ -27,7 +27,7 @@ from bench.gate.revisions import (
     read_side,
 )
 from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
-from bench.records.files import write_whole
+from bench.records.files import read_text, write_whole
 from bench.report.markdown import plain, table
 from bench.selftest.statistics import share_interval
 
@@ -78,7 +78,7 @@ def as_table(rates: Iterable[Rate]) -> str:
 def write_between(file: Path, text: str, name: str) -> None:
     """Puts the text between the file's marker lines of that name; raises ValueError where there are none."""
     markers = f"<!-- selftest:{name} -->", f"<!-- /selftest:{name} -->"
-    before, start, rest = file.read_text("utf-8").partition(f"{markers[0]}\n")
+    before, start, rest = read_text(file).partition(f"{markers[0]}\n")
     _, end, after = rest.partition(markers[1])
     if not start or not end:
         raise ValueError(f"{file}: has no lines {' and '.join(markers)}")
@@ -95,7 +95,7 @@ EVENTS: dict[str, Callable[[Outcome], bool]] = {
 
 
 def _found(outcome: Outcome) -> bool:
-    """Whether a case of the slowed subject is SLOWER."""
+    """Says whether a case of the slowed subject is SLOWER."""
     return any(_SLOWED in verdict.key[1] for verdict in outcome.of_word(SLOWER))
 
 
@@ -120,18 +120,18 @@ def _rates(
 
 @dataclass(frozen=True)
 class Noise:
-    """How the figures of one revision scatter from process to process, as standard deviations of logarithms.
+    """The scatter of one revision's figures from process to process, as standard deviations of logarithms.
 
     Attributes:
         ratio: of a case's ratio, the median over the cases.
-        unlike: of that deviation's logarithm, from case to case.
+        by_case: of that deviation's logarithm, from case to case.
         time: of what all times of a process have in common.
         drift: of all times, from the session's first process to its last; a slope, no deviation.
         tail: degrees of freedom of Student's t, which the ratios follow; few are heavy tails.
     """
 
     ratio: float
-    unlike: float = 0.4
+    by_case: float = 0.4
     time: float = 0.03
     drift: float = 0.0
     tail: float = 5.0
@@ -160,7 +160,7 @@ def simulated_rates(pairs: int) -> Iterator[Rate]:
 def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
     """Two equal sides of the sweep `gate`, whose processes took turns."""
     comparisons = rows_of(["gate"])
-    spreads = noise.ratio * (math.e ** (noise.unlike * generator.standard_normal(len(comparisons))))
+    spreads = noise.ratio * (math.e ** (noise.by_case * generator.standard_normal(len(comparisons))))
     turns = [
         _simulated_process(number, comparisons, spreads, noise, number / (2 * processes), generator)
         for number in range(2 * processes)

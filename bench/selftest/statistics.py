@@ -21,7 +21,7 @@ def share_interval(successes: int, trials: int) -> Interval:
 def clustered_share(
     successes: Sequence[int], trials: Sequence[int], independent: int | None = None
 ) -> Interval:
-    """A share over clusters whose trials are alike, with its 95% interval.
+    """A share over clusters whose trials resemble each other, with its 95% interval.
 
     The exact interval, for as many independent trials as say the same: Korn & Graubard (1998), "Confidence
     intervals for proportions with small expected number of positive counts estimated from survey data".
@@ -50,7 +50,7 @@ def clustered_share(
 
 
 def sign_p_value(block_ratios: Sequence[float]) -> float:
-    """How likely so many of the blocks lie on one side of 1 where the true median ratio is 1."""
+    """The probability that so many of the blocks lie on one side of 1 where the true median ratio is 1."""
     from scipy.special import bdtr
 
     fewer = min(sum(ratio <= 1 for ratio in block_ratios), sum(ratio >= 1 for ratio in block_ratios))
@@ -59,7 +59,7 @@ def sign_p_value(block_ratios: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Draws:
-    """What intervals drawn from one stretch of consecutive blocks say.
+    """The intervals drawn from one stretch of consecutive blocks.
 
     Attributes:
         p_values: of the sign test of each.
@@ -95,8 +95,8 @@ def suite_alarms(series: Sequence[Sequence[Draws]], rows: int, suites: int, inde
         ]
         shares.append(_alarms(again, rows, _SUITES_A_TIME, generator) / _SUITES_A_TIME)
     low, high = np.quantile(shares, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    share, apart = alarms / suites, max(1, independent // rows)
-    exact = share_interval(round(share * apart), apart)
+    share, disjoint = alarms / suites, max(1, independent // rows)
+    exact = share_interval(round(share * disjoint), disjoint)
     return Interval(share, min(float(low), exact.low), max(float(high), exact.high))
 
 

@@ -7,7 +7,6 @@ run draws them: a pilot fixes the number of blocks, and these follow. What the i
 slowed by multiplication, of intervals that overlap, or of suites that are put together from stretches.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
+from bench.records.files import read_json
 from bench.report.markdown import NOTHING, plain, table
 from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
 from bench.timing.blocks import (
@@ -76,7 +76,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Recording:
-    """What was recorded.
+    """The blocks of a self-test, and what they were recorded on.
 
     Attributes:
         facts: what it was recorded on, in words.
@@ -92,7 +92,7 @@ class Recording:
 def loaded(file: Path) -> Recording:
     """A recording that was kept; raises ValueError where the file holds none."""
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         stretches = [Stretch(**stretch) for stretch in found["stretches"]]
         return Recording(found["facts"], found["clock_s"], stretches)
     except (ValueError, KeyError, TypeError) as error:
@@ -190,7 +190,7 @@ def delayed(run: Program, delay_s: float) -> Program:
 
 
 def record_blocks(subject: Program, baseline: Program, seconds: float) -> Blocks:
-    """Blocks for so long, but enough for one interval, as `measure.time_pair` times them."""
+    """Blocks for so long, but enough for one interval, as `timing.blocks.time_pair` times them."""
     blocks = Blocks()
     with collector_off():
         for run in (baseline, subject):
@@ -227,12 +227,12 @@ class Drawn:
 
     @property
     def seen(self) -> bool:
-        """Whether it says in time that the subject is slower."""
+        """Says whether it shows within `CASE_S` that the subject is slower."""
         return self.ratio.low > 1 and self.seconds <= CASE_S
 
     @property
     def beyond(self) -> bool:
-        """Whether the whole interval lies beyond the threshold that matters, on either side."""
+        """Says whether the whole interval lies beyond the threshold that matters, on either side."""
         return self.ratio.low > 1 + THRESHOLD or self.ratio.high < 1 / (1 + THRESHOLD)
 
 
@@ -253,12 +253,12 @@ def draw(blocks: Blocks, first: int, budget: Budget) -> Drawn | None:
 
 
 def longest_s(budget: Budget) -> float:
-    """What pilot and blocks may take, seconds."""
+    """The time that pilot and blocks may take, seconds."""
     return (1 + PILOT_SHARE) * budget.max_time_s
 
 
 def _pilot_length(seconds: Sequence[float], budget: Budget) -> int:
-    """How many blocks `measure.time_pair` takes for its pilot."""
+    """The number of blocks that `timing.blocks.time_pair` takes for its pilot."""
     least, most = PILOT_BLOCKS
     spent = 0.0
     for number, block_s in enumerate(seconds[:most], 1):
@@ -289,7 +289,7 @@ def overlapping(blocks: Blocks, budget: Budget, most: int) -> list[Drawn]:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a figure should be, from `low` to `high`."""
+    """The range that a figure should be in."""
 
     low: float
     high: float
@@ -337,7 +337,7 @@ class Figure:
 
 
 def report(recording: Recording) -> str:
-    """What was found, in Markdown."""
+    """Writes what was found, in Markdown."""
     blocks = sum(len(stretch.blocks.ratios()) for stretch in recording.stretches)
     seconds = sum(sum(stretch.blocks.seconds()) for stretch in recording.stretches)
     names = {stretch.case for stretch in recording.stretches}
@@ -427,13 +427,13 @@ def _intervals(
 
     Where too few can be had that share none, they overlap.
     """
-    apart = {
+    disjoint_ones = {
         name: [drawn for each in blocks for drawn in disjoint(each, budget)]
         for name, blocks in stretches.items()
     }
-    independent = sum(map(len, apart.values()))
+    independent = sum(map(len, disjoint_ones.values()))
     if independent >= LEAST_INTERVALS:
-        return apart, "observed", independent
+        return disjoint_ones, "observed", independent
     for most in _STARTS:
         found = {
             name: [drawn for each in blocks for drawn in overlapping(each, budget, most)]
@@ -462,7 +462,7 @@ def _share(
 
 
 def _enough(drawn: Mapping[str, list[Drawn]]) -> bool:
-    """Whether so many cases have intervals that a share over them has one."""
+    """Says whether so many cases have intervals that a share over them has one."""
     return sum(map(bool, drawn.values())) >= max(2, _LEAST_SHARE * len(drawn))
 
 
@@ -506,14 +506,14 @@ def _power(
     def seen(name: str, found: Drawn) -> bool:
         return found.seen
 
-    apart = {
+    disjoint_ones = {
         name: [drawn for each in blocks for drawn in disjoint(each, budget)]
         for name, blocks in planted.items()
     }
-    if not _enough(apart):
+    if not _enough(disjoint_ones):
         return
-    independent = sum(map(len, apart.values()))
-    yield _share(what, apart, seen, "observed: a delay in the subject", goal, independent)
+    independent = sum(map(len, disjoint_ones.values()))
+    yield _share(what, disjoint_ones, seen, "observed: a delay in the subject", goal, independent)
     slowed = {
         name: [_slowed(blocks, 1 + slowdown) for blocks in stretches] for name, stretches in same.items()
     }

@@ -280,6 +280,17 @@ class LogarithmOfNegatives(Plain):
         return ops.log(z)
 
 
+@fails("units")
+class AlwaysEightWide(Plain):
+    def __init__(self, units, **kwargs):
+        super().__init__(8, **kwargs)
+
+
+@fails("units")
+def half_as_wide(units):
+    return Plain(units // 2)
+
+
 # --- purity ------------------------------------------------------------------------------------------
 
 
@@ -327,6 +338,20 @@ class AveragesItsInputs(Plain):
         h = self.next(inputs - self.average, states[0])
         self.average.assign(0.5 * self.average + 0.5 * ops.mean(inputs))
         return h, [h]
+
+
+@fails("switches")
+class FlipsASwitch(Plain):
+    def build(self, input_shape):
+        super().build(input_shape)
+        tf.config.run_functions_eagerly(True)
+
+
+@fails("switches")
+class SeedsInCall(Plain):
+    def activate(self, z):
+        tf.random.set_seed(1)
+        return ops.tanh(z)
 
 
 @fails(
@@ -525,6 +550,26 @@ class WrongCustomGradient(Plain):
 class StopsAGradient(Plain):
     def next(self, inputs, state):
         return super().next(inputs, ops.stop_gradient(state))
+
+
+@fails("fit")
+class AddsALoss(Plain):
+    def activate(self, z):
+        self.add_loss(1e-3 * ops.mean(ops.square(z)))
+        return ops.tanh(z)
+
+
+@fails("fit")
+class RegularisesActivity(Plain):
+    """A loss of its sub-layer's, made in a step too."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.dense = keras.layers.Dense(self.units, activity_regularizer="l2")
+        self.dense.build((None, self.units))
+
+    def activate(self, z):
+        return ops.tanh(self.dense(z))
 
 
 # --- one answer however it is run --------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -101,7 +102,7 @@ def test_a_run_whose_disk_is_full_ends_in_a_line_and_keeps_its_rows(tiny, pytest
     written = []
 
     def write(path, content):
-        if len(written) == 5:  # the header, the environment, a case begun and ended, another begun
+        if len(written) == 4:  # the header, a case begun and ended, another begun
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
         written.append(path)
         write_whole(path, content)
@@ -332,3 +333,38 @@ def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
     result = tiny("--collect-only", "-q")
     assert ("cudnn_auto" in result.stdout.str()) is (name == "gpu_name")
+
+
+def test_each_case_has_a_line_with_what_is_left(tiny):
+    lines = tiny().outlines
+    said = [line for line in lines if line.startswith("[")]
+    assert len(said) == 4
+    assert re.fullmatch(
+        r"\[1/4 · \d+ s left\] infer keras LSTM b2 t4 f3 u4: [\d.]+x a second keras LSTM \[[\d.]+, [\d.]+\]",
+        said[0],
+    )
+    assert re.match(r"\[4/4\] train slstm in RNN b2 t4 f3 u4: [\d.]+x keras LSTM \[", said[3])
+
+
+def test_what_fails_or_is_skipped_has_a_line_too(tiny, monkeypatch):
+    unsupported = Grid(("simple_rnn-builtin",), (SHAPE,), ({"implementation": 1},), modes=("infer",))
+    monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (unsupported,)))
+    tiny().stdout.fnmatch_lines(
+        ["[[]1/1[]] infer keras SimpleRNN b2 t4 f3 u4, implementation=1: skipped: unsupported"]
+    )
+
+
+@pytest.mark.parametrize("option", ["-q", "-v"])
+def test_quiet_has_dots_and_verbose_pytests_own_lines(tiny, option):
+    lines = tiny(option, "-k", "infer-lstm").outlines
+    assert not [line for line in lines if line.startswith("[1/1")]
+    assert [line for line in lines if line.startswith("." if option == "-q" else "test_cost.py::test_cost[")]
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--benchmark-columns=min"], ["--benchmark-sort=mean"], ["--benchmark-group-by=name"]]
+)
+def test_the_table_of_pytest_benchmark_is_there_where_it_is_asked_for(tiny, options):
+    said = tiny("-k", "infer-lstm", *options).stdout.str()
+    assert ("Name (time in" in said) is bool(options)
+    assert ("compare by these" in said) is bool(options)

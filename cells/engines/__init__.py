@@ -1,12 +1,6 @@
-"""Runs any Keras cell: what the loop need not do is done before and after it, for all steps at once.
+"""Run a cell's recurrence faster than Keras' loop; `cells.FusedRNN` chooses.
 
-    recurrence = TracedCell(cell).recurrence(sequences, states, training, masked)  # or `Refused`
-    outputs, last_output, states = recurrence.run(recurrence.native, sequences, states, mask, ...)
-
-`trace` traces a cell's `call` once, as a graph of nodes with levels (`nodes`). `rewrite` changes the graph so
-that as little as can be depends on the states, and `plan` says what is computed where. `program` runs a plan:
-what is known before the loop (`hoist`, `draws`), and the loop, which XLA compiles (`xla_loop`) or, where it
-is one of gates, the native engine runs (`native_loop`). `traced_cell` keeps the plans of a cell.
-
-What has an effect, a branch, a loop or a convolution inside of a step is refused: Keras' loop runs it.
+`recurrence` reads the equation of a cell made of gates, `tracing` the step of any other cell. `native`
+compiles a recurrence as C++, `xla` as one program of XLA. `converters` knows when a model is being exported.
+Nothing here imports `cells.fused_rnn`.
 """

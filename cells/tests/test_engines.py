@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 from cells import FusedRNN
-from cells.engines.nodes import Level, Refused
-from cells.engines.plan import plan_of
-from cells.engines.trace import trace
+from cells.engines.tracing.nodes import Level, Refused
+from cells.engines.tracing.plan import plan_of
+from cells.engines.tracing.trace import trace
 from cells.tests.support import arrays, assert_same
 
 BATCH, TIMESTEPS, FEATURES, UNITS = 3, 5, 2, 4
@@ -424,7 +424,9 @@ class RateCell(PlainCell):
 
 def test_a_cell_is_traced_once_for_every_batch_and_again_once_it_is_changed(monkeypatch):
     traced = []
-    monkeypatch.setattr("cells.engines.traced_cell.trace", lambda *args: traced.append(args) or trace(*args))
+    monkeypatch.setattr(
+        "cells.engines.tracing.traced_cell.trace", lambda *args: traced.append(args) or trace(*args)
+    )
     cell = drawn(RateCell())
     layer, plain = FusedRNN(cell), keras.layers.RNN(cell)
     for inputs in (INPUTS, INPUTS[:2], INPUTS[:, :3]):
@@ -438,7 +440,7 @@ def test_a_cell_is_traced_once_for_every_batch_and_again_once_it_is_changed(monk
 
 
 def test_a_cell_that_changes_again_and_again_is_not_compiled_each_time(monkeypatch):
-    monkeypatch.setattr("cells.engines.traced_cell.MOST_CHANGES", 2)
+    monkeypatch.setattr("cells.engines.tracing.traced_cell.MOST_CHANGES", 2)
     cell = drawn(RateCell())
     layer = FusedRNN(cell)
     layer.build(INPUTS.shape)

@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cells
-from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell, native
-from cells.equation import Equation
-from cells.native import library
+from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell
+from cells.engines import native
+from cells.engines.native import library
+from cells.engines.recurrence import Equation
 from cells.tests.support import assert_same, data
-from cells.tests.test_fused import CASES, drawn_options, outputs_and_gradients, some_mask
+from cells.tests.test_fused_rnn import CASES, drawn_options, outputs_and_gradients, some_mask
 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
 

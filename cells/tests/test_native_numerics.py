@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cells import GatedCell, GRUCell, LSTMCell, fused, native
-from cells.native import library, translation
+from cells import GatedCell, GRUCell, LSTMCell
+from cells.engines import native, xla
+from cells.engines.native import library, translation
 from cells.tests.support import arrays
-from cells.tests.test_fused import EveryKindCell, outputs_and_gradients, some_mask
+from cells.tests.test_fused_rnn import EveryKindCell, outputs_and_gradients, some_mask
 from cells.tests.test_native import drawn_data, fused_natively, make
 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
@@ -144,7 +145,7 @@ def recurrence_of(functions, units):
         return [function(*(next(gates) for _ in range(count))) for function, count in functions]
 
     operands = sum(count for _, count in functions)
-    return fused.Recurrence(
+    return xla.Recurrence(
         **{"units": units, "sums": operands, "separate": 0, "late": 0, "recurrent": False},
         **{"update": update, "late_input": None, "own_output": False, "states": len(functions), "vectors": 0},
     )
@@ -157,7 +158,7 @@ def natively(functions, operands, upstream):
     states = [tf.zeros([1, len(upstream)])] * len(functions)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
-        _, results = fused.run(
+        _, results = xla.run(
             native.programs(recurrence),
             {"inputs": inputs, "vectors": [], "states": states},
             {},

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from tensorflow.python.eager import record
 
 import cells
-from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell, native
-from cells.equation import Equation
-from cells.native import check, library
-from cells.native.translation import header_of
+from cells import FusedRNN, GRUCell, LSTMCell, PeepholeLSTMCell, SimpleRNNCell, SLSTMCell
+from cells.engines import native
+from cells.engines.native import check, library
+from cells.engines.native.translation import header_of
+from cells.engines.recurrence import Equation
 from cells.tests.support import BATCH, FEATURES, UNITS, assert_same, drawn
 
 TIMESTEPS = 4
@@ -201,7 +202,9 @@ def test_a_library_that_computes_something_else_is_found_out(what):
 
 
 def test_a_gradient_that_is_zero_by_mistake_is_found_out(monkeypatch):
-    monkeypatch.setattr("cells.equation.pull_back", lambda _, variables, __: [0 * each for each in variables])
+    monkeypatch.setattr(
+        "cells.engines.recurrence.pull_back", lambda _, variables, __: [0 * each for each in variables]
+    )
     assert "gradient is not that of its values" in Equation(drawn(LSTMCell(UNITS))).refusal
 
 
@@ -420,13 +423,13 @@ def test_a_changed_activation_is_heeded_at_once_and_after_a_retrace(engine, tmp_
 
 
 def test_an_equation_that_changes_again_and_again_is_not_compiled_each_time(monkeypatch):
-    monkeypatch.setattr("cells.layers.MOST_EQUATIONS", 2)
+    monkeypatch.setattr("cells.fused_rnn.MOST_EQUATIONS", 2)
     cell = drawn(ScaledCell(UNITS))
     layer = FusedRNN(cell)
     layer.build(INPUTS.shape)
     for scale in (0.5, 1.0, 0.5):
         cell.scale = scale
-        engine = layer._choose()[0]
+        engine = layer.chosen_engine()
     assert engine == "keras" and "had 2 equations already" in layer.explain()
     assert_same_as_rnn(cell)
 
@@ -532,24 +535,33 @@ def test_states_that_do_not_fit_are_refused(shapes, message):
 @engines
 def test_a_size_may_be_known_of_one_argument_alone(engine):
     cell = drawn(LSTMCell(UNITS))
-    layer, plain = FusedRNN(cell, engine=engine, return_state=True), keras.layers.RNN(cell, return_state=True)
+    layer, plain = (
+        layer_class(cell, return_state=True)
+        for layer_class in (partial(FusedRNN, engine=engine), keras.layers.RNN)
+    )
     layer.build(INPUTS.shape)
-    state = np.ones((BATCH, UNITS), "float32")
+    state, mask = np.ones((BATCH, UNITS), "float32"), np.ones((BATCH, TIMESTEPS), bool)
 
-    def gradient(layer, inputs, state):
+    def gradient(layer, inputs, state, mask):
         with tf.GradientTape() as tape:
             tape.watch(inputs)
-            output, _, final = layer(
-                inputs, initial_state=[state, state], mask=tf.ones(tf.shape(inputs)[:2], tf.bool)
-            )
-            total = tf.reduce_sum(tf.ensure_shape(final, (BATCH, UNITS)) ** 2) + tf.reduce_sum(output)
+            final = layer(inputs, initial_state=[state, state], mask=mask)[-1]
+            total = tf.reduce_sum(tf.ensure_shape(final, (BATCH, UNITS)) ** 2)
         return tape.gradient(total, inputs)
 
-    expected = gradient(plain, tf.constant(INPUTS), state)
-    for sizes in [(None, BATCH), (BATCH, None)]:
-        signature = [tf.TensorSpec((sizes[0], TIMESTEPS, FEATURES)), tf.TensorSpec((sizes[1], UNITS))]
-        function = tf.function(partial(gradient, layer), input_signature=signature)
-        assert_same(function(INPUTS, state), expected, **CLOSE)
+    expected = gradient(plain, tf.constant(INPUTS), state, None)
+    arguments = INPUTS, state, mask
+    for known in [(None, BATCH, None), (BATCH, None, None), (None, None, BATCH), (None, None)]:
+        signature = [
+            tf.TensorSpec((size, *array.shape[1:]), array.dtype)
+            for size, array in zip(known, arguments, strict=False)
+        ]
+
+        @tf.function(input_signature=signature)
+        def function(inputs, state, mask=None):
+            return gradient(layer, inputs, state, mask)
+
+        assert_same(function(*arguments[: len(known)]), expected, **CLOSE)
 
 
 @pytest.mark.parametrize(
@@ -582,11 +594,12 @@ def test_no_timesteps_are_refused_where_they_are_known_and_give_none_where_not(e
 
 def test_forward_mode_is_keras():
     cell = drawn(keras.layers.LSTMCell(UNITS))
-    layer, plain = FusedRNN(cell), keras.layers.RNN(cell)
+    layer, plain = FusedRNN(cell, stateful=True), keras.layers.RNN(cell)
     layer.build(INPUTS.shape)
     for source in (tf.constant(INPUTS), cell.recurrent_kernel.value):
         found = []
         for each in (layer, plain):
+            layer.reset_state()
             with tf.autodiff.ForwardAccumulator(source, tf.ones_like(source)) as accumulator:
                 outputs = each(source if source.shape == INPUTS.shape else INPUTS)
             found.append(accumulator.jvp(outputs))
@@ -623,7 +636,7 @@ def test_implementation_0_is_keras():
     ours, theirs = (drawn(each.GRUCell(UNITS, implementation=0)) for each in (cells, keras.layers))
     for layer_class in (FusedRNN, keras.layers.RNN):
         assert_same(layer_class(ours)(INPUTS), layer_class(theirs)(INPUTS), **CLOSE)
-    with pytest.raises(ValueError, match="implementation must be 0, 1 or 2, not 3"):
+    with pytest.raises(ValueError, match="implementation must be 1 or 2, not 3"):
         GRUCell(UNITS, implementation=3)
 
 
@@ -664,6 +677,26 @@ def test_is_exported_to_onnx(cell_class, tmp_path):
     model.export(tmp_path / "model.onnx", format="onnx", verbose=False)
     session = runtime.InferenceSession(tmp_path / "model.onnx")
     assert_same(session.run(None, {session.get_inputs()[0].name: INPUTS})[0], expected, **CLOSE)
+
+
+class Encoder(keras.Model):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, inputs):
+        return self.layer(inputs)
+
+
+def test_weights_move_in_the_files_of_a_model_that_has_the_layer_as_an_attribute(tmp_path):
+    layers = [FusedRNN(GRUCell(UNITS)), keras.layers.RNN(keras.layers.GRUCell(UNITS))]
+    models = [Encoder(layer) for layer in layers]
+    for one, other in (models, models[::-1]):
+        drawn(one.layer.cell, seed=1), other(INPUTS)
+        one(INPUTS)
+        one.save_weights(tmp_path / "model.weights.h5")
+        other.load_weights(tmp_path / "model.weights.h5")
+        assert_same(other(INPUTS), one(INPUTS), **CLOSE)
 
 
 # --- anything together

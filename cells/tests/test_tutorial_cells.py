@@ -20,7 +20,7 @@ from cells import (
     SimpleRNNCell,
     historical_hard_sigmoid,
 )
-from cells.layers import RNN
+from cells.fused_rnn import RNN
 from cells.reference import reference_for
 from cells.tests.support import (
     BATCH,

@@ -20,7 +20,7 @@ Arrays = list[np.ndarray]
 
 @dataclass(frozen=True)
 class PeerData:
-    """What a peer computes on: float32 arrays in Keras' layout.
+    """The data that a peer computes on: float32 arrays in Keras' layout.
 
     Attributes:
         weights: kernel, recurrent kernel, bias.

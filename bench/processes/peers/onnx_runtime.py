@@ -111,7 +111,7 @@ def _bound(session, graph, arrays: Arrays):
 
 
 def _session_threads() -> int | None:
-    """How many threads compute: those that a session starts, and the one that calls it."""
+    """The number of threads that compute: those that a session starts, and the one that calls it."""
     if not _THREADS.exists():
         return None
     tensor = helper.make_tensor_value_info("x", TensorProto.FLOAT, (1,))

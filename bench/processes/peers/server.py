@@ -65,11 +65,11 @@ class Programs:
         return seconds
 
     def answer(self, number: int) -> tuple[Arrays, Arrays]:
-        """What a program answers, see `Loaded`."""
+        """A program's answer, see `Loaded`."""
         return self._loaded[number].answer()
 
     def trace_count(self, number: int) -> int:
-        """How often a program has been traced."""
+        """The number of times a program has been traced."""
         return self._loaded[number].trace_count()
 
 

@@ -36,21 +36,21 @@ class CaseRow:
 
 def command(record: Record) -> str:
     """The command that measures the record's case alone."""
-    sweep = SWEEPS.get(record["sweep"])
-    full_size = sweep.full.items() if sweep else ()
-    full = bool(full_size) and all(record[name] == value for name, value in full_size)
+    name = record["sweep"]
+    full_size = SWEEPS[name].full.items() if name in SWEEPS else ()
+    full = bool(full_size) and all(record[field] == value for field, value in full_size)
     in_checkout = record["commit"] is not None
     start = ["pytest", "--benchmark-only"] if in_checkout else ["python", "-m", "bench", "run"]
-    options = [*(["--full"] if full else []), f"--sweep={record['sweep']}", f"--case={record['case']}"]
-    return shlex.join([*start, *options])
+    in_sweep = [f"--sweep={name}"] if name in SWEEPS else []
+    return shlex.join([*start, *(["--full"] if full else []), *in_sweep, f"--case={record['case']}"])
 
 
 def _remark(record: Record) -> str:
     """Says what the command cannot do alone."""
-    if record["sweep"] not in SWEEPS:
-        return "No sweep of that name is declared: `python -m bench advise --measure` makes one for a shape."
     if record["subject"] not in SUBJECTS:
-        return "Somebody's own cell: add the --cell that brought it."
+        return "A user cell: add the --cell that brought it."
+    if record["sweep"] not in SWEEPS:
+        return "Of no sweep that is declared here: it is compared with the built-in layer."
     return ""
 
 

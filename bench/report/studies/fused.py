@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bench.cases.case import id_parts
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import column_chart, dot_chart, drawing
 from bench.report.charts.column_chart import Column
@@ -166,7 +167,7 @@ def _style(record: Record) -> Style:
         return replace(own, hollow=True)
     if "Keras" in kind:
         return own
-    layer = str(record["baseline"]).split("-")[2]
+    layer = id_parts(str(record["baseline"])).layer
     return replace(own, marker=drawing.style({**record, "layer": layer}).marker)
 
 

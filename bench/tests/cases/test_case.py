@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.cases import options
 from bench.cases.case import DEVICES, MASKS, MERGE_MODES, MODES, TASK_MODES, Case, CaseError, id_parts
-from bench.cases.options import DTYPES, UnknownOption
+from bench.records import options
+from bench.records.options import DTYPES, UnknownOption
 
 PLAIN = Case("slstm", "rnn", "train", 32, 50, 64, 128)
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, settings
 
-from bench.cases import options
 from bench.cases.case import Case
 from bench.cases.choice import CHOSEN, Choice
 from bench.cases.comparisons import Comparison, Task, comparisons
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.sweeps import BASE, SWEEPS, Grid, Sweep
 from bench.cases.user_cells import UserCells
+from bench.records import options
 from bench.tests.cases.test_case import CASES
 
 SHAPE = (16, 120, 40, 96)

@@ -1,5 +1,6 @@
 """Cells brought on the command line: their names, their baselines, and their way through a run."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -54,6 +55,12 @@ class Leaky(Plain):
 
     def get_config(self):
         return {**super().get_config(), "units": self.units, "alpha": self.alpha, "dropout": self.drop.rate}
+
+
+class Branching(Plain):
+    def call(self, inputs, states):
+        h, states = super().call(inputs, states)
+        return ops.cond(ops.sum(h) > 0, lambda: h, lambda: -h), states
 
 
 class Leaking(Plain):
@@ -232,10 +239,12 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
 
 
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
-    result = run("--cell=my_cells.py:Branching", "--collect-only", sweep="--sweep=gate")
+    brought = ("--cell=my_cells.py:Plain", "--cell=my_cells.py:Branching")
+    result = run(*brought, "--collect-only", sweep="--sweep=gate")
     result.stdout.fnmatch_lines(["left out: Branching-fused: no engine of FusedRNN runs it: *a branch*"])
-    assert "Branching-rnn" in result.stdout.str()
-    assert "[gate-infer-Branching-fused" not in result.stdout.str()
+    listed = result.stdout.str()
+    assert "[gate-infer-Branching-rnn" in listed and "[gate-infer-Branching-fused" not in listed
+    assert "[gate-infer-Plain-fused" in listed
 
 
 @pytest.mark.parametrize(
@@ -270,6 +279,7 @@ def test_the_command_line_lists_what_it_asks_for_and_nothing_else(run, pytester,
         ("--subject=lstm", "--subject lstm: not known; there are *"),
         ("--case=infer-lstm-rnn", "--case 'infer-lstm-rnn': batch_size is missing; an id is *"),
         ("--kwargs={}x", "--kwargs is for the cells of --cell; there is no --cell"),
+        ("--step-shape=8,8,1", "--step-shape is for the cells of --cell; there is no --cell"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, message):
@@ -277,3 +287,100 @@ def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, messag
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{message}"])
     assert not (pytester.path / "results").exists()
+
+
+ODD_CELLS = """
+import keras
+import tensorflow as tf
+from keras import ops
+
+tf.config.run_functions_eagerly(True)
+
+
+def stacked(units):
+    return keras.layers.StackedRNNCells([keras.layers.LSTMCell(units), keras.layers.GRUCell(units)])
+
+
+class Average(keras.layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def call(self, inputs, states):
+        h = 0.9 * states[0] + 0.1 * inputs
+        return h, [h]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Normalises(Average):
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.norm = keras.layers.BatchNormalization()
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.units), name="kernel")
+        self.norm.build((None, self.units))
+
+    def call(self, inputs, states, training=False):
+        z = self.norm(ops.matmul(inputs, self.kernel), training=training) + states[0]
+        h = ops.tanh(z) if training else ops.clip(z, -1, 1)
+        return h, [h]
+
+
+def eight_wide(units):
+    return keras.layers.GRUCell(8)
+
+
+class Ends(Average):
+    def call(self, inputs, states):
+        import os
+        os._exit(0)
+"""
+
+
+def test_odd_cells_are_judged_as_check_judges_them(run, pytester):
+    """One run of cells that need a square shape, are a stack, differ in training, or end the process; their
+    file leaves functions eager, which no row pays for."""
+    (pytester.path / "odd.py").write_text(ODD_CELLS)
+    right, wrong = ("stacked", "Average", "Normalises"), ("eight_wide", "Ends")
+    result = run(*(f"--cell=odd.py:{name}" for name in (*right, *wrong)), "--shape=2,4,6,6")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    found = records(pytester)
+    for name in right:
+        for mode in ("infer", "train"):
+            record = found[f"{mode}-{name}-rnn-b2-t4-f6-u6"]
+            assert (record["status"], record["proof"], record["message"]) == ("ok", "consistent", None)
+            assert record["kernel"] == "while"
+    for name, words in (("eight_wide", "units: expected"), ("Ends", "ended the process: exit code 0")):
+        record = found[f"infer-{name}-rnn-b2-t4-f6-u6"]
+        assert (record["status"], record["reason"]) == ("failed", "contract")
+        assert words in record["message"]
+    (folder,) = (pytester.path / "results").iterdir()
+    switches = json.loads((folder / "environment.json").read_text())["switches"]
+    assert switches["tf.config.run_functions_eagerly"] == "False"
+    assert "run_functions_eagerly from False to True" in switches["undone"]["odd.py:stacked"][0]
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("import os\nos._exit(0)", "*ended the process while it was loaded: exit code 0*"),
+        ("import ctypes\nctypes.string_at(0)", "*ended the process while it was loaded: SIGSEGV*"),
+    ],
+)
+def test_a_file_that_ends_the_process_does_not_end_the_run_without_a_word(run, pytester, file, message):
+    (pytester.path / "ends.py").write_text(file)
+    result = run("--cell=ends.py:Cell")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_cell_of_images_takes_vectors_of_as_many_features():
+    brought = UserCells.of(["a.py:A"], step_shape="8,8,1")
+    assert {subject.step_shape for subject in brought.subjects.values()} == {(8, 8, 1)}
+    with pytest.raises(UserCellError, match="--step-shape: expected positive integers, such as 8,8,1"):
+        UserCells.of(["a.py:A"], step_shape="8,x")
+    with pytest.raises(UserCellError, match="--step-shape is for the cells of --cell"):
+        UserCells.of([], step_shape="8,8,1")

@@ -3,11 +3,13 @@ import random
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 from bench.contract.cell_under_test import Cells, arrays, difference, gradients, variables_made, vary_weights
-from bench.contract.check_cell import CHECKS, CheckResult, check_cell
+from bench.contract.check_cell import CHECKS, check_cell
 from bench.contract.load_cell import Target, TargetError
+from bench.contract.report import CheckResult
 from bench.tests.broken_cells import BROKEN, Plain
 from bench.tests.odd_cells import ODD, MatrixState, NoWeights, OneIntegerState, SubLayers
 
@@ -26,6 +28,7 @@ SLOW = {
     "mixed_float16",
     "mixed_bfloat16",
     "dropout",
+    "fit",
 }
 
 
@@ -127,6 +130,206 @@ def test_a_failure_is_one_sentence_of_expected_seen_and_change():
     )
 
 
+# --- advice: by where an error arose ---------------------------------------------------------------------
+
+
+class TakesConstants(Plain):
+    def call(self, inputs, states, constants):
+        return super().call(inputs + constants[0], states)
+
+
+class TakesTwoInputs(Plain):
+    def build(self, input_shape):
+        super().build(input_shape[0])
+
+    def call(self, inputs, states):
+        x, elapsed = inputs
+        h = states[0] + elapsed * self.next(x, states[0])
+        return h, [h]
+
+
+class UnpacksTwoInputs(Plain):
+    """Builds as any cell does, and fails in call."""
+
+    def build(self, input_shape):
+        super().build(input_shape[0] if isinstance(input_shape[0], tuple) else input_shape)
+
+    def call(self, inputs, states):
+        x, elapsed = inputs
+        h = self.next(x + elapsed, states[0])
+        return h, [h]
+
+
+class Residual(OneIntegerState):
+    def call(self, inputs, states):
+        h = inputs + ops.tanh(self.mix(inputs, states[0]))
+        return h, [h]
+
+
+class NineFeatures(Plain):
+    def build(self, input_shape):
+        super().build((None, 9))
+
+
+class Images(keras.layers.Layer):
+    """Steps and states are images of 6 x 6, of one channel and of `units`."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.state_size = units, [(6, 6, units)]
+        self.of_input, self.of_state = (keras.layers.Conv2D(units, 3, padding="same") for _ in range(2))
+
+    def build(self, input_shape):
+        self.of_input.build(input_shape)
+        self.of_state.build((None, *self.state_size[0]))
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, *self.state_size[0]), dtype=self.compute_dtype)]
+
+    def call(self, inputs, states):
+        h = ops.tanh(self.of_input(inputs) + self.of_state(states[0]))
+        return h, [h]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class ComplexStates(Plain):
+    def get_initial_state(self, batch_size=None):
+        return [ops.cast(ops.zeros((batch_size, self.units)), "complex64")]
+
+
+class ReturnsComplexStates(Plain):
+    def call(self, inputs, states):
+        h = self.next(inputs, states[0])
+        return h, [ops.cast(h, "complex64")]
+
+
+class BuiltBefore(Plain):
+    """Its build is guarded by the flag that Keras sets, which it sets itself."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.built = True
+
+    def build(self, input_shape):
+        if not self.built:
+            super().build(input_shape)
+            self.gain = 1.0
+
+    def call(self, inputs, states):
+        h = ops.tanh(self.gain * states[0])
+        return h, [h]
+
+
+class StopsEagerExecution(Plain):
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        tf.compat.v1.disable_eager_execution()
+
+
+class RootAtTheStart(Plain):
+    """The root of a state of zeros has no gradient."""
+
+    def next(self, inputs, state):
+        return super().next(inputs, state) + ops.sqrt(ops.square(ops.matmul(state, self.recurrent_kernel)))
+
+
+class RaisesInItsInitialState(Plain):
+    def get_initial_state(self, batch_size=None):
+        if batch_size > 1:
+            raise ValueError("one sample at a time")
+        return [ops.zeros((batch_size, self.units))]
+
+
+class Keras2Layer:
+    def __init__(self, units):
+        self.state_size = units
+
+
+Keras2Layer.__module__ = "tf_keras.src.engine.base_layer"
+
+
+class OfKeras2(Keras2Layer):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("check", "factory", "words"),
+    [
+        ("call", TakesConstants, "Keras 3 passes no constants to a cell"),
+        ("build", TakesTwoInputs, "Keras 3 passes one tensor a step, not two"),
+        ("call", UnpacksTwoInputs, "Keras 3 passes one tensor a step, not two"),
+        ("call", Residual, "ask with --features=16"),
+        ("call", NineFeatures, "ask with --features=9"),
+        ("build", Images, "--step-shape=6,6,1"),
+        ("initial_state_shapes", ComplexStates, "the real and the imaginary part as two states"),
+        ("state_dtypes", ReturnsComplexStates, "the real and the imaginary part as two states"),
+        ("call", BuiltBefore, "make self.gain each time: build did not come to"),
+        ("own_variables", StopsEagerExecution, "leave eager execution"),
+        ("weight_gradients", RootAtTheStart, "the cell's own initial state"),
+        ("unroll", RaisesInItsInitialState, "get_initial_state(self, batch_size=None) return one tensor"),
+        ("layer", OfKeras2, "a layer of Keras 2; change: import keras from `keras`"),
+        ("fit", BROKEN["AddsALoss"][0], "no add_loss"),
+    ],
+)
+def test_advice_follows_from_where_the_error_arose(check, factory, words):
+    result = only(check, factory)
+    assert result.status == "failed"
+    assert words in result.text
+    assert "`built`" not in result.text or factory is BuiltBefore
+
+
+def test_a_step_that_is_an_image_is_asked_with_its_shape():
+    report = check_cell(Images, units=4, features=(6, 6, 1))
+    assert report.ok, [result.text for result in report.failed]
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+class NormalisesBatch(Plain):
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.norm = keras.layers.BatchNormalization()
+        self.norm.build((None, self.units))
+
+    def call(self, inputs, states, training=False):
+        h = ops.tanh(self.norm(ops.matmul(inputs, self.kernel), training=training) + self.bias + states[0])
+        return h, [h + ops.matmul(h, self.recurrent_kernel)]
+
+
+class SoftInTraining(Plain):
+    def call(self, inputs, states, training=False):
+        z = self.next(inputs, states[0])
+        h = z if training else ops.clip(z, -0.1, 0.1)
+        return h, [h]
+
+
+class AlwaysDrops(Plain):
+    """A rate that is no argument, and the same mask each time."""
+
+    def call(self, inputs, states, training=False):
+        inputs = keras.random.dropout(inputs, 0.5, seed=7) if training else inputs
+        return super().call(inputs, states)
+
+
+@pytest.mark.parametrize("factory", [NormalisesBatch, SoftInTraining])
+def test_what_differs_in_training_without_chance_is_no_dropout(factory):
+    result = only("dropout", factory)
+    assert result.status == "skipped"
+    assert "seed" not in result.text and "draws nothing at random" in result.text
+
+
+def test_a_mask_that_never_changes_is_told_from_what_draws_nothing():
+    assert "the same mask twice" in only("dropout", AlwaysDrops).text
+
+
+def test_samples_that_depend_on_each_other_in_training_are_a_hint():
+    assert "in training the samples" in only("independent_samples", NormalisesBatch).hint
+    assert only("independent_samples", SoftInTraining).hint == ""
+
+
 # --- hints: what is good to know of a cell that passes ------------------------------------------------
 
 
@@ -148,6 +351,16 @@ class NoMoreThanPasses(Plain):
         return {**super().get_config(), "units": self.units}
 
 
+class StartsInFloat64(Plain):
+    def get_initial_state(self, batch_size=None):
+        return [np.zeros((batch_size, self.units))]
+
+
+class MayTakeConstants(Plain):
+    def call(self, inputs, states, constants=None):
+        return super().call(inputs, states)
+
+
 @pytest.mark.parametrize(
     ("check", "factory", "words"),
     [
@@ -159,6 +372,10 @@ class NoMoreThanPasses(Plain):
         ("return_state", MatrixState, "says other shapes for the states"),
         ("state_structure", BROKEN["BareState"][0], "bare state"),
         ("save_load", OneIntegerState, "register_keras_serializable"),
+        ("initial_state_shapes", StartsInFloat64, "which Keras casts to the compute dtype, float32"),
+        ("call", MayTakeConstants, "Keras 3 passes no constants to a cell"),
+        ("units", NoWeights, "its width does not follow units"),
+        ("fit", ODD["OnItsOwnTerms"][0], "run_eagerly=True"),
     ],
 )
 def test_what_keras_does_to_every_such_cell_is_a_hint(check, factory, words):
@@ -192,11 +409,6 @@ def test_a_constructor_that_raises_is_a_target_error():
 
 
 def test_a_cell_that_needs_as_many_features_as_units_is_asked_with_them():
-    class Residual(OneIntegerState):
-        def call(self, inputs, states):
-            h = inputs + ops.tanh(self.mix(inputs, states[0]))
-            return h, [h]
-
     checks = named("call", "stacked", "any_batch_size")
     assert not check_cell(Residual, checks=checks).ok
     assert check_cell(Residual, units=6, features=6, checks=checks).ok

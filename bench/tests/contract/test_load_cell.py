@@ -127,7 +127,7 @@ def test_a_file_imports_its_neighbours_each_its_own(tmp_path):
 
 def test_a_neighbour_does_not_replace_what_is_already_imported(tmp_path):
     write(tmp_path / "json.py", "raise RuntimeError('shadowed')")
-    file = write(tmp_path / "cell.py", "import json\nmake = json.dumps")
+    file = write(tmp_path / "cell.py", "import json\ndef make(units): return json.dumps(units)")
     assert load_target(f"{file}:make").make(1) == "1"
 
 
@@ -142,6 +142,58 @@ def test_a_target_of_a_class_or_function():
     assert str(target.file) == __file__
     assert Target.of(target) is target
     assert Target.of(lambda units: units).make(5) == 5
+
+
+class LeakFirst:
+    """The first argument is not the width."""
+
+    def __init__(self, leak=0.5, hidden_size=8, **kwargs):
+        self.leak, self.size = leak, hidden_size
+
+
+class OfABase(LeakFirst):
+    def __init__(self, gain=1.0, **kwargs):
+        super().__init__(**kwargs)
+
+
+class NamedAgain(LeakFirst):
+    """What its base calls hidden_size is `num_units` here."""
+
+    def __init__(self, gain=1.0, num_units=3, **kwargs):
+        super().__init__(hidden_size=num_units, **kwargs)
+
+
+@pytest.mark.parametrize("factory", [LeakFirst, OfABase, NamedAgain])
+def test_units_are_given_by_name_and_never_to_another_argument(factory):
+    made = Target.of(factory).make(16)
+    assert (made.size, made.leak) == (16, 0.5)
+    assert Target.of(factory, leak=0.25).make(16).leak == 0.25
+
+
+@pytest.mark.parametrize("name", ["units", "hidden_size", "num_units", "state_size", "output_size", "dim"])
+def test_the_names_that_units_go_by(name):
+    made = {}
+    exec(f"def make(alpha=1, {name}=2): return alpha, {name}", made)
+    assert Target.of(made["make"]).make(16) == (1, 16)
+
+
+def test_a_function_of_any_arguments_is_given_units():
+    assert Target.of(lambda **arguments: arguments).make(5) == {"units": 5}
+    positional = {}
+    exec("def make(units, /): return units", positional)
+    assert Target.of(positional["make"]).make(5) == 5
+
+
+@pytest.mark.parametrize("factory", [lambda leak: leak, lambda: 1, lambda leak, beta=1: leak])
+def test_without_a_name_for_units_a_function_of_units_is_asked_for(factory):
+    with pytest.raises(TargetError, match=r"no argument for the number of units.*write a function of units"):
+        Target.of(factory).make(16)
+
+
+def test_units_are_not_set_twice(tmp_path):
+    file = write(tmp_path / "cell.py", "def make(leak=1, hidden_size=8): return hidden_size")
+    with pytest.raises(TargetError, match="hidden_size is what `units` sets"):
+        load_target(f"{file}:make", {"hidden_size": 3})
 
 
 EMPTY = inspect.Parameter.empty

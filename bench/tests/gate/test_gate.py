@@ -1,5 +1,7 @@
 """The gate: what it finds and what it does not, by which figure, and what it refuses to compare."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -442,6 +444,46 @@ def test_no_verdict_comes_from_a_bad_figure(whole, row, column, value):
         file.write_text(good)
 
 
+IMPOSSIBLE = [
+    {"ratio": "2.5"},
+    {"ratio_low": "9.0"},
+    {"ratio_high": "0.01"},
+    {"ratio_low": ""},
+    {"min_s": "9.0"},
+    {"min_s": ""},
+    {"units": "-5"},
+    {"units": "64"},
+    {"timesteps": "51"},
+    {"rounds": ""},
+    {"rounds": "0"},
+    {"max_abs_error": "1.0", "tolerance": "0.001"},
+    {"gradient_error": "1.0", "gradient_tolerance": "0.001"},
+    {"subject": ""},
+    {"cell": "gru"},
+    {"mode": "fit"},
+    {"jit_compile": "True"},
+    {"median_s": "1e19", "baseline_median_s": "1e19"},
+]
+
+
+@pytest.mark.parametrize("values", IMPOSSIBLE, ids=str)
+def test_no_verdict_comes_from_a_row_that_cannot_be(whole, values, capsys):
+    file = whole / "head" / "run-01" / RECORDS_FILE
+    good = file.read_text()
+    header, *rows = csv.reader(io.StringIO(good))
+    for name, value in values.items():
+        rows[4][header.index(name)] = value
+    with open(file, "w", newline="") as opened:
+        csv.writer(opened, lineterminator="\n").writerows([header, *rows])
+    try:
+        assert gate(whole) == 2
+    finally:
+        file.write_text(good)
+    printed = capsys.readouterr().err
+    assert printed.startswith("cannot compare: bad row: ") and printed.count("\n") == 1
+    assert f"{file}, row 6: " in printed or (f"{file}: " in printed and "row 6" in printed)
+
+
 # --- what is written ---
 
 NASTY = "<b>|`x`\x1b[31m@team ]]>&\"' http://e.x \ufffe $x$ #1"
@@ -464,7 +506,7 @@ def test_junit_says_which_case_failed(nasty):
     suite = ElementTree.parse(file).find("testsuite")
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("8", "2", "0")
     names = {case.get("name") for case in suite.findall("testcase[failure]")}
-    assert names == {NASTY_CASE.replace("\x1b", "\ufffd").replace("\ufffe", "\ufffd"), SLSTM[1]}
+    assert names == {NASTY_CASE.replace("\x1b", "\\x1b").replace("\ufffe", "\\ufffe"), SLSTM[1]}
     message = suite.find("testcase/failure").get("message")
     assert message.startswith("SLOWER: +") and "ratio" in message
 

@@ -241,39 +241,57 @@ def test_machines_and_devices_are_apart_and_baselines_too(tmp_path):
     assert [len(each.timelines) for each in histories] == [2, 1, 1]
 
 
+TIMING = ("median_s", "min_s", "rounds", "baseline_median_s", "ratio", "ratio_low", "ratio_high")
 ROWS_LEFT_OUT = [
     ({"status": "failed", "reason": "killed"}, "failed (killed)"),
     ({"status": "skipped", "reason": "no_device"}, "skipped (no_device)"),
-    ({"figures": {"ratio": None}}, "without a ratio"),
-    ({"figures": {"ratio": -0.7}}, "with impossible figures"),
-    ({"figures": {"median_s": -1.0, "min_s": -2.0}}, "with impossible figures"),
-    ({"figures": {"median_s": 1e300}}, "with impossible figures"),
-    ({"figures": {"min_s": 1.0}}, "with impossible figures"),
-    ({"figures": {"iqr_s": -1.0}}, "with impossible figures"),
-    ({"figures": {"baseline_median_s": 0.0}}, "with impossible figures"),
-    ({"figures": {"ratio_low": 0.8}}, "with impossible figures"),
-    ({"figures": {"ratio_high": 0.6}}, "with impossible figures"),
-    ({"figures": {"ratio_low": None}}, "with impossible figures"),
-    ({"figures": {"min_s": None}}, "with impossible figures"),
-    ({"figures": {"baseline_median_s": None}}, "with impossible figures"),
-    ({"figures": {"units": 1280}}, "that contradict their case's id"),
-    ({"figures": {"units": 12}}, "that contradict their case's id"),
-    ({"figures": {"subject": "lstm-rnn"}}, "that contradict their case's id"),
-    ({"figures": {"cell": None}}, "that contradict their case's id"),
-    ({"figures": {"baseline": None}}, "that contradict their case's id"),
-    ({"figures": {"case": "train-slstm-rnn-b32-t50-f64-u128"}}, "that contradict their case's id"),
+    ({"figures": {**dict.fromkeys(TIMING), "epoch_s": 2.0}}, "without a ratio"),
+    ({"figures": {"baseline": None}}, "without a baseline"),
 ]
 
 
 @pytest.mark.parametrize(("changed", "reason"), ROWS_LEFT_OUT)
-def test_rows_that_are_not_figures_are_counted_and_left_out(tmp_path, changed, reason):
+def test_rows_that_are_no_timing_are_counted_and_left_out(tmp_path, changed, reason):
     write_run(tmp_path, "a", sample(0), sample(0, "lstm-rnn"))
     write_run(tmp_path, "b", sample(1, **changed), sample(1, "lstm-rnn"))
-    ((only,), _) = read_histories(tmp_path)
-    assert {why: count for (_, _, why), count in only.left_out.items()} == {reason: 1}
+    ((only,), skipped) = read_histories(tmp_path)
+    assert not skipped
+    assert only.left_out == {reason: 1}
     by_subject = {str(timeline.names["subject"]): len(timeline.points) for timeline in only.timelines}
     assert by_subject == {"slstm-rnn": 1, "lstm-rnn": 2}
     assert f"Rows left out: 1 {reason.replace('_', chr(92) + '_')}." in told(tmp_path)
+
+
+IMPOSSIBLE = [
+    {"ratio": -0.7},
+    {"ratio": None},
+    {"median_s": -1.0, "min_s": -2.0},
+    {"median_s": 1e300},
+    {"min_s": 1.0},
+    {"iqr_s": -1.0},
+    {"baseline_median_s": 0.0},
+    {"ratio_low": 0.8},
+    {"ratio_high": 0.6},
+    {"ratio_low": None},
+    {"min_s": None},
+    {"baseline_median_s": None},
+    {"units": 1280},
+    {"units": 12},
+    {"subject": "lstm-rnn"},
+    {"cell": None},
+    {"case": "train-slstm-rnn-b32-t50-f64-u128"},
+]
+
+
+@pytest.mark.parametrize("figures", IMPOSSIBLE)
+def test_rows_that_cannot_be_are_named_and_left_out(tmp_path, figures):
+    write_run(tmp_path, "a", sample(0), sample(0, "lstm-rnn"))
+    write_run(tmp_path, "b", sample(1, figures=figures), sample(1, "lstm-rnn"))
+    ((only,), (skip,)) = read_histories(tmp_path)
+    assert skip.folder == "b"
+    assert "row 2" in skip.why
+    by_subject = {str(timeline.names["subject"]): len(timeline.points) for timeline in only.timelines}
+    assert by_subject == {"slstm-rnn": 1, "lstm-rnn": 2}
 
 
 def test_a_case_of_two_sweeps_counts_once_a_run(tmp_path):
@@ -486,7 +504,7 @@ def test_the_overview_has_a_row_a_case_and_a_column_a_run(tmp_path):
     overview = charts_of(tmp_path)["overview"]
     lstm, slstm = overview.rows
     assert len(overview.runs) == len(lstm.changes) == len(slstm.changes) == 14
-    assert [change is None for change in lstm.changes] == [run % 2 == 0 for run in range(14)]
+    assert [math.isnan(change) for change in lstm.changes] == [run % 2 == 0 for run in range(14)]
     assert not lstm.mark
     assert slstm.changes[:9] == pytest.approx([0] * 9, abs=0.02)
     assert slstm.changes[9:] == pytest.approx([0.2] * 5, abs=0.02)
@@ -499,7 +517,7 @@ def test_the_overview_has_a_row_a_case_and_a_column_a_run(tmp_path):
     ("change", "colour"),
     [
         *((-0.3, 0), (-0.2, 1), (-0.05, 2), (-0.02, 3), (0.0, 3), (0.02, 3)),
-        *((0.05, 4), (0.2, 5), (0.3, 6), (None, 7)),
+        *((0.05, 4), (0.2, 5), (0.3, 6), (math.nan, 7)),
     ],
 )
 def test_a_colour_is_a_range_of_changes(change, colour):
@@ -547,27 +565,25 @@ def test_nothing_changed_and_nothing_is_drawn_in_detail(tmp_path):
 
 
 def test_of_more_cases_than_pixels_those_that_changed_most_are_drawn():
-    rows = [
-        overview_chart.Row(
-            "default", part, str(number), (0.0, 0.5 if number % 700 == 3 else 0.01), "1 ▲" * (number == 1500)
-        )
-        for part in ("lstm", "gru")
-        for number in range(2000)
-    ]
-    kept = overview_chart.merged(rows)
-    assert 700 <= len(kept) <= overview_chart.MOST_ROWS
-    for part in ("lstm", "gru"):
-        names = [row.name for row in kept if row.part == part]
-        assert {"3", "703", "1403", "1500"} <= set(names)
-        assert names == sorted(names, key=int)
+    blocks = ["lstm"] * 2000 + ["gru"] * 2001
+    sizes = [0.5 if number % 700 == 3 else math.inf if number == 3400 else 0.01 for number in range(4001)]
+    kept = overview_chart.most_changed(blocks, sizes)
+    assert 600 <= len(kept) <= overview_chart.MOST_ROWS
+    assert kept == sorted(kept)
+    assert {3, 703, 1403, 2103, 2803, 3400, 3503} <= set(kept)
+    assert {blocks[place] for place in kept} == {"lstm", "gru"}
+    assert overview_chart.most_changed("aab", [1.0, 2.0, 3.0]) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("cases", [1, 30, 300, 2000])
 @pytest.mark.parametrize("runs", [1, 30, 400])
 def test_an_overview_fits_a_page(cases, runs):
-    rows = [overview_chart.Row("default", "lstm", "x" * 60, (0.0,) * runs, "1 ▲ +20%")] * cases
-    times = tuple(START + timedelta(hours=run) for run in range(runs))
-    overview = charts.Overview(Path("x"), "", "", times, (), overview_chart.merged(rows), ("a", "b"))
+    kept = overview_chart.most_changed(["lstm"] * cases, [0.0] * cases)
+    row = overview_chart.Row(
+        "default", "lstm", "x" * 60, (0.0,) * min(runs, overview_chart.MOST_RUNS), "1 ▲ +20%"
+    )
+    times = tuple(START + timedelta(hours=run) for run in range(len(row.changes)))
+    overview = charts.Overview(Path("x"), "", "", times, (), (row,) * len(kept), ("a", "b"))
     figure = overview.figure()
     width, height = figure.get_size_inches()
     assert width == 9.6

@@ -384,14 +384,14 @@ def test_dropout_that_cannot_be_inferred_is_not_timed():
         proven(user_subject("state", StateDropout, "lstm-builtin", target="a.py:D"), case_of("state-rnn"))
 
 
-def test_a_cell_without_a_reference_that_shows_its_masks_is_held_against_itself_with_them():
+def test_a_cell_without_a_reference_that_shows_its_masks_is_compared_with_itself_with_them():
     class Own(LSTMCell):
         def update(self, gates, states):
             h, (_, c) = super().update(gates, states)
             return h / 2, [h / 2, c]
 
     subject = user_subject(
-        "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", "a.py:E"
+        "own", lambda units: Own(units, dropout=0.5, recurrent_dropout=0.5), "lstm-builtin", target="a.py:E"
     )
     problem, _, proof = proven(subject, case_of("own-rnn"))
     assert problem.proof == "consistent" and problem.drops

@@ -253,7 +253,7 @@ def test_a_user_cell_may_start_its_bias_as_it_likes():
     proof_of(subject, Case("zero", "rnn", "infer", *SHAPE))
 
 
-def test_a_user_cell_without_a_reference_is_held_against_itself():
+def test_a_user_cell_without_a_reference_is_compared_with_itself():
     class Plain(keras.layers.Layer):
         state_size = output_size = 5
 

@@ -85,7 +85,10 @@ BROKEN: dict[str, list[Any]] = {
     "bidirectional": [True],
     "dtype": ["float64"],
     "masked": ["right"],
-    "baseline": ["infer-lstm-builtin-b32-t50-f64-u128", "x"],
+    "baseline": [
+        *("x", "train-x", "infer-lstm-builtin-b32-t50-f64-u128", "train-lstm-builtin-b32-t50-f64-u12"),
+        *("train-lstm-builtin-b32-t51-f64-u128-xla", "train-lstm-builtin-b32-t50-f64"),
+    ],
     **{name: [None] for name in ("run_id", "machine", "device", "backend", "tensorflow", "keras", "sweep")},
 }
 

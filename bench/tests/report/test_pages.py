@@ -21,6 +21,11 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+def words(text: str) -> str:
+    """A text without its line ends and its figures, which another machine may give otherwise."""
+    return re.sub(r"\d[\d.e-]*", "N", " ".join(text.split()))
+
+
 def test_the_readme_is_short():
     assert len((ROOT / "README.md").read_text().splitlines()) <= MOST_LINES
 
@@ -33,6 +38,26 @@ def test_links_lead_somewhere(page):
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_the_check_that_the_readme_quotes_fails_in_these_words(tmp_path):
+    from bench.contract.check_cell import check_cell
+    from bench.contract.checks import CHECKS
+    from bench.contract.load_cell import load_target
+
+    text = (ROOT / "README.md").read_text()
+    (cell,) = re.findall(r"^```python\n(# my_cells.py\n.*?)^```$", text, flags=re.DOTALL | re.MULTILINE)
+    (added,) = re.findall(r"With `(h = [^`]+)` before", text)
+    (tmp_path / "my_cells.py").write_text(
+        cell.replace("        return h", f"        {added}\n        return h")
+    )
+    target = load_target(f"{tmp_path}/my_cells.py:MyCell")
+    (check,) = (check for check in CHECKS if check.name == "independent_samples")
+    (result,) = check_cell(target, checks=[check]).checks
+    assert result.status == "failed"
+    quoted = words(text)
+    for part in (f"failed independent_samples: {check.question}", result.message, result.hint):
+        assert words(part.replace(f"{tmp_path}/", "")) in quoted
 
 
 def test_every_page_of_results_stands_in_the_list():

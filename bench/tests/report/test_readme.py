@@ -246,7 +246,8 @@ def test_every_sweep_has_a_row_that_says_whether_a_users_cell_joins():
     rows = BLOCKS["sweeps"].make().splitlines()[2:]
     assert len(rows) == len(SWEEPS)
     assert row_of("\n".join(rows), "`default`")[2:] == ["yes", "–"]
-    assert row_of("\n".join(rows), "`fused`")[2:] == ["–", "yes"]
+    assert row_of("\n".join(rows), "`fused`")[3] == "yes"
+    assert row_of("\n".join(rows), "`peers`")[2:] == ["–", "–"]
 
 
 @pytest.mark.parametrize("name", ["summary", "options", "scaling", "environment", "cases"])

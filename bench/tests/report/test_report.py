@@ -234,6 +234,11 @@ def test_the_command_selects_the_case():
     assert [c.case.id for c in comparisons([sweep])].count(case) == 1
 
 
+def test_the_command_of_a_case_that_is_no_sweeps_names_the_case_alone():
+    chosen = record("slstm-rnn", timesteps=7, figures={"sweep": "chosen"})
+    assert cases.command(chosen) == "pytest --benchmark-only --case=infer-slstm-rnn-b32-t7-f64-u128"
+
+
 def test_the_command_is_one_for_where_the_run_was_made():
     """Outside of a checkout there is no commit, and pytest finds no benchmarks."""
     assert cases.command(record()).startswith("pytest --benchmark-only --sweep=")

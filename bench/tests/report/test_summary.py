@@ -33,17 +33,30 @@ def test_a_subject_without_a_label_is_called_by_its_name():
     assert lines[1] == "  mine-rnn, train: 0.71x the time of lstm-builtin [0.69, 0.74]"
 
 
-def test_other_shapes_and_options_are_counted():
+def test_every_row_stands_at_its_shape_and_options_with_its_baseline():
+    deep = "train-lstm-builtin-b32-t50-f64-u128-bidirectional-depth2"
+    options = {"bidirectional": True, "depth": 2}
+    plain = "train-slstm-rnn-b32-t50-f64-u128"
     rows = [
-        record("slstm-rnn", "train"),
-        record("lstm-builtin", "train"),
-        record("slstm-rnn", "train", timesteps=100),
-        record("slstm-rnn", "train", timesteps=200),
-        record("slstm-rnn", "train", unroll=True),
+        record("slstm-rnn", "train", timesteps=100, figures=FIGURES),
+        record("slstm-rnn", "train", **options, figures={**FIGURES, "baseline": deep}),
+        record("slstm-rnn", "train", figures=FIGURES),
+        record("slstm-rnn", "train", unroll=True, figures={**FIGURES, "baseline": plain}),
+        record("slstm-rnn", "train", jit_compile=True, figures={**FIGURES, "baseline": plain}),
+        record("lstm-builtin", "train", figures=FIGURES),
     ]
-    assert "  and 3 rows at other shapes, with other options or against other baselines" in summary_lines(
-        rows, LABELS
-    )
+    assert summary_lines(rows, LABELS)[:-1] == [
+        "at b32-t50-f64-u128:",
+        "  keras LSTM, train: 0.71x the time of a second keras LSTM [0.69, 0.74]",
+        "  slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]",
+        "  under XLA: slstm in RNN, train: 0.71x the time of plain slstm in RNN [0.69, 0.74]",
+        "at b32-t100-f64-u128:",
+        "  slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]",
+        "at b32-t50-f64-u128, Bidirectional, 2 layers stacked:",
+        "  slstm in RNN, train: 0.71x the time of keras LSTM, Bidirectional, 2 layers stacked [0.69, 0.74]",
+        "at b32-t50-f64-u128, unroll:",
+        "  slstm in RNN, train: 0.71x the time of plain slstm in RNN [0.69, 0.74]",
+    ]
 
 
 def test_throttled_cases_are_named():
@@ -102,8 +115,8 @@ def test_training_tasks_have_lines_of_their_own():
 def test_a_run_of_the_default_sweep():
     rows = default_run()
     lines = summary_lines(rows, {})
-    assert sum(" the time of " in line for line in lines) == 22  # eleven subjects, two modes
-    assert sum("; both under XLA " in line for line in lines) == 22
+    assert sum("; both under XLA " in line for line in lines) == 22  # eleven subjects, two modes
+    assert sum(" the time of " in line for line in lines) == len(rows) - 22
     assert lines[-1].startswith(f"{len(rows)} cases: {len(rows)} ok, 0 skipped, 0 failed; ")
 
 

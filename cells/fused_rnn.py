@@ -1,4 +1,4 @@
-"""The layers that run a cell over sequences: `RNN`, Keras' loop, and `FusedRNN`, compiled as a whole."""
+"""`FusedRNN`: `keras.layers.RNN` with engines that run a cell faster than Keras' loop."""
 
 import functools
 import warnings
@@ -10,42 +10,11 @@ from keras import ops, saving, tree
 # Weights are read in their own dtype, whatever the layer's policy; Keras has no public name for that.
 from keras.src.backend.common.variables import AutocastScope
 
+from cells.rnn import RNN
+
 ENGINES = ("auto", "native", "xla", "keras")
 # An equation that changes at every step would be compiled at every step.
 MOST_EQUATIONS = 8
-
-
-@saving.register_keras_serializable("cells")
-class RNN(keras.layers.RNN):
-    """`keras.layers.RNN` that starts from the cell's own initial state whenever it starts anew.
-
-    `keras.layers.RNN` asks the cell's `get_initial_state` when it is built, and later writes zeros. Here
-    `reset_state()`, and building again, ask it each time.
-
-    A cell may learn its initial state: where `get_initial_state` returns a weight, a stateless layer starts
-    every call from it and it gets its gradient. A stateful layer copies its value into the layer's state when
-    it is built and when it is reset; what is copied has no gradient, so that the weight does not learn.
-
-    Arguments, inputs and outputs are those of `keras.layers.RNN`. States that are no vectors (`state_size` a
-    list of shapes) have their shapes in a functional model too.
-    """
-
-    def reset_state(self):
-        """Sets the states of a stateful layer to the cell's initial state."""
-        if self.states is None:
-            return
-        variables = tree.flatten(self.states)
-        initial = self.get_initial_state(variables[0].shape[0])
-        for variable, value in zip(variables, tree.flatten(initial), strict=True):
-            variable.assign(value)
-
-    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
-        """The shape of the output, followed by those of the states with `return_state`."""
-        shape = super().compute_output_shape(sequences_shape, initial_state_shape)
-        if not self.return_state or isinstance(self.cell, keras.layers.StackedRNNCells):
-            return shape
-        sizes = [size if isinstance(size, (list, tuple)) else (size,) for size in self.state_size]
-        return shape[0], *[(sequences_shape[0], *size) for size in sizes]
 
 
 @saving.register_keras_serializable("cells")
@@ -200,7 +169,7 @@ class FusedRNN(RNN):
 
     def _run_gated(self, choice, sequences, initial_state, mask, training):
         """Runs a cell that is made of gates."""
-        from cells import fused
+        from cells.engines import xla
 
         recurrence, dtype = choice.recurrence, _dtype_of(self.cell)
         sequences = ops.cast(sequences, dtype)
@@ -208,8 +177,8 @@ class FusedRNN(RNN):
         operands = self._operands(sequences, [ops.cast(state, dtype) for state in states], training, dtype)
         constants = self._constants(mask, training, dtype)
         if choice.engine == "xla":
-            operands, constants = fused.padded(operands, constants, known=self._built_timesteps)
-        outputs, states = fused.run(choice.programs, operands, constants, **self._options(training))
+            operands, constants = xla.padded(operands, constants, known=self._built_timesteps)
+        outputs, states = xla.run(choice.programs, operands, constants, **self._options(training))
         last_output = states[recurrence.output]
         if not self.return_sequences:
             if mask is not None:  # as with all outputs, see `fused.run`
@@ -222,12 +191,12 @@ class FusedRNN(RNN):
 
     def _options(self, training):
         """What every engine is told of a call; see `fused.run`."""
-        from cells import fused
+        from cells.engines import xla
 
         return {
             "zero_masked": self.zero_output_for_mask,
             "sequence": self.return_sequences,
-            "save": bool(training) or fused.recording(),
+            "save": bool(training) or xla.recording(),
         }
 
     def _ordinary_call(self):
@@ -252,7 +221,7 @@ class FusedRNN(RNN):
             return _Choice("keras", 'engine="keras" was asked for')
         import tensorflow as tf
 
-        from cells import converters, native
+        from cells.engines import converters, native
 
         if converters.converting() or tf.config.functions_run_eagerly():
             return _Choice("keras", None)
@@ -291,16 +260,16 @@ class FusedRNN(RNN):
 
     def _recurrence(self, sequences, states, mask, training):
         """(recurrence of a call, whether it is traced, why there is none or None)."""
-        from cells.engines.nodes import Refused
-        from cells.engines.traced_cell import TracedCell
-        from cells.equation import Equation
+        from cells.engines.recurrence import Equation
+        from cells.engines.tracing.nodes import Refused
+        from cells.engines.tracing.traced_cell import TracedCell
 
-        refusal = self._refusal_of(sequences, states, mask)
-        if refusal:
-            return None, False, refusal
         if self._equation is None or not self._equation.is_of(self.cell):
             self._equation = Equation(self.cell)
             self._equations_read += 1
+        refusal = self._refusal_of(sequences, states, mask)
+        if refusal:
+            return None, False, refusal
         if self._equations_read > MOST_EQUATIONS and self.engine == "auto":
             return None, False, f"had {MOST_EQUATIONS} equations already, each of which is compiled"
         if self._equation.refusal is None and len(sequences.shape) == 3:
@@ -314,30 +283,32 @@ class FusedRNN(RNN):
 
     def _refusal_of(self, sequences, states, mask):
         """Why no engine can run a call, as what follows the cell's name; None where one can."""
-        from cells import fused
+        from cells.engines import xla
 
         if mask is not None and len(mask.shape) == 3 and mask.shape[2] != 1:
             return "gets a mask with a value for every unit"
-        if fused.in_forward_mode(self._sources(sequences, states)):
+        if xla.in_forward_mode(self._sources(sequences, states)):
             return "is differentiated in forward mode, which only Keras' loop has"
         return None
 
     def _sources(self, sequences, states):
         """What a call computes with: tensors, and the handles of variables."""
-        yield sequences
-        yield from tree.flatten(states)
-        for weight in self.cell.weights:
-            yield getattr(weight.value, "handle", weight.value)
+        weights = self._weights().values() if self._equation.refusal is None else self.cell.weights
+        for source in (sequences, *tree.flatten(states), *weights):
+            value = source.value if isinstance(source, keras.Variable) else source
+            yield getattr(value, "handle", value)
+
+    def _weights(self):
+        """The weights of a cell made of gates, by name."""
+        names = ("kernel", "recurrent_kernel", "bias", *self._equation.vectors)
+        weights = {name: getattr(self.cell, name, None) for name in names}
+        return {name: weight for name, weight in weights.items() if weight is not None}
 
     def _operands(self, sequences, states, training, dtype):
         """What the engine takes and gives a gradient for; see `fused.run`."""
         recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
-            weights = {
-                name: ops.cast(getattr(self.cell, name), dtype)
-                for name in ("kernel", "recurrent_kernel", "bias", *vectors)
-                if getattr(self.cell, name, None) is not None
-            }
+            weights = {name: ops.cast(weight, dtype) for name, weight in self._weights().items()}
         width, units = weights["kernel"].shape[1], recurrence.units
         sums, separate = recurrence.sums * units, recurrence.separate * units
         bias = weights.get("bias")
@@ -387,7 +358,7 @@ class _Choice(NamedTuple):
     Attributes:
         engine: "native", "xla" or "keras".
         reason: why no faster one, or None.
-        recurrence: what an engine runs: of `cells.equation`, or of `cells.engines` if `is_traced`.
+        recurrence: what an engine runs: of `cells.engines.recurrence`, or of `cells.engines` if `is_traced`.
         programs: those of the engine.
     """
 

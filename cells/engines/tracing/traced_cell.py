@@ -6,14 +6,14 @@ from typing import Any
 import tensorflow as tf
 from keras import tree
 
-from cells import fused, native
-from cells.attributes import Attributes, contents
-from cells.engines import program
-from cells.engines.draws import Draws
-from cells.engines.nodes import Refused
-from cells.engines.plan import plan_of
-from cells.engines.supported import unsupported
-from cells.engines.trace import batch_of, trace
+from cells.engines import native, xla
+from cells.engines.attributes import Attributes, contents
+from cells.engines.tracing import program
+from cells.engines.tracing.draws import Draws
+from cells.engines.tracing.nodes import Refused
+from cells.engines.tracing.plan import plan_of
+from cells.engines.tracing.supported import unsupported
+from cells.engines.tracing.trace import batch_of, trace
 
 # A cell that changes at every step would be compiled at every step.
 MOST_CHANGES = 8
@@ -127,7 +127,7 @@ class Recurrence:
             sequences: [batch, steps, ...].
             states: flat list of the initial states.
             mask: [batch, steps], bool, false where the states are to stay; or None.
-            zero_masked, sequence, save: as `cells.fused.run` takes them.
+            zero_masked, sequence, save: as `cells.engines.xla.run` takes them.
             known_steps: a number of steps that sequences are not padded for.
 
         Returns:
@@ -143,10 +143,10 @@ class Recurrence:
             constants["mask"] = mask
         steps, batch = (sequences.shape[n] or tf.shape(sequences)[n] for n in (1, 0))
         if programs is not self.native:
-            operands, constants = fused.padded(operands, constants, known=known_steps)
+            operands, constants = xla.padded(operands, constants, known=known_steps)
         padded = operands["inputs"].shape[1] or tf.shape(operands["inputs"])[1]
         constants["drawn"] = self.draws(steps, padded, batch)
-        outputs, states = fused.run(
+        outputs, states = xla.run(
             programs, operands, constants, zero_masked=zero_masked, sequence=sequence, save=save
         )
         if not sequence:

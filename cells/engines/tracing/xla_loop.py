@@ -15,8 +15,8 @@ import tensorflow as tf
 # TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
 
-from cells.engines.nodes import Level, Ref, dimensions, replay
-from cells.engines.rewrite import split_of_last_axis
+from cells.engines.tracing.nodes import Level, Ref, dimensions, replay
+from cells.engines.tracing.rewrite import split_of_last_axis
 
 
 class XlaLoop:

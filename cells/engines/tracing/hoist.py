@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops.parallel_for.control_flow_ops import pfor  # no public name
 
-from cells.engines.nodes import Level, ordered, replay
-from cells.engines.rewrite import ELEMENTWISE, constant
+from cells.engines.tracing.nodes import Level, ordered, replay
+from cells.engines.tracing.rewrite import ELEMENTWISE, constant
 
 
 def over_steps(wanted, stacks, known, steps, batch, axis):

@@ -5,8 +5,8 @@ import functools
 import tensorflow as tf
 from tensorflow.python.framework import func_graph, kernels  # no public names
 
-from cells.engines.nodes import TRACED_BATCH, dimensions, replay
-from cells.engines.rewrite import ELEMENTWISE, PRODUCTS
+from cells.engines.tracing.nodes import TRACED_BATCH, dimensions, replay
+from cells.engines.tracing.rewrite import ELEMENTWISE, PRODUCTS
 
 # What need not be looked up: it takes 20 ms each.
 _KNOWN = frozenset(

@@ -4,7 +4,7 @@ from functools import partial
 
 import tensorflow as tf
 
-from cells.engines.nodes import replay
+from cells.engines.tracing.nodes import replay
 
 
 class Draws:

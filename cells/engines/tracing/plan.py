@@ -3,9 +3,9 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from cells.engines import rewrite
-from cells.engines.nodes import Batch, Level, Node, Ref, Refused, leaf, ordered
-from cells.engines.trace import Step
+from cells.engines.tracing import rewrite
+from cells.engines.tracing.nodes import Batch, Level, Node, Ref, Refused, leaf, ordered
+from cells.engines.tracing.trace import Step
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The loop of a plan on the native engine, where its values are gates of one width.
 
-The engine runs gates of three kinds (`cells.equation.Recurrence`): sums of an input and of a product with the
+The engine runs gates of three kinds (`Recurrence`): sums of an input and of a product with the
 first state, pairs of the two, and late ones, whose product takes a function of the others. Stacks are
 [batch, steps, ...].
 """
@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cells import native
-from cells.engines.nodes import Batch, Level, Node, Ref, replay
-from cells.engines.plan import Plan
-from cells.engines.rewrite import ELEMENTWISE, split_of_last_axis
-from cells.equation import Recurrence
+from cells.engines import native
+from cells.engines.recurrence import Recurrence
+from cells.engines.tracing.nodes import Batch, Level, Node, Ref, replay
+from cells.engines.tracing.plan import Plan
+from cells.engines.tracing.rewrite import ELEMENTWISE, split_of_last_axis
 
 
 class Part(NamedTuple):
@@ -284,7 +284,7 @@ class NativeLoop:
         states: the looped states before the first step.
         batch, steps: how many, ints or tensors.
         mask: [batch, steps], bool, or None.
-        zero_masked: see `cells.fused.run`.
+        zero_masked: see `cells.engines.xla.run`.
     """
 
     def __init__(self, gates, programs, known, stack_of, states, batch, steps, mask, zero_masked):
@@ -334,7 +334,7 @@ class NativeLoop:
         return [by_index.get(n, given[n]) for n in plan.looped], pairs
 
     def operands(self):
-        """What the engine takes; see `cells.fused.run`."""
+        """What the engine takes; see `cells.engines.xla.run`."""
         gates = self.gates
         vectors = replay(gates.vectors, self.known, self.batch)
         operands = {

@@ -22,8 +22,19 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # no public na
 from tensorflow.python.framework import func_graph  # no public names
 from tensorflow.python.framework import ops as framework_ops
 
-from cells.attributes import Attributes, layers_of
-from cells.engines.nodes import TRACED_BATCH, Batch, Level, Node, Ref, Refused, add, dimensions, leaf, matmul
+from cells.engines.attributes import Attributes, layers_of
+from cells.engines.tracing.nodes import (
+    TRACED_BATCH,
+    Batch,
+    Level,
+    Node,
+    Ref,
+    Refused,
+    add,
+    dimensions,
+    leaf,
+    matmul,
+)
 
 _OTHER_BATCH = 67
 _LOCK = threading.RLock()  # tracing replaces functions of Keras for a while

@@ -2,10 +2,10 @@
 
     outputs, states = run(recurrence.compiled, operands, constants, sequence=True, save=True)
 
-`run` takes the programs of `cells/native` as well.
+`run` takes the programs of `cells/engines/native` as well.
 
-TensorFlow only; `cells/layers.py` imports it where that is the backend. It knows nothing of Keras: a
-`Recurrence` of `cells/equation.py` says how a cell's gates are made and what its update is, `operands`
+TensorFlow only; `cells/fused_rnn.py` imports it where that is the backend. It knows nothing of Keras: a
+`Recurrence` says how a cell's gates are made and what its update is, `operands`
 holds what has a gradient, `constants` what has none.
 
 Layout. One step's state is kept as a [units, batch] array, flat, so that the elementwise part is a loop over
@@ -28,7 +28,7 @@ import tensorflow as tf
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
 from tensorflow.python.eager import forwardprop_util, record  # no public names
 
-from cells.equation import pull_back
+from cells.engines.recurrence import pull_back
 
 # Fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays where a step's
 # own product is too small to be worth its call; it costs a stack of all gates. Time of an inference without /
@@ -149,10 +149,9 @@ def run(programs, operands, constants, zero_masked, sequence, save):
             gradients = _first_derivative(
                 lambda *of: backward(packed, constants, zero_masked, kept, *of), flat, upstream, sequence
             )
-            for each, operand in zip(gradients, flat, strict=True):
-                each.set_shape(
-                    operand.shape
-                )  # which a native operation does not know, and optimizers ask for
+            if not tf.executing_eagerly():  # native operations know no shapes, and optimizers ask for them
+                for each, operand in zip(gradients, flat, strict=True):
+                    each.set_shape(operand.shape)
             return gradients
 
         return results, gradient

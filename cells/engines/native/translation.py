@@ -1,9 +1,9 @@
-"""A cell's equation in C++: the "cell.h" of `cells/native/recurrence.cc`."""
+"""A cell's equation in C++: the "cell.h" of `cells/engines/native/recurrence.cc`."""
 
 import numpy as np
 import tensorflow as tf
 
-from cells.equation import pull_back
+from cells.engines.recurrence import pull_back
 
 
 class Unavailable(Exception):

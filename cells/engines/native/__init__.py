@@ -9,7 +9,7 @@ TensorFlow operations, and keeps it in the user's cache folder for the next time
 new library computes, its gradients too, with TensorFlow.
 
 It takes float32 on a machine without a GPU. Where a cell's equation has an operation that is not known here,
-where there is no compiler, under XLA and in a SavedModel, `cells/fused.py` does the work.
+where there is no compiler, under XLA and in a SavedModel, `cells/engines/xla.py` does the work.
 """
 
 import os
@@ -19,15 +19,15 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util  # no public name
 from tensorflow.python.saved_model import save_context  # no public name
 
-from cells.native import check
-from cells.native.library import checked, operations
-from cells.native.translation import Unavailable, header_of
+from cells.engines.native import check
+from cells.engines.native.library import checked, operations
+from cells.engines.native.translation import Unavailable, header_of
 
 __all__ = ["Unavailable", "in_place", "programs"]
 
 
 def programs(recurrence):
-    """(forward, backward) of a recurrence, to be called as those of `cells.fused`.
+    """(forward, backward) of a recurrence, to be called as those of `cells.engines.xla`.
 
     Raises:
         Unavailable: they cannot be had; says why.
@@ -65,7 +65,7 @@ def _threads():
 
 
 def _forward(recurrence, operation, operands, constants, zero_masked, sequence, save):
-    """As `cells.fused._forward`: (outputs or None, final states, what the backward pass needs or None)."""
+    """As `xla._forward`: (outputs or None, final states, what the backward pass needs or None)."""
     none = tf.zeros([0])
     width = recurrence.gates * recurrence.units
     results = operation(
@@ -95,7 +95,7 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
 
 
 def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
-    """As `cells.fused._backward`: the gradients of the operands."""
+    """As `cells.engines.xla._backward`: the gradients of the operands."""
     none = tf.zeros([0])
     products, kept = saved
     results = operation(

@@ -1,4 +1,4 @@
-"""`OPTIONS`: every option that a case's id can name, both ways: from a field of `Case` to a word and back.
+"""`OPTIONS`: every option that a case's id can name, both ways: from a record's column to a word and back.
 
 `write` turns a field's value into its word, `read` a word into the field and its value; the other columns say
 to which group an option belongs and how one writes it in Python.
@@ -28,7 +28,7 @@ class Option:
     """One word of an id.
 
     Attributes:
-        field: the field of `Case` that it speaks of.
+        field: the column of a record, and the field of a case, that it speaks of.
         word: as an id has it; `{}` stands for the value.
         group: one of `GROUPS`.
         python: the option as one writes it in Python; `{}` stands for the value.
@@ -68,7 +68,7 @@ _TEXTS: dict[Callable[[str], Any], str] = {
     str: r"[A-Za-z0-9_.]+",
 }
 
-# in the order in which an id names them, which is that of the fields of `Case`
+# in the order in which an id names them, which is that of the fields of a case
 OPTIONS: tuple[Option, ...] = (
     *(Option("dtype", dtype, "Number format", dtype, dtype) for dtype in DTYPES),
     Option("unroll", "unroll", "How the loop runs", "unroll"),
@@ -110,7 +110,7 @@ def write(field: str, value: Any) -> str:
 
 
 def read(word: str) -> tuple[str, Any]:
-    """The field of `Case` and its value for a word of an id.
+    """The field and its value for a word of an id.
 
     Raises:
         UnknownOption: no option is written like that.

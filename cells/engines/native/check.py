@@ -24,7 +24,7 @@ def fault(recurrence, programs_of):
         outputs, states, saved = forward(operands, {}, False, True, True)
         upstream = [tf.constant(_drawn(each.shape, seed=9)) for each in (outputs, *states)]
         gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
-        plainly = tf.function(partial(_plainly, few), autograph=False)  # each new: see `cells.fused.programs`
+        plainly = tf.function(partial(_plainly, few), autograph=False)  # each new: see `xla.programs`
         results, expected = plainly(operands, upstream)
     if not _all_close([outputs, *states], results):
         return "its values"
@@ -40,7 +40,7 @@ def _drawn(shape, seed):
 
 
 def _drawn_operands(recurrence):
-    """Operands as `cells.fused.run` takes them."""
+    """Operands as `cells.engines.xla.run` takes them."""
     width = recurrence.gates * UNITS
     shapes: dict[str, tuple[int, ...]] = {
         "inputs": (BATCH, STEPS, FEATURES),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from cells.native.translation import Unavailable
+from cells.engines.native.translation import Unavailable
 
 _FOLDER = Path(__file__).parent
 _FLAGS = (

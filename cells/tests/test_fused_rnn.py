@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import cells
-from cells import FusedRNN, GatedCell, GRUCell, LSTMCell, PeepholeLSTMCell, SLSTMCell, fused
+from cells import FusedRNN, GatedCell, GRUCell, LSTMCell, PeepholeLSTMCell, SLSTMCell
+from cells.engines import xla
 from cells.tests.support import BATCH, FEATURES, TIMESTEPS, UNITS, arrays, assert_same, data, drawn
 
 FLOAT32 = {"rtol": 2e-5, "atol": 2e-6}  # two orders of summation, a few steps of a few units
@@ -99,7 +100,7 @@ SMALL, MANY_UNITS, LARGE = (1000, 1000), (1000, 0), (0, 0)
 
 def take_batches_for(monkeypatch, size):
     for name, value in zip(("SMALL_BATCH", "FEW_UNITS"), size, strict=True):
-        monkeypatch.setattr(fused, name, value)
+        monkeypatch.setattr(xla, name, value)
 
 
 def make(cell_class, dtype="float64", units=UNITS, features=FEATURES, **arguments):
@@ -262,7 +263,7 @@ def test_unknown_lengths_share_a_few_programs():
 def test_padding_is_little_and_takes_few_lengths():
     def length(steps):
         operands = {"inputs": tf.zeros([1, steps, 1])}
-        operands, constants = fused.padded(operands, {"mask": tf.zeros([1, steps], tf.bool)}, known=None)
+        operands, constants = xla.padded(operands, {"mask": tf.zeros([1, steps], tf.bool)}, known=None)
         assert constants["mask"].shape[1] == operands["inputs"].shape[1]
         assert constants["steps"] == steps
         return operands["inputs"].shape[1]
@@ -271,7 +272,7 @@ def test_padding_is_little_and_takes_few_lengths():
     assert all(steps <= padded <= 1.25 * steps for steps, padded in lengths.items())
     assert len(set(lengths.values())) <= 30
     known = {"inputs": tf.zeros([1, 9, 1])}
-    assert fused.padded(known, {}, known=9) == (known, {})
+    assert xla.padded(known, {}, known=9) == (known, {})
 
 
 def test_an_unknown_length_has_its_gradients_and_its_mask():
@@ -301,9 +302,9 @@ def test_keeps_what_a_gradient_needs_only_where_one_is_likely(monkeypatch):
     inputs, _ = data(cell)
     inputs = tf.constant(inputs)
     kept = []
-    run = fused.run
+    run = xla.run
     monkeypatch.setattr(
-        fused, "run", lambda *args, save, **kw: kept.append(save) or run(*args, save=save, **kw)
+        xla, "run", lambda *args, save, **kw: kept.append(save) or run(*args, save=save, **kw)
     )
     layer = FusedRNN(cell, dtype="float64")
     layer(inputs)
@@ -326,8 +327,8 @@ def test_keeps_what_a_gradient_needs_only_where_one_is_likely(monkeypatch):
 def test_slices_at_a_position_known_at_run_time():
     @tf.function(jit_compile=True)
     def moved(stack, step):
-        row = fused.dynamic_slice(stack, tf.stack([step, 1]), [1, 2])
-        return fused.dynamic_update_slice(stack, -row, tf.stack([step - 1, 0]))
+        row = xla.dynamic_slice(stack, tf.stack([step, 1]), [1, 2])
+        return xla.dynamic_update_slice(stack, -row, tf.stack([step - 1, 0]))
 
     stack = np.arange(9.0).reshape(3, 3)
     stack = moved(tf.constant(stack), tf.constant(2))
@@ -443,7 +444,7 @@ def test_runs_keras_loop_on_another_backend_and_says_so_once(monkeypatch):
     layers = [FusedRNN(cell, dtype="float64") for _ in range(2)]
     expected = keras.layers.RNN(cell, dtype="float64")(inputs)
     monkeypatch.setattr(keras.backend, "backend", lambda: "another")
-    monkeypatch.setattr(fused, "run", None)
+    monkeypatch.setattr(xla, "run", None)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for layer in layers:

@@ -1,10 +1,10 @@
-"""A plan as two programs, forward and backward, as `cells.fused.run` calls them.
+"""A plan as two programs, forward and backward, as `cells.engines.xla.run` calls them.
 
     xla_programs(plan), native_programs(plan)
 
     operands: inputs [batch, steps, ...]; states and weights, lists of those of floats
     constants: states and weights, lists of the others; drawn, the stacks of `Draws`; where wanted mask and
-        steps, see `cells.fused.run`
+        steps, see `cells.engines.xla.run`
 
 What is known before the loop is TensorFlow's and differentiated by it; the loop has a gradient of its own.
 """
@@ -13,11 +13,11 @@ from functools import partial
 
 import tensorflow as tf
 
-from cells import fused, native
-from cells.engines.hoist import over_steps
-from cells.engines.native_loop import NativeLoop, gates_of
-from cells.engines.nodes import Level, dimensions, replay
-from cells.engines.xla_loop import XlaLoop, sizes_of
+from cells.engines import native, xla
+from cells.engines.tracing.hoist import over_steps
+from cells.engines.tracing.native_loop import NativeLoop, gates_of
+from cells.engines.tracing.nodes import Level, dimensions, replay
+from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
 def xla_programs(plan):
@@ -172,7 +172,7 @@ class _Frame:
         """
         if sequence:
             output = self.laid_out(self._output(outputs, self.stacks, self.steps))
-            shown = fused.shown(self.mask, self.zero_masked)
+            shown = xla.shown(self.mask, self.zero_masked)
         else:
             output = looped[self._place] if self._place is not None else self._last_output(outputs)
             shown = self._last_shown()

@@ -1,8 +1,10 @@
 """What a cell has, to find out whether something of it was changed."""
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
+from typing import Any
 
 import keras
 import numpy as np
@@ -74,10 +76,9 @@ def _parts(value):
 
 def _parts_of_function(function):
     """What a function has from outside: its closure, its defaults, and the numbers among its globals."""
-    if function.__module__.partition(".")[0] in ("keras", "tensorflow"):
+    if (function.__module__ or "").partition(".")[0] in ("keras", "tensorflow"):
         return None
-    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-    parts = {name: cell.cell_contents for name, cell in cells}
+    parts: dict[Any, Any] = dict(inspect.getclosurevars(function).nonlocals)
     parts.update(enumerate(function.__defaults__ or ()), **(function.__kwdefaults__ or {}))
     numbers = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     parts.update((name, value) for name, value in numbers.items() if isinstance(value, (int, float, complex)))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from cells.engines.nodes import Level, Node, Ref, add, matmul, node, ordered, parts
+from cells.engines.tracing.nodes import Level, Node, Ref, add, matmul, node, ordered, parts
 
 # TensorFlow's operations that do to each element the same, whatever the shape.
 ELEMENTWISE = frozenset(

@@ -20,9 +20,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cells.attributes import WEIGHTS, contents, is_plain
+from cells.engines.attributes import WEIGHTS, contents, is_plain
 from cells.gated import GatedCell
-from cells.recurrent import GRUCell, LSTMCell, SimpleRNNCell
+from cells.textbook import GRUCell, LSTMCell, SimpleRNNCell
 
 # Keras' own cells, by the cells here that have their equations, weights and names of attributes.
 KERAS_CELLS: dict[type, type[GatedCell]] = {
@@ -121,14 +121,14 @@ class Recurrence:
     @cached_property
     def compiled(self):
         """The two programs of the XLA engine, `forward` and `backward`."""
-        from cells import fused
+        from cells.engines import xla
 
-        return fused.programs(self)
+        return xla.programs(self)
 
     @cached_property
     def native(self):
         """The two programs of the native engine, or the sentence that says why they cannot be had."""
-        from cells import native
+        from cells.engines import native
 
         try:
             return native.programs(self)

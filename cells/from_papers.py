@@ -1,13 +1,13 @@
 """Cells of the literature that ask for more than sums of products, or for less: LSTM with peepholes, JANET,
 the minimal gated unit, the independently recurrent network.
 
-Letters as in `cells/recurrent.py`.
+Letters as in `cells/textbook.py`.
 """
 
 from keras import saving
 
 from cells.gated import GatedCell
-from cells.recurrent import LSTMCell
+from cells.textbook import LSTMCell
 
 
 @saving.register_keras_serializable("cells")

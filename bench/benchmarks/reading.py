@@ -1,0 +1,130 @@
+"""What does reading cost as runs grow? `history` and `gate` on many rows, in seconds and bytes.
+
+Collected only when asked for by name: `pytest bench/benchmarks/reading.py`. It takes some minutes, and a
+gigabyte of disk.
+"""
+
+import csv
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+MEGABYTE = 1e6
+_START = datetime(2025, 1, 2, tzinfo=UTC)
+_FIGURES = ("median_s", "min_s", "ratio", "ratio_low", "ratio_high")
+_RATES = ("sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction")  # need not be there
+_SCATTER = 0.01
+# the memory is that of the program alone: what a parent reads of a child includes the parent's own
+_PROGRAM = """
+import sys, time
+from bench.__main__ import main
+code = main(sys.argv[1:])
+peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(time.process_time(), peak, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a command took: processor time, seconds, and its most memory, bytes."""
+
+    seconds: float
+    memory: float
+
+
+def write_runs(folder: Path, template: Path, cases: int, runs: int, commit: str = "c0ffee") -> list[Path]:
+    """Writes runs of so many different cases each, made from the rows of a real run.
+
+    Args:
+        folder: where the runs' folders are to be.
+        template: a CSV of records of one sweep.
+    """
+    with open(template, newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if row["ratio"]]
+    return [
+        _write_run(folder / f"run-{number:03}", reader.fieldnames or (), _of_run(rows, cases, number, commit))
+        for number in range(runs)
+    ]
+
+
+def _write_run(folder: Path, columns, rows: Iterator[dict[str, str]]) -> Path:
+    folder.mkdir(parents=True)
+    with open(folder / "records.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return folder
+
+
+def _of_run(rows: list[dict[str, str]], cases: int, run: int, commit: str) -> Iterator[dict[str, str]]:
+    """The rows again and again, with more units each time, and figures that scatter from run to run."""
+    random = Random(f"{commit} {run}")
+    time = f"{_START + timedelta(days=run):%Y-%m-%dT%H:%M:%SZ}"
+    for number in range(cases):
+        round_, place = divmod(number, len(rows))
+        row = rows[place]
+        old, new = f"-u{row['units']}", f"-u{int(row['units']) + 1000 * round_}"
+        factor = random.gauss(1, _SCATTER)
+        yield {
+            **row,
+            **{name: repr(float(row[name]) * factor) for name in _FIGURES},
+            **dict.fromkeys(_RATES, ""),
+            "run_id": f"{commit}-{run:03}",
+            "timestamp": time,
+            "commit": commit,
+            "units": new.removeprefix("-u"),
+            "case": row["case"].replace(old, new, 1),
+            "baseline": row["baseline"].replace(old, new, 1),
+        }
+
+
+def cost_of(*arguments: object) -> Cost:
+    """What `python -m bench ARGUMENTS` takes; raises CalledProcessError where it fails."""
+    command = [sys.executable, "-c", _PROGRAM, *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=True)
+    seconds, kilobytes = done.stderr.split()[-2:]
+    return Cost(float(seconds), float(kilobytes) * 1024)
+
+
+@pytest.fixture(scope="session")
+def template() -> Path:
+    """A run of the sweep `default` of this checkout."""
+    results = Path(__file__).parents[2] / "results"
+    found = [file for file in sorted(results.glob("*/records.csv")) if ",default," in file.read_text()]
+    return found[-1] if found else pytest.skip(f"{results}: holds no run of the sweep default")
+
+
+def _history(folder: Path, template: Path, cases: int) -> Cost:
+    write_runs(folder, template, cases, runs=10)
+    return cost_of("history", "--results", folder)
+
+
+def _gate(folder: Path, template: Path, cases: int) -> Cost:
+    for side in ("base", "head"):
+        write_runs(folder / side, template, cases, runs=5, commit=side)
+    return cost_of("gate", "--baseline", folder / "base", "--current", folder / "head")
+
+
+@pytest.mark.parametrize(
+    ("measure", "cases", "seconds", "megabytes"),
+    [(_history, 20_000, 10, 500), (_gate, 100_000, 30, 1000)],
+    ids=["history", "gate"],
+)
+def test_reading(tmp_path, template, measure, cases, seconds, megabytes):
+    """The cost is within its goal, and grows with the rows and no faster."""
+    start, part, whole = (
+        measure(tmp_path / str(count), template, count) for count in (100, cases // 4, cases)
+    )
+    for cases_, cost in ((100, start), (cases // 4, part), (cases, whole)):
+        print(f"{10 * cases_:>9,} rows: {cost.seconds:.1f} s, {cost.memory / MEGABYTE:.0f} MB")
+    assert whole.seconds <= seconds
+    assert whole.memory <= megabytes * MEGABYTE
+    assert whole.seconds - start.seconds <= 1.5 * 4 * (part.seconds - start.seconds)

@@ -1,0 +1,55 @@
+"""The commands' one way out: an error that nobody foresaw is a line and the code 2, never a verdict."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.__main__ import main
+
+COMMANDS = {
+    "advise": ["--batch-size=1", "--timesteps=1", "--features=1", "--units=1", "--mode=infer"],
+    "check": ["cells:SLSTMCell"],
+    "gate": ["--current", "x"],
+    "history": [],
+    "readme": [],
+    "report": [],
+    "selftest": [],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_nobody_foresaw_is_one_line_and_no_verdict(name, monkeypatch, capsys):
+    def fails(_):
+        raise RuntimeError("first\nsecond \x1b[31m")
+
+    monkeypatch.setattr(f"bench.commands.{name}.main", fails)
+    assert main([name, *COMMANDS[name]]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "error: RuntimeError: first second \\x1b[31m (--debug shows where)"
+    assert main([name, *COMMANDS[name], "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.commands.history.main", interrupted)
+    assert main(["history"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
+    program = (
+        "import sys; from bench import __main__ as m; import bench.commands.history as h; "
+        "h.main = lambda _: print('x' * 10**6) or 0; sys.exit(m.main(['history']))"
+    )
+    done = subprocess.run(
+        f"{sys.executable} -c {program!r} | head -c 10",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("x" * 10, "")
