@@ -1,14 +1,12 @@
 """Read runs into a pandas DataFrame: one row a record, columns with real dtypes.
 
-pandas splits and converts the files, many at once. A file that it might take for something else is read row
-by row by `csv_file`, which names what is wrong. pandas is imported where it is used: that takes most of a
-second.
+`arrays` converts the files, many at once. A file that pandas might take for something else is read row by row
+by `csv_file`, which names what is wrong.
 """
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -16,13 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from bench.records import plausible
+from bench.records.arrays import Columns, array_of, as_floats, convert, final, is_empty, records_of
 from bench.records.csv_file import (
     CUT,
-    EMPTY,
     is_cut,
     parsed,
     read_header,
-    read_value,
     same_twice,
 )
 from bench.records.environment import flat
@@ -30,11 +27,8 @@ from bench.records.files import open_regular
 from bench.records.run_folder import left_out, read_environment, record_files
 from bench.records.schema import (
     BY_NAME,
-    COLUMNS,
     KEY,
-    REASONS,
     STATUSES,
-    TIMINGS,
     ImpossibleRow,
     Record,
     RecordError,
@@ -46,13 +40,6 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 2**24  # converted at once: some 20,000 rows
 _BLOCK_ROWS = 20_000  # the same, where rows are read one by one
-# measured: nearly all values differ, and pandas converts them; of the other columns each different text is
-# converted once
-_MEASURED = frozenset(column.name for column in COLUMNS if column.kind is float and column.default is None)
-_FREE_TEXTS = frozenset(("timestamp", "message", "fallback"))  # too many different ones for categories
-_LONGEST_TEXT = 2**17  # of a value: the limit of Python's own CSV reader
-
-Columns = dict[str, Any]  # by name, an array of numpy's or of pandas'
 Paths = Path | str | Sequence[Path | str]
 Choice = str | Iterable[str] | None
 
@@ -103,7 +90,7 @@ def load_with_notices(
 
 def rows(frame: "pd.DataFrame") -> list[Record]:
     """The records of a frame's rows, None where a value is missing."""
-    return cast(list[Record], _records(frame, BY_NAME))
+    return cast(list[Record], records_of(frame, BY_NAME))
 
 
 def _chosen(frame: "pd.DataFrame", sweep: Choice, status: Choice) -> "pd.DataFrame":
@@ -194,13 +181,16 @@ def _load(path: Paths, environment: bool) -> tuple["pd.DataFrame", list[_Problem
 def _batches(reading: _Reading) -> Iterator[tuple[list[str], list[_Part]]]:
     """Parts of files that have the same header, as many as are worth a call of pandas."""
     waiting: dict[tuple[str, ...], list[_Part]] = {}
+    sizes: Counter[tuple[str, ...]] = Counter()
     for number, file in enumerate(reading.files):
         try:
             with open_regular(file) as opened:
                 header = tuple(read_header(file, opened.readline()))
                 for part in _parts(opened, number):
                     waiting.setdefault(header, []).append(part)
-                    if sum(len(each.text) for each in waiting[header]) >= _BLOCK_BYTES:
+                    sizes[header] += len(part.text)
+                    if sizes[header] >= _BLOCK_BYTES:
+                        del sizes[header]
                         yield list(header), waiting.pop(header)
                 if is_cut(opened):
                     reading.tell(number, f"{file}: {CUT}")
@@ -224,7 +214,7 @@ def _parts(opened: BinaryIO, number: int) -> Iterator[_Part]:
 def _convert(reading: _Reading, header: list[str], parts: list[_Part]) -> None:
     """Converts parts of files at once, or else each alone, or else leaves a file to be read row by row."""
     parts = [part for part in parts if part.number not in reading.odd]
-    columns = _converted(header, b"".join(part.text for part in parts)) if parts else None
+    columns = convert(header, b"".join(part.text for part in parts)) if parts else None
     if columns is not None:
         columns["file"] = np.concatenate([np.full(part.count, part.number) for part in parts])
         columns["row"] = np.concatenate([part.first_row + np.arange(part.count) for part in parts])
@@ -244,7 +234,7 @@ def _read_row_by_row(reading: _Reading, number: int) -> None:
         with open_regular(file) as opened:
             records, row = parsed(file, opened), 2
             while some := cast(list[dict[str, Value]], list(islice(records, _BLOCK_ROWS))):
-                columns = {name: _array(name, [record[name] for record in some]) for name in BY_NAME}
+                columns = {name: array_of(name, [record[name] for record in some]) for name in BY_NAME}
                 columns["file"] = np.full(len(some), number)
                 columns["row"] = row + np.arange(len(some))
                 row += len(some)
@@ -255,141 +245,6 @@ def _read_row_by_row(reading: _Reading, number: int) -> None:
         reading.leave_out(number, RecordError(f"{file}: cannot be read: {error}"))
 
 
-# --- columns ---
-
-
-def _converted(header: list[str], text: bytes) -> Columns | None:
-    """The columns of rows, converted by pandas; None where they might not say what the text does."""
-    split = _split(header, text)
-    if split is None or not _is_split_right(split, text):
-        return None
-    try:
-        columns = {name: _column(name, split[name]) for name in header if name in BY_NAME}
-    except RecordError:
-        return None
-    for name, column in BY_NAME.items():
-        if name not in columns:
-            columns[name] = _array(name, [column.default]).take(np.zeros(text.count(b"\n"), int))
-    return columns if _has_right_statuses(columns) else None
-
-
-def _split(header: list[str], text: bytes) -> "dict[str, np.ndarray | _Texts] | None":
-    """The rows as pandas splits them, None where it cannot: measured columns as numbers, the others as texts.
-
-    A row goes before them that keeps pandas from guessing: from taking texts that look like numbers, or a
-    column of nothing but truth values, for numbers.
-    """
-    import pandas as pd
-
-    kinds = {name: "float64" if name in _MEASURED else "category" for name in header}
-    guard = ",".join("0.5" if kind == "float64" else "~" for kind in kinds.values())
-    # before pandas 3.1, a number may be wrong in its last bit else
-    exact = {"float_precision": "round_trip"} if _version(pd) < (3, 1) else {}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            split = pd.read_csv(
-                BytesIO(f"{guard}\n".encode() + text),
-                names=header,
-                header=None,
-                index_col=False,
-                dtype=kinds,
-                keep_default_na=False,
-                na_values=list(EMPTY),
-                skip_blank_lines=False,
-                **exact,
-            )
-    except (ValueError, OverflowError, pd.errors.ParserError):
-        return None
-    return {
-        name: values.to_numpy()[1:]
-        if name in _MEASURED
-        else _Texts([*values.cat.categories], values.cat.codes.to_numpy()[1:])
-        for name, values in split.items()
-    }
-
-
-def _version(package: Any) -> tuple[int, ...]:
-    return tuple(int(part) for part in package.__version__.split(".")[:2])
-
-
-@dataclass(frozen=True)
-class _Texts:
-    """A column as pandas splits it: its different texts, and for each row the place of its text, or -1."""
-
-    different: list[str]
-    places: "np.ndarray"
-
-    def counted(self) -> Iterator[tuple[str, int]]:
-        """The different texts, and how many rows have each."""
-        counts = np.bincount(self.places[self.places >= 0], minlength=len(self.different))
-        return zip(self.different, counts.tolist(), strict=True)
-
-
-def _is_split_right(split: "Mapping[str, np.ndarray | _Texts]", text: bytes) -> bool:
-    """Whether a strict reader would split the text into the same values.
-
-    pandas fills up short rows, cuts long ones and bears with stray quotes; then the text has another number
-    of commas or quotes than its values.
-    """
-    lines = text.count(b"\n")
-    if b"\0" in text or text.count(b"\r") not in (0, text.count(b"\r\n")):
-        return False
-    commas, quotes = lines * (len(split) - 1), 0
-    for values in split.values():
-        if len(values.places if isinstance(values, _Texts) else values) != lines:
-            return False
-        for value, count in values.counted() if isinstance(values, _Texts) else ():
-            if len(value) > _LONGEST_TEXT:
-                return False
-            commas += count * value.count(",")
-            quotes += count * (2 + 2 * value.count('"')) if set(value) & set(',"\r\n') else 0
-    return commas == text.count(b",") and quotes == text.count(b'"')
-
-
-def _column(name: str, values: "np.ndarray | _Texts") -> Any:
-    """The column's values from what pandas has split; raises RecordError where they cannot be converted."""
-    column = BY_NAME[name]
-    if not isinstance(values, _Texts):
-        if np.isinf(values).any():
-            raise RecordError(f"{name}: not finite")
-        return values
-    different = [read_value(column, text) if count else None for text, count in values.counted()]
-    return _array(name, [*different, column.default]).take(values.places)  # -1, empty, is the last
-
-
-def _array(name: str, values: Sequence[Value]) -> Any:
-    """The values as an array of the column's type, as it is before rows are left out: any may be missing."""
-    import pandas as pd
-
-    column = BY_NAME[name]
-    if column.kind is float:
-        return np.array(values, float)  # None becomes nan
-    if column.kind is not str:
-        return pd.array(values, dtype="Int64" if column.kind is int else "boolean")
-    if name in _FREE_TEXTS:
-        return pd.array(values, dtype="string")
-    texts = sorted({value for value in values if value is not None}, key=str)
-    return pd.Categorical(values, categories=pd.Index(texts, dtype=str))
-
-
-def _has_right_statuses(columns: Columns) -> bool:
-    """Whether each row has a status, a reason where it is not `ok`, and a timing only where it is."""
-    status, reason = columns["status"], columns["reason"]
-    ok = np.asarray(status == "ok")
-    return (
-        set(status.categories) <= set(STATUSES)
-        and not status.isna().any()
-        and set(reason.categories) <= set(REASONS)
-        and bool((reason.isna() == ok).all())
-        and not any((~_is_empty(columns[name]) & ~ok).any() for name in TIMINGS)
-    )
-
-
-def _is_empty(values: Any) -> "np.ndarray":
-    return np.isnan(values) if isinstance(values, np.ndarray) else np.asarray(values.isna())
-
-
 def _keep(columns: Columns, kept: "np.ndarray") -> None:
     """Keeps only the rows that are marked."""
     for name in columns:
@@ -398,7 +253,7 @@ def _keep(columns: Columns, kept: "np.ndarray") -> None:
 
 def _joined(reading: _Reading) -> Columns:
     """Joins the chunks, in the order of files and rows, and uses them up, which saves half the memory."""
-    empty: Columns = {name: _array(name, []) for name in BY_NAME}
+    empty: Columns = {name: array_of(name, []) for name in BY_NAME}
     chunks = reading.chunks or [{**empty, "file": np.zeros(0, int), "row": np.zeros(0, int)}]
     joined = {name: _together([chunk.pop(name) for chunk in chunks]) for name in [*chunks[0]]}
     reading.chunks.clear()
@@ -453,7 +308,7 @@ def _leave_out_impossible(reading: _Reading, columns: Columns) -> None:
         return
     refused = {name: values[wrong] for name, values in columns.items()}
     whats: dict[int, dict[int, str]] = {}
-    places = zip(refused["file"].tolist(), refused["row"].tolist(), _records(refused, BY_NAME), strict=True)
+    places = zip(refused["file"].tolist(), refused["row"].tolist(), records_of(refused, BY_NAME), strict=True)
     for number, row, record in places:
         whats.setdefault(number, {})[row] = plausible.impossible(record) or "cannot be"
     for number, of_file in whats.items():
@@ -468,38 +323,22 @@ def _impossible(columns: Columns) -> "np.ndarray":
     """Which rows cannot be."""
     import pandas as pd
 
-    numbers: Columns = {name: _as_floats(columns[name]) for name in plausible.NUMBERS}
+    numbers: Columns = {name: as_floats(columns[name]) for name in plausible.NUMBERS}
     numbers["ok"] = np.asarray(columns["status"] == "ok")
     names = pd.DataFrame({name: columns[name] for name in plausible.NAMES}, copy=False)
     same = pd.util.hash_pandas_object(names, index=False).to_numpy()
     _, first, which = np.unique(same, return_index=True, return_inverse=True)
+    different = {name: columns[name].take(first) for name in plausible.NAMES}
     contradict = [
-        plausible.contradicts_id(record) is not None
-        for record in _records({name: columns[name].take(first) for name in plausible.NAMES}, plausible.NAMES)
+        plausible.contradicts_id(record) is not None for record in records_of(different, plausible.NAMES)
     ]
     wrong = np.array(contradict, bool)[which]
     for name in plausible.REQUIRED:
-        wrong |= _is_empty(columns[name])
+        wrong |= is_empty(columns[name])
     with np.errstate(all="ignore"):
         for rule in plausible.RULES:
             wrong |= rule.is_broken(numbers)
     return wrong
-
-
-def _as_floats(values: Any) -> "np.ndarray":
-    return values if isinstance(values, np.ndarray) else values.to_numpy("float64", na_value=np.nan)
-
-
-def _records(columns: Mapping[str, Any], names: Iterable[str]) -> list[dict[str, Value]]:
-    """Rows as mappings, None where a value is missing."""
-    import pandas as pd
-
-    names = list(names)
-    lists = [
-        values.astype(object).where(values.notna(), None).tolist()
-        for values in (pd.Series(columns[name]) for name in names)
-    ]
-    return [dict(zip(names, row, strict=True)) for row in zip(*lists, strict=True)]
 
 
 # --- the frame ---
@@ -508,18 +347,10 @@ def _records(columns: Mapping[str, Any], names: Iterable[str]) -> list[dict[str,
 def _frame(reading: _Reading, columns: Columns) -> "pd.DataFrame":
     import pandas as pd
 
-    made = {name: _final(name, columns[name]) for name in BY_NAME}
+    made = {name: final(name, columns[name]) for name in BY_NAME}
     runs = [str(file.parent) for file in reading.files]
     made["run"] = pd.Categorical(runs).take(columns["file"]) if runs else pd.Categorical([])
     return pd.DataFrame(made, copy=False)
-
-
-def _final(name: str, values: Any) -> Any:
-    """The column's array, of numpy's types where no value can be missing."""
-    column = BY_NAME[name]
-    if column.kind in (int, bool) and (column.required or column.default is not None):
-        return values.to_numpy(column.kind)
-    return values
 
 
 def _with_environment(frame: "pd.DataFrame", reading: _Reading, numbers: "np.ndarray") -> "pd.DataFrame":

@@ -45,7 +45,6 @@ _OPERATIONS = {
     "NotEqual": "{0} != {1}",
     "OnesLike": "all(1.0f)",
     "Pow": "power({0}, {1})",
-    "PreventGradient": "{0}",
     "RealDiv": "{0} / {1}",
     "Reciprocal": "1.0f / {0}",
     "ReciprocalGrad": "product_or_zero(-({0} * {0}), {1})",
