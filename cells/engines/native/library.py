@@ -60,8 +60,8 @@ def _cache_folder():
 
 
 @functools.cache
-def operations(header):
-    """(forward, backward): the TensorFlow operations of the cell that a "cell.h" describes.
+def operations(header, source="recurrence"):
+    """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
 
     Their names begin with a namespace, "FusedRNN>", which who loads a SavedModel with one of them is told.
 
@@ -74,7 +74,7 @@ def operations(header):
     try:
         both = [
             _Library("support", "", _digest("")),
-            _Library("recurrence", f'#define NAME "FusedRNN>{digest}"\n{header}', digest),
+            _Library(source, f'#define NAME "FusedRNN>{digest}"\n{header}', digest),
         ]
         said = [library.wait() for library in both]
         if any(said):
