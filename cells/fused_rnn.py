@@ -132,6 +132,14 @@ class FusedRNN(RNN):
             lines.append(f"No faster one: {choice.reason}.")
         return "\n".join(lines)
 
+    def why_no_faster(self):
+        """Why no faster engine runs an ordinary call here, in words; None where the native one does.
+
+        Raises:
+            ValueError, TypeError: as `chosen_engine`.
+        """
+        return self._choose().reason
+
     def chosen_engine(self):
         """The engine that runs an ordinary call here: "native", "xla" or "keras".
 

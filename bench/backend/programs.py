@@ -37,7 +37,7 @@ class Program:
         graph_nodes: operations in the graph and its function library.
         kernel: `cudnn`, `block`, `while` or `unrolled`.
         xla: whether XLA compiles it, as a whole or the layer by itself.
-        fallback: the requirements of the cuDNN kernel that it missed, where that was asked for.
+        fallback: why a faster kernel does not run, of `kernels.fallback_of`.
         peak_bytes: how far its making and first call raised the memory of a process of its own; else None.
     """
 

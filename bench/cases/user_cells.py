@@ -5,13 +5,14 @@ Nothing is imported from a target before it is asked what it is, or its first ca
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from inspect import Parameter
+from typing import Any
 
 from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
-from bench.contract.load_cell import FORM, Target, parse_step_shape
+from bench.contract.load_cell import FORM, Target, parse_kwargs, parse_step_shape
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 _NO_KWARGS = "{}"
@@ -59,8 +60,8 @@ class UserCells:
         ):
             if given and not targets:
                 raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
-        _check_kwargs(kwargs)
-        shape = None if step_shape is None else _shape_of(step_shape)
+        _parsed("--kwargs", parse_kwargs, kwargs)
+        shape = None if step_shape is None else _parsed("--step-shape", parse_step_shape, step_shape)
         brought = cls(tuple(dict.fromkeys(targets)), baseline, kwargs, shape)
         for _ in brought._subjects():
             pass
@@ -94,21 +95,11 @@ class UserCells:
 NO_USER_CELLS = UserCells()
 
 
-def _check_kwargs(text: str) -> None:
-    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+def _parsed(option: str, parse: Callable[[str], Any], text: str) -> Any:
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserCellError(f"{expected}, got {text!r} ({error})") from None
-    if not isinstance(found, dict):
-        raise UserCellError(f"{expected}, got {text}")
-
-
-def _shape_of(text: str) -> tuple[int, ...]:
-    try:
-        return parse_step_shape(text)
+        return parse(text)
     except ValueError as error:
-        raise UserCellError(f"--step-shape: {error}") from None
+        raise UserCellError(f"{option}: {error}") from None
 
 
 def _subjects_of(
@@ -126,16 +117,52 @@ def _subjects_of(
     if known.setdefault(name, text) != text:
         raise UserCellError(f"{option} {text}: there is a cell {name!r} already; give yours another name")
     for layer in USER_LAYERS:
-        yield user_subject(
+        yield _subject(
             name,
-            lambda units, **given: loaded(text, kwargs).make(units, **given),
+            lambda: loaded(text, kwargs),
             baseline,
-            layer=layer,
+            layer,
             target=text,
             kwargs=kwargs,
             step_shape=step_shape,
-            accepts=lambda argument: loaded(text, kwargs).default(argument) is not Parameter.empty,
         )
+
+
+def _subject(name: str, target_of: Callable[[], Target], baseline: str, layer: str, **given: Any) -> Subject:
+    """A subject of what `target_of` gives, which is asked when the first cell is made."""
+    return user_subject(
+        name,
+        lambda units, **arguments: target_of().make(units, **arguments),
+        baseline,
+        layer=layer,
+        accepts=lambda argument: target_of().default(argument) is not Parameter.empty,
+        **given,
+    )
+
+
+def own_subject(
+    name: str,
+    target: Target,
+    text: str | None = None,
+    kwargs: str = _NO_KWARGS,
+    step_shape: tuple[int, ...] | None = None,
+) -> Subject:
+    """The subject of a cell that is loaded already, in `keras.layers.RNN`.
+
+    Args:
+        name: what ids call the cell.
+        text, kwargs: what names it and its other arguments for another process; None: it is of this one.
+    """
+    return _subject(
+        name,
+        lambda: target,
+        "lstm-builtin",
+        "rnn",
+        target=text,
+        kwargs=kwargs,
+        factory=None if text else target,
+        step_shape=step_shape,
+    )
 
 
 def _name(text: str) -> str:

@@ -1,7 +1,7 @@
 """`Problem`: a case's layer, built, with the data it is proven and timed on and its reference."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
@@ -43,6 +43,7 @@ class Problem:
         analytic: whether `composition` also computes in complex128.
         proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
+        make_layer: makes another layer like `layer`, built; its weights are those of its own seed.
     """
 
     case: Case
@@ -53,6 +54,7 @@ class Problem:
     analytic: bool
     proof: str
     rows: int
+    make_layer: Callable[[], Any]
 
 
 def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Problem:
@@ -66,13 +68,12 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
         WrongAnswer: the bias does not start as the reference says, the layer is not made of the cells that
             the case asks for, or what they drop is not what they should.
     """
-    layer = make_layer(subject, case)
-    layers.build_layer(layer, case, SEED)
+    layer = _built_layer(subject, case)
     lost = layers.lost_option(layer, case)
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
     cells = [cell for loop in layers.cells_in(layer, case.depth) for cell, _ in loop]
-    if subject.target is None:  # a user's cell may start as it likes
+    if subject.kind != "user":  # a user's cell may start as it likes
         for cell in cells:
             _check_initial_bias(cell)
     drops = _drops(subject, case, layer, cells)
@@ -87,7 +88,14 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     rows = case.batch_size if drops or differs else _rows(case, _REFERENCE_WORK / work)
     data = _data(layer, case, weights, rows, composition)
     proof = "statistical" if hidden else proof
-    return Problem(case, layer, data, composition, drops, analytic, proof, rows)
+    fresh = partial(_built_layer, subject, case)
+    return Problem(case, layer, data, composition, drops, analytic, proof, rows, fresh)
+
+
+def _built_layer(subject: Subject, case: Case):
+    layer = make_layer(subject, case)
+    layers.build_layer(layer, case, SEED)
+    return layer
 
 
 def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
@@ -123,7 +131,7 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
     """The dropout masks that each cell draws in training, share and scale checked."""
     drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
-        own = subject.target is not None
+        own = subject.kind == "user"
         rates = cell if own else case
         _check_masks("the inputs", of_cell.inputs, getattr(rates, "dropout", 0))
         _check_masks("the state", of_cell.states, getattr(rates, "recurrent_dropout", 0))
@@ -132,9 +140,7 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
 
 def _differs_in_training(subject: Subject, case: Case, layer) -> bool:
     """True where a user's cell does in training what it does not do else."""
-    return (
-        case.mode == "train" and subject.target is not None and dropout_masks.differs_in_training(layer, case)
-    )
+    return case.mode == "train" and subject.kind == "user" and dropout_masks.differs_in_training(layer, case)
 
 
 def _check_masks(name: str, masks, rate: float) -> None:
@@ -164,8 +170,7 @@ def _references(
     if len(ours) == len(cells):
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
-    twin = make_layer(subject, twin_case)
-    layers.build_layer(twin, twin_case, SEED)
+    twin = _built_layer(subject, twin_case)
     twins = [cell for loop in layers.cells_in(twin, case.depth) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]
     if _all(own) and not drops and not differs:

@@ -137,7 +137,8 @@ class Record(TypedDict):
         str | None,
         _Says(
             "the requirements of the cuDNN kernel that were missed, where it was asked for: by `use_cudnn`, "
-            "or on a GPU by the built-ins themselves"
+            "or on a GPU by the built-ins themselves; of `FusedRNN` on a CPU, why its native engine did not "
+            "run"
         ),
     ]
     retraces: Annotated[int | None, _Says("traces made while timing; must be 0")]

@@ -23,6 +23,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_ratios(compared, labels),
         *_tasks(measured, labels),
         *_not_measured(records),
+        *_not_native(measured),
         *_throttled(measured),
         *_counts(records, compared),
     ]
@@ -134,8 +135,13 @@ def _not_measured(records: Sequence[Record]) -> Iterator[str]:
             if record["status"] == status:
                 causes.setdefault(_cause(record), []).append(record)
         for same in causes.values():
-            others = f" and {len(same) - 1} more" if len(same) > 1 else ""
-            yield f"{status}: {same[0]['case']}{others}: {same[0]['reason']}: {same[0]['message']}"
+            yield f"{status}: {_first(same)}: {same[0]['reason']}: {same[0]['message']}"
+
+
+def _first(records: Sequence[Record]) -> str:
+    """Names the first case and counts the others."""
+    others = f" and {len(records) - 1} more" if len(records) > 1 else ""
+    return f"{records[0]['case']}{others}"
 
 
 def _cause(record: Record) -> tuple:
@@ -145,11 +151,20 @@ def _cause(record: Record) -> tuple:
     return record["reason"], about
 
 
+def _not_native(measured: Sequence[Record]) -> Iterator[str]:
+    """A line for each reason why a slower engine of `FusedRNN` was timed than its native one."""
+    reasons: dict[object, list[Record]] = {}
+    for record in measured:
+        if record["layer"] == "fused" and record["fallback"]:
+            reasons.setdefault(record["fallback"], []).append(record)
+    for reason, same in reasons.items():
+        yield f"not the native engine: {_first(same)}: {reason}"
+
+
 def _throttled(measured: Sequence[Record]) -> Iterator[str]:
-    cases = [record["case"] for record in measured if record["throttled"]]
-    if cases:
-        others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        yield f"throttled: {cases[0]}{others}: the GPU's clocks were held down"
+    throttled = [record for record in measured if record["throttled"]]
+    if throttled:
+        yield f"throttled: {_first(throttled)}: the GPU's clocks were held down"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

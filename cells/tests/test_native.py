@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -22,7 +21,6 @@ from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell
 from cells.engines import native
 from cells.engines.native import cores, library
 from cells.engines.native.cores import usable_cores
-from cells.engines.recurrence import Equation
 from cells.tests.support import assert_same, data
 from cells.tests.test_fused_rnn import CASES, drawn_options, outputs_and_gradients, some_mask
 
@@ -361,66 +359,3 @@ def test_operands_that_do_not_fit_are_refused_and_named(what, name):
     function = function.get_concrete_function(tf.TensorSpec([None, None, None]), [unknown] * 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"operand `{name}` has .* there must be"):
         function(tf.zeros([4, 5, sizes["features"]]), *[tf.zeros([sizes["states"], 8])] * 2)
-
-
-# --- the compiler
-
-
-@pytest.fixture
-def empty_cache(monkeypatch, tmp_path):
-    """No library, in the folder or in memory."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (library.operations, library.compiler, library._cache_folder)
-    for cache in caches:
-        cache.cache_clear()
-    yield tmp_path / "recurrent-cell-benchmark"
-    for cache in caches:
-        cache.cache_clear()
-
-
-class OwnRNNCell(cells.MinimalRNNCell):
-    """An equation that no other test has loaded: TensorFlow loads an operation once in a process."""
-
-    factor = 0.0
-
-    def update(self, gates, states):
-        h = keras.ops.tanh(gates[0]) + self.factor * states[0]
-        return h, [h]
-
-
-def refusal(cell):
-    cell.build((None, 3))
-    return Equation(cell).recurrence.native
-
-
-def test_compiles_an_equation_once(empty_cache, monkeypatch):
-    monkeypatch.setattr(OwnRNNCell, "factor", 0.125)
-    assert not isinstance(refusal(OwnRNNCell(3)), str)
-    made = sorted(path.name.partition("-")[0] for path in empty_cache.iterdir())
-    assert made == ["checked", "recurrence", "support"]
-    library.operations.cache_clear()
-    monkeypatch.setattr(subprocess, "Popen", None)
-    assert not isinstance(refusal(OwnRNNCell(5)), str)
-
-
-def test_without_a_compiler_xla_does_the_work(empty_cache, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    assert "no C++ compiler" in refusal(LSTMCell(2))
-    layer = FusedRNN(LSTMCell(2))
-    assert engine_of(layer, tf.zeros([1, 2, 3])) == "xla"
-
-
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(empty_cache, monkeypatch):
-    compiler = empty_cache.parent / "compiler"
-    compiler.write_text("#!/bin/sh\necho it is broken\nexit 1\n")
-    compiler.chmod(0o700)
-    monkeypatch.setenv("CXX", str(compiler))
-    assert "it is broken" in refusal(LSTMCell(2))
-    assert list(empty_cache.iterdir()) == []
-
-
-def test_a_cache_folder_that_cannot_be_written_is_done_without(empty_cache, monkeypatch):
-    Path(empty_cache).write_text("a file stands in the way")
-    monkeypatch.setattr(OwnRNNCell, "factor", 0.25)
-    assert not isinstance(refusal(OwnRNNCell(2)), str)

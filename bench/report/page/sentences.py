@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bench.cases.case import MODES
 from bench.report import formatting, labels, quantities, select
 from bench.report.labels import Record
-from bench.report.studies.options import OptionCost, option_costs
+from bench.report.studies.options import option_costs
 from bench.report.table import ratio_text
 
 _MODE_NAMES = {"infer": "forward", "train": "forward and gradients"}
@@ -82,15 +83,16 @@ def _ratio(record: Record) -> float:
 
 
 def _options(records: Sequence[Record]) -> Iterator[str]:
-    known = [(cost.cost.value, cost) for cost in option_costs(records) if cost.cost is not None]
-    if known:
-        (_, least), (_, most) = (end(known, key=lambda pair: pair[0]) for end in (min, max))
-        yield f"Options: the least time takes {_option(least)}; the most, {_option(most)}."
+    known = option_costs(records)
+    times = known["cost"].dropna().map(lambda cost: cost.value).astype(float)
+    if len(times):
+        least, most = (_option(known.loc[place]) for place in (times.idxmin(), times.idxmax()))
+        yield f"Options: the least time takes {least}; the most, {most}."
 
 
-def _option(cost: OptionCost) -> str:
-    price = f" at {ratio_text(cost.cost)} of the time without" if cost.cost else ""
-    return f"{labels.option_name(cost.option)} for {_who(cost.record)},{price}"
+def _option(cost: Mapping[str, Any]) -> str:
+    price = f"{ratio_text(cost['cost'])} of the time without"
+    return f"{cost['name']} for {_who(cost['record'])}, at {price}"
 
 
 def task_figures(record: Record) -> list[str]:

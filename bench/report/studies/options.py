@@ -32,30 +32,27 @@ _NOWHERE = Interval(1.0, 1.0, 1.0)  # of what was not timed
 # --- the options of any sweep ---
 
 
-@dataclass(frozen=True)
-class OptionCost:
-    """The cost of an option to a subject: time with it / time without, None where it was not timed."""
-
-    record: Record
-    option: str
-    cost: Interval | None
-
-
-def option_costs(records: Sequence[Record]) -> list[OptionCost]:
-    """The cost of each option that was measured alone, at the base shape, plain.
+def option_costs(records: Records) -> "pd.DataFrame":
+    """The cost of each option that was measured alone, at the base shape, plain: time with it / time without.
 
     The baseline may be the same case without the option, or another that the case without the option was
     compared with too; then the cost is the quotient of the two ratios.
+
+    Returns:
+        a row a case: `record`, `option`, its `name`, the subject's `label`, and `cost`, an interval, None
+        where it was not timed.
     """
-    base = {record["case"]: record for record in select.at_base(records)}
-    costs = []
-    for record in select.one_a_case(records):
-        words = labels.options(record)
-        if len(words) == 1 and words != ("xla",):
-            without = record["case"].removesuffix(f"-{words[0]}")
-            if without in base:
-                costs.append(OptionCost(record, words[0], _cost(record, base[without])))
-    return sorted(costs, key=lambda cost: labels.order(cost.record))
+    import pandas as pd
+
+    cases = select.one_a_case(select.framed(records))
+    alone = cases[(cases["options"].str.len() == 1) & (cases["options"].str[0] != "xla")]
+    option = alone["options"].str[0].astype(str)
+    base = select.framed(select.at_base(records)).set_index("case")["record"]
+    without = [case.removesuffix(f"-{word}") for case, word in zip(alone["case"], option, strict=True)]
+    priced = alone.assign(option=option, name=option.map(labels.option_name), without=without)
+    priced = priced[priced["without"].isin(base.index)].sort_values("order", kind="stable")
+    costs = map(_cost, priced["record"], base.reindex(priced["without"]))
+    return priced.assign(cost=pd.Series(list(costs), priced.index, dtype=object))
 
 
 def _cost(record: Record, without: Record) -> Interval | None:
@@ -70,46 +67,37 @@ def _cost(record: Record, without: Record) -> Interval | None:
 
 def costs(records: Records) -> list[Table]:
     """The cost of each option to each subject: time with it / time without, at the base shape."""
-    known = {id(cost.record): cost for cost in option_costs(records)}
-    rows = select.by_mode(cost.record for cost in known.values())
-    if not rows:
+    known = option_costs(records)
+    if known.empty:
         return []
+    cells = {
+        row.case: {row.name: table.interval(row.cost) if row.cost else table.why_not(row.record)}
+        for row in known.itertuples()
+    }
+    rows = select.by_mode(known["record"])
     names = {"subject": labels.label, "mode": lambda record: record["mode"]}
-    columns = dict.fromkeys(labels.option_name(cost.option) for cost in known.values())
     caption = (
         f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
         "Where the two were timed against one baseline, not each other, it is the quotient of their ratios."
     )
-
-    def price(record: Record) -> dict[str, Cell]:
-        cost = known[id(record)]
-        cell = table.interval(cost.cost) if cost.cost else table.why_not(record)
-        return {labels.option_name(cost.option): cell}
-
-    return [table.crossed(caption, rows, names, price, columns)]
+    columns = known["name"].unique()
+    return [table.crossed(caption, rows, names, lambda record: cells[record["case"]], columns)]
 
 
 def _costs_chart(records: Records):
     """The cost of each option to each subject, compared with the same subject without it."""
     known = option_costs(records)
-    if not known:
-        return None
+    timed = known[known["cost"].notna()]
     dots = [
-        Dot(
-            f"{labels.label(cost.record)}: {labels.option_name(cost.option)}",
-            labels.label(cost.record),
-            cost.record,
-            cost.cost,
-        )
-        for cost in known
-        if cost.cost is not None
+        Dot(f"{row.label}: {row.name}", row.label, row.record, row.cost)
+        for row in timed.itertuples(index=False)
     ]
     return dot_chart.draw(
         "What an option costs: time with it, relative to without",
-        f"{drawing.where(known[0].record)} · line: 95% interval",
+        f"{drawing.where(dots[0].record)} · line: 95% interval" if dots else "",
         "time with / time without: left of 1 is faster",
         dots,
-        [cost.record for cost in known],
+        known["record"].tolist(),
         dot_chart.Look(row_height=0.32),
     )
 

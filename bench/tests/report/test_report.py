@@ -395,6 +395,19 @@ def test_a_csv_stands_for_its_run_and_several_runs_go_beside_their_folders(resul
     ]
 
 
+def test_charts_are_drawn_anew_where_they_are_asked_for(results, capsys):
+    run = results / "20250102-000000-1"
+    assert run_command(run) == 0
+    assert not (run / "charts").exists()
+    assert run_command(run, "--charts") == 0
+    drawn = sorted((run / "charts").iterdir())
+    assert str(run / "charts" / "ratio.png") in map(str, drawn)
+    assert capsys.readouterr().out.split()[2:] and {file.suffix for file in drawn} == {".png"}
+    drawn[0].write_bytes(b"torn")
+    assert run_command(run, "--charts") == 0
+    assert drawn[0].read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -660,3 +673,22 @@ def test_browser_the_page_is_as_wide_as_the_screen_and_its_colours_are_the_reade
     assert light == (scheme == "light")
     assert opened.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_of_many_runs_has_their_rows_and_no_more(tmp_path, monkeypatch):
+    """Charts and details would make it megabytes; each run's own report has them."""
+    monkeypatch.setattr(html, "MOST_WHOLE", 2)
+    failed = record("gru-rnn", status="failed", reason="error", figures={"message": "it raised"})
+    records = [failed, *(each for each in default_run() if each["case"] != failed["case"])]
+    folders = [write_run(tmp_path / f"run-{number}", records) for number in range(3)]
+    page = Page()
+    page.feed(html.write_report(folders, tmp_path / "report.html").read_text())
+    assert not page.all("img") and not page.all("article")
+    cases_ = [each for each in page.all("th") if each.attributes.get("class") == "case"]
+    assert len(cases_) == 3 * (1 + len(records))
+    assert page.text.count("python -m bench report") == 3
+    targets = {each.attributes["href"] for each in page.all("a")}
+    assert targets <= {f"#{each.attributes.get('id')}" for each in page.elements}
+    page = Page()
+    page.feed(html.write_report(folders[:2], tmp_path / "report.html").read_text())
+    assert page.all("img") and page.all("article")

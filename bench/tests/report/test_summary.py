@@ -69,6 +69,18 @@ def test_throttled_cases_are_named():
     assert not any("throttled" in line for line in summary_lines(rows[1:], LABELS))
 
 
+def test_why_the_native_engine_did_not_run_is_said():
+    reason = "the native engine cannot: there is no C++ compiler"
+    rows = [
+        record("slstm-fused", mode, figures={**FIGURES, "kernel": "while", "fallback": reason})
+        for mode in ("infer", "train")
+    ]
+    line = f"not the native engine: infer-slstm-fused-b32-t50-f64-u128 and 1 more: {reason}"
+    assert line in summary_lines(rows, LABELS)
+    builtin = record("lstm-builtin", figures={**FIGURES, "fallback": "no_gpu"})
+    assert not any("native" in line for line in summary_lines([builtin], LABELS))
+
+
 def test_what_did_not_run_is_listed_with_its_reason():
     rows = [
         record("gru-rnn", status="failed", reason="wrong_answer", figures={"message": "off by 1"}),
