@@ -108,13 +108,15 @@ def verify(problem: Problem, answer: Answer) -> Proof:
     return Proof(error, tolerance, gradient_error, gradient_tolerance)
 
 
-def verify_again(problem: Problem, before: Answer, after: Answer, proof: Proof) -> None:
-    """After the timing: the program must still compute what was proven.
+def verify_again(
+    problem: Problem, before: Answer, after: Answer, proof: Proof, when: str = "after the timing"
+) -> None:
+    """The program, or another instance of it, must still compute what was proven.
 
     Raises:
-        WrongAnswer: as `verify` does.
+        WrongAnswer: as `verify` does, saying `when`.
     """
-    _check_alike(problem, "after the timing", before, after, proof)
+    _check_alike(problem, when, before, after, proof)
 
 
 def _check_alike(
