@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.cases.case import CaseError, id_parts
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import drawing, grid_chart
 from bench.report.charts.drawing import GREY, Style
@@ -15,6 +16,7 @@ from bench.report.table import Cell, Table
 from bench.timing.intervals import Interval
 
 SWEEP = "static_dynamic"
+_KERAS_LOOPS = ("builtin", "rnn")  # layers
 _OLD_LIMIT = 200  # timesteps beyond which the old tutorials say not to unroll
 
 
@@ -53,7 +55,7 @@ def loops(records: Iterable[Record]) -> Mapping[tuple, Record]:
     plain = [
         record
         for record in records
-        if record["status"] == "ok" and record["layer"] in ("builtin", "rnn") and not labels.options(record)
+        if record["status"] == "ok" and record["layer"] in _KERAS_LOOPS and not labels.options(record)
     ]
     built_in_last = sorted(plain, key=lambda record: record["layer"] == "builtin")
     return {(record["case"],): record for record in plain} | {
@@ -66,14 +68,14 @@ def loop_of(record: Record, known: Mapping[tuple, Record]) -> Record | None:
     return known.get((record["baseline"],)) or known.get(_key(record))
 
 
-def ratio_to(record: Record, loop: Record) -> Interval | None:
-    """Time of a call / the loop's: the pair's where the two were timed in turns, the quotient of their ratios
-    where each was with the same third; None where neither was."""
-    if record["baseline"] == loop["case"]:
-        return quantities.compared(record)
-    if record["baseline"] != loop["baseline"] or record["ratio"] is None or loop["ratio"] is None:
+def ratio_to_loop(record: Record) -> Interval | None:
+    """Time of a call / that of Keras' loop that it was timed in turns with; None where it was with none."""
+    try:
+        baseline = id_parts(str(record["baseline"]))
+    except CaseError:
         return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(loop))
+    is_loop = baseline.layer in _KERAS_LOOPS and not baseline.options
+    return quantities.compared(record) if is_loop else None
 
 
 def _key(record: Record) -> tuple:
@@ -89,7 +91,7 @@ def by_timesteps(records: Records) -> list[Table]:
     known = loops(swept)
     figures: dict[str, Callable[[Record], Cell]] = {
         "Time of a call": table.time,
-        "Time of a call / that of Keras' loop": lambda record: _ratio(record, known),
+        "Time of a call / that of Keras' loop": _ratio,
         "Time to trace and compile": lambda record: table.figure(
             record, quantities.start_of, formatting.seconds
         ),
@@ -135,13 +137,9 @@ def _by_timesteps(caption: str, records: Records, figure: Callable[[Record], Cel
     return Table(f"{caption}, by timesteps, at {at}.", header, rows, names=3)
 
 
-def _ratio(record: Record, known: Mapping[tuple, Record]) -> Cell:
-    loop = loop_of(record, known)
-    ratio = ratio_to(record, loop) if loop else None
-    if ratio is None:
-        return table.why_not(record)
-    is_loop = loop is not None and record["case"] == loop["case"]
-    return Cell("the loop", 1.0) if is_loop else table.interval(ratio)
+def _ratio(record: Record) -> Cell:
+    ratio = ratio_to_loop(record)
+    return table.interval(ratio) if ratio else table.why_not(record)
 
 
 def _break_even(record: Record, known: Mapping[tuple, Record]) -> Cell:
@@ -151,15 +149,14 @@ def _break_even(record: Record, known: Mapping[tuple, Record]) -> Cell:
         return table.why_not(record)
     if record["case"] == loop["case"]:
         return Cell("the loop")
-    ratio = ratio_to(record, loop)
+    ratio, loop_s = ratio_to_loop(record), record["baseline_median_s"]
     starts = quantities.start_of(record), quantities.start_of(loop)
-    time = quantities.time_of(loop)
-    if ratio is None or time is None or starts[0] is None or starts[1] is None:
+    if ratio is None or loop_s is None or starts[0] is None or starts[1] is None:
         return Cell(NOTHING)
     extra = starts[0].value - starts[1].value
     if extra <= 0:
         return Cell("at once" if ratio.value < 1 else "ready sooner, runs slower")
-    calls = calls_to_pay(extra, time.value, ratio)
+    calls = calls_to_pay(extra, loop_s, ratio)
     if calls is None:
         return Cell("never")
     low, high = (f"{math.ceil(end):,}" if math.isfinite(end) else "∞" for end in (calls.low, calls.high))

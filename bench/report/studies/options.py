@@ -42,34 +42,21 @@ class OptionCost:
 
 
 def option_costs(records: Sequence[Record]) -> list[OptionCost]:
-    """The cost of each option that was measured alone, at the base shape, plain.
-
-    The baseline may be the same case without the option, or another that the case without the option was
-    compared with too; then the cost is the quotient of the two ratios.
-    """
-    base = {record["case"]: record for record in select.at_base(records)}
-    costs = []
-    for record in select.one_a_case(records):
-        words = labels.options(record)
-        if len(words) == 1 and words != ("xla",):
-            without = record["case"].removesuffix(f"-{words[0]}")
-            if without in base:
-                costs.append(OptionCost(record, words[0], _cost(record, base[without])))
+    """The cost of each option, XLA too, that was timed in turns with the same case without it, at the base
+    shape."""
+    base = {labels.shape(record) for record in select.at_base(records)}
+    costs = [
+        OptionCost(record, words[0], quantities.compared(record))
+        for record in records
+        if len(words := labels.options(record)) == 1 and labels.shape(record) in base
+        if record["baseline"] == select.default_id(record) != record["case"]
+    ]
     return sorted(costs, key=lambda cost: labels.order(cost.record))
 
 
-def _cost(record: Record, without: Record) -> Interval | None:
-    if record["ratio"] is None:
-        return None
-    if record["baseline"] == without["case"]:
-        return quantities.ratio_of(record)
-    if without["ratio"] is None or record["baseline"] != without["baseline"]:
-        return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(without))
-
-
 def costs(records: Records) -> list[Table]:
-    """The cost of each option to each subject: time with it / time without, at the base shape."""
+    """The cost of each option to each subject: time with it / time without, timed in turns, at the base
+    shape."""
     known = {id(cost.record): cost for cost in option_costs(records)}
     rows = select.by_mode(cost.record for cost in known.values())
     if not rows:
@@ -77,8 +64,8 @@ def costs(records: Records) -> list[Table]:
     names = {"subject": labels.label, "mode": lambda record: record["mode"]}
     columns = dict.fromkeys(labels.option_name(cost.option) for cost in known.values())
     caption = (
-        f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
-        "Where the two were timed against one baseline, not each other, it is the quotient of their ratios."
+        f"At {labels.in_words(rows[0])}; time with the option / time without, timed in turns, with its 95% "
+        "interval."
     )
 
     def price(record: Record) -> dict[str, Cell]:
@@ -106,7 +93,7 @@ def _costs_chart(records: Records):
     ]
     return dot_chart.draw(
         "What an option costs: time with it, relative to without",
-        f"{drawing.where(known[0].record)} · line: 95% interval",
+        f"{drawing.where(known[0].record)} · timed in turns · line: 95% interval",
         "time with / time without: left of 1 is faster",
         dots,
         [cost.record for cost in known],
