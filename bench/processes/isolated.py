@@ -55,7 +55,9 @@ class Programs:
             program = programs.compile_program(layer, case, data)
         self._programs[name] = program
         figures = {
-            field.name: getattr(program, field.name) for field in fields(program) if field.name not in _REMOTE
+            field.name: getattr(program, field.name)
+            for field in fields(program)
+            if field.name not in (*_REMOTE, "again")
         }
         gc.collect()  # by itself it never runs in a worker
         return {**figures, "peak_bytes": rise()}
@@ -143,7 +145,7 @@ class Isolated:
         name = f"{next(self._numbers)} {case.id}"
         figures = call("compile", name, case, problem.data, exact, time_limit_s=self._limits.compile_s)
         calls: dict[str, Any] = {method: partial(call, method, name) for method in _REMOTE}
-        return Program(**figures, **calls)
+        return Program(**figures, **calls, again=partial(self.compile_program, problem, exact))
 
     def matmul_peak(self, dtype: str, device: str) -> float:
         """`devices.matmul_peak` in the worker's process."""

@@ -110,14 +110,16 @@ def verify(problem: Problem, answer: Answer) -> Proof:
     return Proof(error, tolerance, gradient_error, gradient_tolerance)
 
 
-def verify_again(problem: Problem, before: Answer, after: Answer, proof: Proof) -> None:
-    """After the timing: the program must still compute what was proven, in TF32 to what that can tell: two
-    sums of another order may be rounded to neighbours.
+def verify_again(
+    problem: Problem, before: Answer, after: Answer, proof: Proof, when: str = "after the timing"
+) -> None:
+    """The program, or another instance of it, must still compute what was proven, in TF32 to what that can
+    tell: two sums of another order may be rounded to neighbours.
 
     Raises:
-        WrongAnswer: as `verify` does.
+        WrongAnswer: as `verify` does, saying `when`.
     """
-    _check_alike(problem, "after the timing", before, after, proof)
+    _check_alike(problem, when, before, after, proof)
 
 
 def _check_alike(problem: Problem, when: str, before: Answer, after: Answer, proof: Proof) -> None:

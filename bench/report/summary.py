@@ -7,7 +7,8 @@ from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, order, short_shape
-from bench.report.quantities import precision_in_words
+from bench.report.progress import duration
+from bench.report.quantities import precision_in_words, ratio_of
 from bench.report.select import at_base
 
 
@@ -29,6 +30,14 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
     ]
 
 
+def rest_line(wide: int, total: int, within_reach: int, seconds: float) -> str:
+    """Says how many ratios are wider than ±2%, and how much more time would help how many of them."""
+    said = f"{wide} of {total} ratios are wider than ±2%"
+    if not within_reach:
+        return f"{said}; more time would not help them"
+    return f"{said}: about {duration(seconds)} more would bring {within_reach} of them there (--budget)"
+
+
 def row_line(record: Record, labels: Mapping[str, str]) -> str:
     """What came of a row, in a line: `train slstm in RNN b32 t50 f64 u128: 0.71x keras LSTM [0.69, 0.74]`."""
     named = ", ".join((f"{_label(record, labels)} {short_shape(record)}", *map(option_name, options(record))))
@@ -37,7 +46,7 @@ def row_line(record: Record, labels: Mapping[str, str]) -> str:
     elif record["ratio"] is None:
         found = _task_figures(record) or "ok"
     else:
-        found = f"{_times(record)} {_baseline(record, labels)} {_interval(record)}"
+        found = _said(record, _baseline(record, labels))
     return f"{record['mode']} {named}: {found}"
 
 
@@ -62,7 +71,7 @@ def _lines(rows: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
         if "xla" not in options(record):
             xla = by_key.get(pair)
             joined.add(pair)
-            under_xla = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
+            under_xla = f"; both under XLA {_said(xla)}" if xla else ""
             yield f"  {_ratio(record, labels)}{under_xla}"
     for key, record in by_key.items():
         if "xla" in options(record) and key not in joined:
@@ -74,10 +83,8 @@ def _options_but_xla(record: Record) -> tuple[str, ...]:
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
-    return (
-        f"{_label(record, labels)}, {record['mode']}: {_times(record)} the time of "
-        f"{_baseline(record, labels)} {_interval(record)}"
-    )
+    said = _said(record, f"the time of {_baseline(record, labels)}")
+    return f"{_label(record, labels)}, {record['mode']}: {said}"
 
 
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
@@ -119,12 +126,12 @@ def _baseline(record: Record, labels: Mapping[str, str]) -> str:
     return ", ".join((f"{plain}{label}", *map(option_name, words)))
 
 
-def _times(record: Record) -> str:
-    return f"{record['ratio']:.2f}x"
-
-
-def _interval(record: Record) -> str:
-    return f"[{record['ratio_low']:.2f}, {record['ratio_high']:.2f}]"
+def _said(record: Record, of: str = "") -> str:
+    """The ratio, `of` what, and its interval; of one that is wider than what it finds, the ends alone."""
+    ratio = ratio_of(record)
+    if ratio.is_vague:
+        return " ".join(filter(None, (f"between {ratio.low:.2f} and {ratio.high:.2f} times", of)))
+    return " ".join(filter(None, (f"{ratio.value:.2f}x", of, f"[{ratio.low:.2f}, {ratio.high:.2f}]")))
 
 
 def _not_measured(records: Sequence[Record]) -> Iterator[str]:

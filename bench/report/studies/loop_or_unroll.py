@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.cases.case import CaseError, id_parts
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import drawing, grid_chart
 from bench.report.charts.drawing import GREY, Style
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SWEEP = "static_dynamic"
+_KERAS_LOOPS = ("builtin", "rnn")  # layers
 _OLD_LIMIT = 200  # timesteps beyond which the old tutorials say not to unroll
 
 
@@ -59,7 +61,7 @@ def with_loops(records: Iterable[Record]) -> "pd.DataFrame":
     """
     frame = select.framed(records)
     plain = frame[(frame["status"] == "ok") & (frame["options"].str.len() == 0)]
-    loops = plain[plain["layer"].isin(["builtin", "rnn"])].sort_values("layer", kind="stable")
+    loops = plain[plain["layer"].isin(_KERAS_LOOPS)].sort_values("layer", kind="stable")
     loops = loops.assign(loop=loops["record"])
     baselines = loops.assign(baseline=loops["case"]).drop_duplicates("case")
     found = frame.merge(baselines[["baseline", "loop"]], "left", on="baseline")["loop"]
@@ -71,14 +73,14 @@ def with_loops(records: Iterable[Record]) -> "pd.DataFrame":
 _SAME = ["family", "mode", "dtype", "at"]
 
 
-def ratio_to(record: Record, loop: Record) -> Interval | None:
-    """Time of a call / the loop's: the pair's where the two were timed in turns, the quotient of their ratios
-    where each was with the same third; None where neither was."""
-    if record["baseline"] == loop["case"]:
-        return quantities.compared(record)
-    if record["baseline"] != loop["baseline"] or record["ratio"] is None or loop["ratio"] is None:
+def ratio_to_loop(record: Record) -> Interval | None:
+    """Time of a call / that of Keras' loop that it was timed in turns with; None where it was with none."""
+    try:
+        baseline = id_parts(str(record["baseline"]))
+    except CaseError:
         return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(loop))
+    is_loop = baseline.layer in _KERAS_LOOPS and not baseline.options
+    return quantities.compared(record) if is_loop else None
 
 
 # --- tables ---
@@ -118,11 +120,9 @@ def _by_timesteps(caption: str, frame: "pd.DataFrame") -> Table:
     return Table(f"{caption}, by timesteps, at {at}.", header, rows, names=3)
 
 
-def _ratio(record: Record, loop: Record | None) -> Cell:
-    ratio = ratio_to(record, loop) if loop else None
-    if loop is None or ratio is None:
-        return table.why_not(record)
-    return Cell("the loop", 1.0) if record["case"] == loop["case"] else table.interval(ratio)
+def _ratio(record: Record, _: Record | None) -> Cell:
+    ratio = ratio_to_loop(record)
+    return table.interval(ratio) if ratio else table.why_not(record)
 
 
 def _break_even(record: Record, loop: Record | None) -> Cell:
@@ -131,15 +131,14 @@ def _break_even(record: Record, loop: Record | None) -> Cell:
         return table.why_not(record)
     if record["case"] == loop["case"]:
         return Cell("the loop")
-    ratio = ratio_to(record, loop)
+    ratio, loop_s = ratio_to_loop(record), record["baseline_median_s"]
     starts = quantities.start_of(record), quantities.start_of(loop)
-    time = quantities.time_of(loop)
-    if ratio is None or time is None or starts[0] is None or starts[1] is None:
+    if ratio is None or loop_s is None or starts[0] is None or starts[1] is None:
         return Cell(NOTHING)
     extra = starts[0].value - starts[1].value
     if extra <= 0:
         return Cell("at once" if ratio.value < 1 else "ready sooner, runs slower")
-    calls = calls_to_pay(extra, time.value, ratio)
+    calls = calls_to_pay(extra, loop_s, ratio)
     if calls is None:
         return Cell("never")
     low, high = (f"{math.ceil(end):,}" if math.isfinite(end) else "∞" for end in (calls.low, calls.high))

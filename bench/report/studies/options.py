@@ -33,40 +33,29 @@ _NOWHERE = Interval(1.0, 1.0, 1.0)  # of what was not timed
 
 
 def option_costs(records: Records) -> "pd.DataFrame":
-    """The cost of each option that was measured alone, at the base shape, plain: time with it / time without.
-
-    The baseline may be the same case without the option, or another that the case without the option was
-    compared with too; then the cost is the quotient of the two ratios.
+    """The cost of each option, XLA too, that was timed in turns with the same case without it, at the base
+    shape.
 
     Returns:
-        a row a case: `record`, `option`, its `name`, the subject's `label`, and `cost`, an interval, None
-        where it was not timed.
+        a row a case: `record`, `option`, its `name`, the subject's `label`, and `cost`, time with it / time
+        without, an interval, None where it was not timed.
     """
     import pandas as pd
 
-    cases = select.one_a_case(select.framed(records))
-    alone = cases[(cases["options"].str.len() == 1) & (cases["options"].str[0] != "xla")]
-    option = alone["options"].str[0].astype(str)
-    base = select.framed(select.at_base(records)).set_index("case")["record"]
-    without = [case.removesuffix(f"-{word}") for case, word in zip(alone["case"], option, strict=True)]
-    priced = alone.assign(option=option, name=option.map(labels.option_name), without=without)
-    priced = priced[priced["without"].isin(base.index)].sort_values("order", kind="stable")
-    costs = map(_cost, priced["record"], base.reindex(priced["without"]))
-    return priced.assign(cost=pd.Series(list(costs), priced.index, dtype=object))
-
-
-def _cost(record: Record, without: Record) -> Interval | None:
-    if record["ratio"] is None:
-        return None
-    if record["baseline"] == without["case"]:
-        return quantities.ratio_of(record)
-    if without["ratio"] is None or record["baseline"] != without["baseline"]:
-        return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(without))
+    cases = select.framed(records)
+    shapes = {labels.shape(record) for record in select.at_base(records)}
+    alone = cases[(cases["options"].str.len() == 1) & cases["record"].map(labels.shape).isin(shapes)]
+    without = alone["record"].map(select.default_id)
+    priced = select.one_a_case(alone[(alone["baseline"] == without) & (alone["case"] != without)])
+    option = priced["options"].str[0].astype(str)
+    costs = pd.Series([quantities.compared(each) for each in priced["record"]], priced.index, dtype=object)
+    priced = priced.assign(option=option, name=option.map(labels.option_name), cost=costs)
+    return priced.sort_values("order", kind="stable")
 
 
 def costs(records: Records) -> list[Table]:
-    """The cost of each option to each subject: time with it / time without, at the base shape."""
+    """The cost of each option to each subject: time with it / time without, timed in turns, at the base
+    shape."""
     known = option_costs(records)
     if known.empty:
         return []
@@ -77,8 +66,8 @@ def costs(records: Records) -> list[Table]:
     rows = select.by_mode(known["record"])
     names = {"subject": labels.label, "mode": lambda record: record["mode"]}
     caption = (
-        f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
-        "Where the two were timed against one baseline, not each other, it is the quotient of their ratios."
+        f"At {labels.in_words(rows[0])}; time with the option / time without, timed in turns, with its 95% "
+        "interval."
     )
     columns = known["name"].unique()
     return [table.crossed(caption, rows, names, lambda record: cells[record["case"]], columns)]
@@ -94,7 +83,7 @@ def _costs_chart(records: Records):
     ]
     return dot_chart.draw(
         "What an option costs: time with it, relative to without",
-        f"{drawing.where(dots[0].record)} · line: 95% interval" if dots else "",
+        f"{drawing.where(dots[0].record)} · timed in turns · line: 95% interval" if dots else "",
         "time with / time without: left of 1 is faster",
         dots,
         known["record"].tolist(),

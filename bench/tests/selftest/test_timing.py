@@ -125,7 +125,7 @@ def test_independent_blocks_are_covered_and_raise_no_alarm():
     significant, alarm = alarms(made)
     assert alarm.value.value == alarm.value.low == 0 and alarm.count == "0 of 10000 suites"
     assert alarm.value.high > 0.5  # so few blocks, used again and again, cannot show that it is rare
-    assert alarm.cells[-1] == "reached, not certain" and "suite of 128 rows" in significant.what
+    assert alarm.cells[-1] == "reached, not certain" and "suite of 158 rows" in significant.what
 
 
 def test_a_difference_of_the_two_instances_is_not_covered():
