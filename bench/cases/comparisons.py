@@ -144,6 +144,14 @@ def _against(name: str, case: Case, jit_compile: bool, subjects: Mapping[str, Su
     return Case(*_names(name), case.mode, *shape, **given, jit_compile=jit_compile, device=case.device)
 
 
+def like(name: str, case: Case, subjects: Mapping[str, Subject]) -> Case:
+    """The subject called `name` at the same work as `case`, with each of the case's other options that it
+    has: how two subjects of a user's are compared."""
+    options = {option for option in subjects[name].options if hasattr(case, option)}
+    given = {option: getattr(case, option) for option in options}
+    return replace(_against(name, case, case.jit_compile, subjects), **given)
+
+
 def _builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
     return _against(subjects[case.subject].baseline, case, case.jit_compile, subjects)
 

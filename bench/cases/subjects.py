@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.cases.case import Case
+from bench.contract.load_cell import Target
 
 _CELL_OPTIONS = ("activation", "use_bias", "reset_after", "dropout", "recurrent_dropout")
 _LAYER_OPTIONS = frozenset({"unroll", "stateful", "return_sequences", "go_backwards", "zero_output_for_mask"})
@@ -97,8 +98,9 @@ class Subject:
         equation: the cell whose equation it computes, a name of `EQUATIONS`; a user's cell is its own.
         unrolls: whether it unrolls its steps without being told to.
         runs_in: what people call the library that runs it, where that is not Keras'.
-        target, kwargs: of a user's cell, the texts that `--cell` and `--kwargs` gave; such a cell must pass
-            the contract.
+        target, kwargs: of a user's cell, which must pass the contract, the texts that `--cell` and `--kwargs`
+            gave.
+        factory: of a user's cell that no text names, what makes it: a class or function of this process.
         step_shape: of a user's cell whose steps are no vectors, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
@@ -117,6 +119,7 @@ class Subject:
     runs_in: str = ""
     target: str | None = None
     kwargs: str = "{}"
+    factory: Target | None = None
     step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
@@ -333,6 +336,7 @@ def user_subject(
     layer: str = "rnn",
     target: str | None = None,
     kwargs: str = "{}",
+    factory: Target | None = None,
     step_shape: tuple[int, ...] | None = None,
     accepts: Callable[[str], bool] = lambda argument: False,
 ) -> Subject:
@@ -343,6 +347,7 @@ def user_subject(
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
         layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
+        factory: what makes the cell where no text does.
         step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
@@ -369,6 +374,7 @@ def user_subject(
         equation=name,
         target=target,
         kwargs=kwargs,
+        factory=factory,
         step_shape=step_shape,
     )
 

@@ -117,16 +117,52 @@ def _subjects_of(
     if known.setdefault(name, text) != text:
         raise UserCellError(f"{option} {text}: there is a cell {name!r} already; give yours another name")
     for layer in USER_LAYERS:
-        yield user_subject(
+        yield _subject(
             name,
-            lambda units, **given: loaded(text, kwargs).make(units, **given),
+            lambda: loaded(text, kwargs),
             baseline,
-            layer=layer,
+            layer,
             target=text,
             kwargs=kwargs,
             step_shape=step_shape,
-            accepts=lambda argument: loaded(text, kwargs).default(argument) is not Parameter.empty,
         )
+
+
+def _subject(name: str, target_of: Callable[[], Target], baseline: str, layer: str, **given: Any) -> Subject:
+    """A subject of what `target_of` gives, which is asked when the first cell is made."""
+    return user_subject(
+        name,
+        lambda units, **arguments: target_of().make(units, **arguments),
+        baseline,
+        layer=layer,
+        accepts=lambda argument: target_of().default(argument) is not Parameter.empty,
+        **given,
+    )
+
+
+def own_subject(
+    name: str,
+    target: Target,
+    text: str | None = None,
+    kwargs: str = _NO_KWARGS,
+    step_shape: tuple[int, ...] | None = None,
+) -> Subject:
+    """The subject of a cell that is loaded already, in `keras.layers.RNN`.
+
+    Args:
+        name: what ids call the cell.
+        text, kwargs: what names it and its other arguments for another process; None: it is of this one.
+    """
+    return _subject(
+        name,
+        lambda: target,
+        "lstm-builtin",
+        "rnn",
+        target=text,
+        kwargs=kwargs,
+        factory=None if text else target,
+        step_shape=step_shape,
+    )
 
 
 def _name(text: str) -> str:

@@ -9,18 +9,18 @@ import contextlib
 import json
 import math
 import os
-import shutil
 import sys
-import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
-from bench.contract.report import BROKEN, CheckResult, ContractReport
+from bench.contract.report import BROKEN, ContractReport, as_text
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
-
-COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
+from bench.records.files import write_whole
+from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
+from bench.records.text import one_line
 
 
 class BadOption(ValueError):
@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too, a test a check")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -72,14 +73,26 @@ def main(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         with _stdout_to_stderr():
             report = _check(cell, limits)
-    except BadOption as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TargetError as error:
-        print(f"{error.details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+    except (BadOption, TargetError) as error:
+        details = getattr(error, "details", "")
+        print(f"{details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+        unasked = JunitTest(arguments.target, "target", str(error), ERROR)
+        _write_junit(arguments, [unasked])
         return 2
     print(as_json(report) if arguments.json else as_text(report, time.monotonic() - started))
-    return 0 if report.ok else 1
+    return 2 if not _write_junit(arguments, as_tests(report)) else 0 if report.ok else 1
+
+
+def _write_junit(arguments: argparse.Namespace, tests: Iterable[JunitTest]) -> bool:
+    """Writes the file that is asked for, if one is; returns False where it cannot be written."""
+    if arguments.junit is None:
+        return True
+    try:
+        write_whole(arguments.junit, junit("check", tests))
+    except OSError as error:
+        print(f"error: --junit: cannot be written: {one_line(error)}", file=sys.stderr)
+        return False
+    return True
 
 
 def _cell(arguments: argparse.Namespace) -> UserCell:
@@ -144,58 +157,8 @@ def as_json(report: ContractReport) -> str:
     )
 
 
-def as_text(report: ContractReport, seconds: float) -> str:
-    """What holds, what was skipped and why, the hints, the failures in full, and a summary."""
-    lines = _entry("ok", ", ".join(result.name for result in report.having("ok")) or "none")
-    for reason, names in _by_message(report.having("skipped")).items():
-        listed = names if len(names) < 4 else [f"{len(names)} checks"]
-        lines += _entry("skipped", f"{', '.join(listed)}: {reason}")
+def as_tests(report: ContractReport) -> Iterator[JunitTest]:
+    """A test for each check, for JUnit; what did not come to an end is an error."""
+    ended = {"failed": FAILURE, "skipped": SKIPPED, **dict.fromkeys(BROKEN[1:], ERROR)}
     for result in report.checks:
-        if not result.broken and result.hint:
-            lines += _entry("hint", f"{result.name}: {result.hint}")
-    for result in report.failed:
-        lines += ["", *_entry("failed", f"{result.name}: {result.question}")]
-        ended = "" if result.status == "failed" else f"{result.status}: "
-        lines += [*_wrapped(ended + result.message), *_wrapped(f"change: {result.hint}")]
-    return "\n".join([*lines, "", _summary(report, seconds)])
-
-
-def _by_message(results: tuple[CheckResult, ...]) -> dict[str, list[str]]:
-    names: dict[str, list[str]] = {}
-    for result in results:
-        names.setdefault(result.message, []).append(result.name)
-    return names
-
-
-def _summary(report: ContractReport, seconds: float) -> str:
-    statuses = ("failed", *(status for status in BROKEN[1:] if report.having(status)), "ok", "skipped")
-    counts = ", ".join(f"{len(report.having(status))} {status}" for status in statuses)
-    verdict = _coloured("ok", "holds") if report.ok else _coloured("failed", "is broken")
-    return f"{report.target}: the contract {verdict}: {counts} ({seconds:.1f} s)"
-
-
-_INDENT = 9
-
-
-def _entry(status: str, text: str) -> list[str]:
-    first, *others = _wrapped(text)
-    return [_coloured(status, f"{status:<{_INDENT}}") + first.lstrip(), *others]
-
-
-def _wrapped(text: str) -> list[str]:
-    width = min(shutil.get_terminal_size((110, 24)).columns, 110)
-    indent = " " * _INDENT
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def _coloured(status: str, text: str) -> str:
-    if not sys.stdout.isatty() or "NO_COLOR" in os.environ:
-        return text
-    return f"\033[{COLOURS[status]}m{text}\033[0m"
+        yield JunitTest(report.target, result.name, result.text, ended.get(result.status, ""))

@@ -261,7 +261,7 @@ def custom_objects(cell: Any) -> dict[str, Any]:
     """What Keras needs to make the cell again from its config: its classes, and the functions beside them."""
     found: dict[str, Any] = {}
     for owner in custom_classes(cell):
-        for thing in vars(inspect.getmodule(owner)).values():
+        for thing in vars(inspect.getmodule(owner) or object).values():  # code of no module has none
             if inspect.isfunction(thing) and thing.__module__ == owner.__module__:
                 found[thing.__name__] = thing
         found[keras.saving.get_registered_name(owner)] = owner

@@ -77,10 +77,16 @@ class Target:
 
     @classmethod
     def of(cls, factory: "Target | Callable[..., Any]", **kwargs: Any) -> "Target":
-        """`factory` itself if it is a `Target`, else a `Target` around the class or function `factory`."""
+        """`factory` itself if it is a `Target`, else a `Target` around the class or function `factory`.
+
+        Raises:
+            TargetError: it is a cell already made, or no class or function.
+        """
         if isinstance(factory, Target):
             return factory
-        with contextlib.suppress(TypeError):  # a built-in or a partial has no source file
+        _check_makes_cells(_name_of(factory), factory)
+        # a built-in or a partial has no source file, and neither has a class of a notebook
+        with contextlib.suppress(TypeError, OSError):
             source = inspect.getsourcefile(factory)
             return cls(_name_of(factory), factory, Path(source) if source else None, kwargs)
         return cls(_name_of(factory), factory, None, kwargs)
@@ -290,14 +296,19 @@ def _home(source: Path) -> Path:
 
 def _find(module: ModuleType, name: str, text: str) -> Callable[..., Any]:
     try:
-        found = reduce(getattr, name.split("."), module)
+        found: Any = reduce(getattr, name.split("."), module)
     except AttributeError:
         raise TargetError(f"{text}: no {name!r} in it; {_offer(module, name)}") from None
+    _check_makes_cells(text, found)
+    return found
+
+
+def _check_makes_cells(text: str, found: Any) -> None:
+    """Raises TargetError for what makes no cells."""
     if not callable(found):
         raise TargetError(f"{text}: expected a class or a function of `units`, got {found!r}")
     if not isinstance(found, type) and hasattr(found, "state_size"):
         raise TargetError(f"{text}: this is a cell already made; name its class, or a function of `units`")
-    return found
 
 
 def _offer(module: ModuleType, name: str) -> str:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.contract.load_cell import TargetError
+from bench.contract.load_cell import Target, TargetError
 from bench.contract.report import (
     ENDED,
     NO_EXIT,
@@ -46,19 +46,21 @@ _ENDS: dict[type[WorkerError], tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class UserCell:
-    """A user's cell as named on the command line, and the sizes that it is asked at.
+    """A user's cell, and the sizes that it is asked at.
 
     Attributes:
         target: `package.module:Name` or `path/to/file.py:Name`.
         kwargs: its arguments beside units.
         units: what it is made with.
         features: the size of one step of the inputs, or its shape; None: a small one that is not `units`.
+        factory: what makes it where the target names nothing: a class or function of this process alone.
     """
 
     target: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     units: int = 16
     features: int | tuple[int, ...] | None = None
+    factory: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,18 @@ def load_apart(cell: UserCell, nursery: Nursery | None = None, limits: ContractL
     """
     with tempfile.TemporaryDirectory() as folder, _Session(cell, nursery, limits, folder) as session:
         session.checks  # noqa: B018 - loads
+
+
+def check_here(cell: UserCell) -> ContractReport:
+    """Asks a cell of this process every check, here: no other process can make it.
+
+    Raises:
+        TargetError: the constructor raises.
+    """
+    from bench.contract.check_cell import check_cell
+
+    assert cell.factory is not None
+    return check_cell(cell.factory, cell.units, cell.features)
 
 
 def check_apart(
@@ -136,9 +150,9 @@ class Verdicts:
         return f"{len(report.failed)} of the contract's checks failed: {found}"
 
     def _report(self, cell: UserCell, nursery: Nursery | None) -> ContractReport:
-        key = (cell.target, repr(cell.kwargs), cell.units, cell.features)
+        key = (cell.target, repr(cell.kwargs), cell.units, cell.features, cell.factory)
         if key not in self._reports:
-            self._reports[key] = check_apart(cell, nursery)
+            self._reports[key] = check_here(cell) if cell.factory else check_apart(cell, nursery)
         return self._reports[key]
 
 

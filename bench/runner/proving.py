@@ -13,6 +13,7 @@ from bench.cases.comparisons import Comparison
 from bench.cases.cost_estimate import check_size
 from bench.cases.subjects import Subject, UnsupportedOption, check_installed
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.contract.report import BrokenContract
 from bench.processes.contract_worker import UserCell, Verdicts
 from bench.processes.isolated import Isolated, nursery
 from bench.processes.peer_client import Peers, warmed_up
@@ -41,10 +42,6 @@ class CompileTimeout(RuntimeError):
     """Tracing and compiling took longer than they may; the message holds the seconds."""
 
 
-class BrokenContract(AssertionError):
-    """A cell that breaks the cell contract; the message says which checks failed."""
-
-
 class Prover:
     """Proves cases, and keeps what serves again: baselines, peers' processes, those of the case in hand.
 
@@ -54,6 +51,9 @@ class Prover:
         limits: what an isolated case may take.
         user_cells: what the command line brings, for the processes of isolated cases.
         forking: forks workers; None: one is begun where it is needed. It is ended with the rest.
+        isolate: whether a comparison that should run isolated does; a class of this process cannot.
+        verdicts: what the contract has said of cells before; None: nothing.
+        check_contracts: whether a user's cell must hold the contract.
     """
 
     def __init__(
@@ -63,6 +63,9 @@ class Prover:
         limits: Limits = DEFAULT_LIMITS,
         user_cells: UserCells = NO_USER_CELLS,
         forking: Nursery | None = None,
+        isolate: bool = True,
+        verdicts: Verdicts | None = None,
+        check_contracts: bool = True,
     ):
         self._device = device
         self._subjects = subjects
@@ -72,7 +75,9 @@ class Prover:
         self._peers = Peers()
         self._isolated: Isolated | None = None
         self._nursery = forking
-        self._verdicts = Verdicts()
+        self._isolate = isolate
+        self._check_contracts = check_contracts
+        self._verdicts = verdicts or Verdicts()
         self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
 
     @property
@@ -93,7 +98,7 @@ class Prover:
         for each in (case, baseline):
             check_installed(self._subjects[each.subject])
         self.check_contract(case)
-        if not comparison.isolated:
+        if not (comparison.isolated and self._isolate):
             proven = self._baseline(baseline)
             return self.prove(case, proven.problem), proven
         self._check_affordable(comparison)
@@ -119,9 +124,9 @@ class Prover:
     def check_contract(self, case: Case) -> None:
         """Raises BrokenContract for a user's cell that does not hold the cell contract."""
         subject = self._subjects[case.subject]
-        if subject.target is None:
+        if subject.kind != "user" or not self._check_contracts:
             return
-        cell = UserCell(subject.target, json.loads(subject.kwargs), features=subject.step_shape)
+        cell = _user_cell(subject)
         broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
         if broken:
             raise BrokenContract(broken)
@@ -208,3 +213,11 @@ class Prover:
         if isolated is not None:
             return Proven(problem, *prove(problem, isolated.compile_program), isolated.matmul_peak)
         return Proven(problem, *prove(problem))
+
+
+def _user_cell(subject: Subject) -> UserCell:
+    """The cell of a user's subject, as the contract is asked about it."""
+    kwargs = json.loads(subject.kwargs)
+    return UserCell(
+        subject.target or subject.cell, kwargs, features=subject.step_shape, factory=subject.factory
+    )

@@ -8,11 +8,12 @@ from bench.backend.programs import Program
 from bench.cases.case import Case
 from bench.cases.cost_estimate import TooLarge
 from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption
+from bench.contract.report import BrokenContract
 from bench.processes.worker import MemoryLimit, WorkerDied
 from bench.proof.problem import WrongAnswer
 from bench.proof.verify import Proof
 from bench.records.schema import Value
-from bench.runner.proving import BrokenContract, CompileTimeout
+from bench.runner.proving import CompileTimeout
 from bench.timing.blocks import Timing
 
 Record = dict[str, Value]

@@ -47,7 +47,7 @@ def nursery(tmp_path_factory) -> Iterator[Kept | None]:
         made = isolated.nursery("cpu")
     finally:
         os.chdir(here)
-    yield made and Kept(made, folder)
+    yield None if made is None else Kept(made, folder)
     if made is not None:
         made.close()
 

@@ -29,7 +29,7 @@ ROOMS: dict[str, set[str]] = {
     "gate": {"timing", "records", "cases", "report"},
     "benchmarks": set(),
 }
-ON_TOP = {"selftest", "commands", "plugin", "__main__"}
+ON_TOP = {"api", "selftest", "commands", "plugin", "__main__"}
 READING = ("records", "report", "history", "gate")
 
 

@@ -77,6 +77,16 @@ def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_
     return clock() - start
 
 
+def plain_rounds(
+    target: Callable[[], object], *, setup: Callable[[], object], teardown: Callable[[], object], rounds: int
+) -> None:
+    """Runs the rounds of `time_pair` where no pytest-benchmark does."""
+    for _ in range(rounds):
+        setup()
+        target()
+        teardown()
+
+
 def time_pair(
     subject: Leg,
     baseline: Leg,
@@ -90,7 +100,7 @@ def time_pair(
 
     Args:
         subject, baseline: run the program once, to the end, through `time_call`.
-        pedantic: pytest-benchmark's `benchmark.pedantic`.
+        pedantic: pytest-benchmark's `benchmark.pedantic`, or `plain_rounds`.
     """
     with collector_off():
         rounds = rounds_for(_pilot(subject, baseline, budget), budget)

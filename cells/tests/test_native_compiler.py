@@ -85,7 +85,7 @@ def use_compiler(empty_cache, monkeypatch):
 STRANGERS = {
     "failed: it is broken": "echo it is broken; exit 1",
     "failed: without a word": "kill -9 $$",
-    r"failed: \x1b\[31m": "printf '\\033[31m' >&2; exit 1",
+    r"failed: \\x1b\[31m": "printf '\\033[31m' >&2; exit 1",
     "failed: \ufffd\ufffd": "printf '\\377\\376'; exit 1",
     "failed: .*ends here": "yes | head -c 1000000; echo ends here; exit 1",
     "made no library": "exit 0",
@@ -251,6 +251,11 @@ def folder_of_mode(mode):
     return make
 
 
+def of_another_user(path):
+    path.mkdir()
+    os.chown(path, 12345, -1)
+
+
 UNSOUND_FOLDERS = {
     "a file": lambda path: path.write_text("stands in the way"),
     "a link": elsewhere,
@@ -258,7 +263,7 @@ UNSOUND_FOLDERS = {
     "written by the group": folder_of_mode(0o770),
     "written by all": folder_of_mode(0o707),
     "written by all, sticky": folder_of_mode(0o1777),
-    "of another user": pytest.param(lambda path: (path.mkdir(), os.chown(path, 12345, -1)), marks=needs_root),
+    "of another user": pytest.param(of_another_user, marks=needs_root),
 }
 
 

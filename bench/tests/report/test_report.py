@@ -673,3 +673,22 @@ def test_browser_the_page_is_as_wide_as_the_screen_and_its_colours_are_the_reade
     assert light == (scheme == "light")
     assert opened.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_of_many_runs_has_their_rows_and_no_more(tmp_path, monkeypatch):
+    """Charts and details would make it megabytes; each run's own report has them."""
+    monkeypatch.setattr(html, "MOST_WHOLE", 2)
+    failed = record("gru-rnn", status="failed", reason="error", figures={"message": "it raised"})
+    records = [failed, *(each for each in default_run() if each["case"] != failed["case"])]
+    folders = [write_run(tmp_path / f"run-{number}", records) for number in range(3)]
+    page = Page()
+    page.feed(html.write_report(folders, tmp_path / "report.html").read_text())
+    assert not page.all("img") and not page.all("article")
+    cases_ = [each for each in page.all("th") if each.attributes.get("class") == "case"]
+    assert len(cases_) == 3 * (1 + len(records))
+    assert page.text.count("python -m bench report") == 3
+    targets = {each.attributes["href"] for each in page.all("a")}
+    assert targets <= {f"#{each.attributes.get('id')}" for each in page.elements}
+    page = Page()
+    page.feed(html.write_report(folders[:2], tmp_path / "report.html").read_text())
+    assert page.all("img") and page.all("article")

@@ -64,8 +64,8 @@ def _started(command, **environment):
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        with process:  # waits, and closes its output
+            pass
 
 
 def _said(process, deadline):
@@ -109,8 +109,8 @@ def _processor():
 
 
 @functools.cache
-def operations(header):
-    """(forward, backward): the TensorFlow operations of the cell that a "cell.h" describes.
+def operations(header, source="recurrence"):
+    """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
 
     Their names begin with a namespace, "FusedRNN>", which who loads a SavedModel with one of them is told.
 
@@ -120,7 +120,7 @@ def operations(header):
     if compiler() is None:
         raise Unavailable("there is no C++ compiler: none of c++, g++, clang++ or what CXX names")
     try:
-        return _load(*_libraries(header))
+        return _load(*_libraries(header, source))
     except (OSError, AttributeError, ValueError, ImportError, tf.errors.OpError) as error:
         raise Unavailable(f"its library cannot be made or loaded: {_told(str(error))}") from error
 
@@ -139,11 +139,9 @@ def _note(header):
     return _cache_folder() / f"checked-{_digest(header)}"
 
 
-def _libraries(header):
-    """The paths of the two libraries, support and recurrence; what is not in the cache is compiled."""
-    names = {
-        source: f"{source}-{_digest(text)}" for source, text in (("support", ""), ("recurrence", header))
-    }
+def _libraries(header, source="recurrence"):
+    """The paths of the two libraries, support and the cell's; what is not in the cache is compiled."""
+    names = {each: f"{each}-{_digest(text)}" for each, text in (("support", ""), (source, header))}
     paths = {source: cache.find(name) for source, name in names.items()}
     missing = [source for source, path in paths.items() if path is None]
     if missing:

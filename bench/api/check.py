@@ -1,0 +1,58 @@
+"""`check`: asks a cell the contract from Python."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from bench.contract.load_cell import Target
+from bench.contract.report import ContractReport
+from bench.processes.contract_worker import UserCell, check_apart, check_here, contract_nursery
+
+Features = int | tuple[int, ...] | None
+
+
+def check(
+    cell: str | Callable[..., Any],
+    units: int = 16,
+    features: Features = None,
+    kwargs: Mapping[str, Any] | None = None,
+) -> ContractReport:
+    """Asks a cell every check of the contract, as `python -m bench check` does.
+
+    Args:
+        cell: a class, or a function that takes the number of units and returns a new cell: it is asked in
+            this process. Or a text, `package.module:Name` or `path/to/file.py:Name`, whose cell is asked in a
+            process with limits of time and memory, as the command does.
+        units: what it is made with.
+        features: the size of one step of the inputs, or its shape, for a cell that needs a certain one.
+        kwargs: its other arguments.
+
+    Returns:
+        The report: `.ok`, `.failed`, `.raise_if_failed()`; it prints as the command does.
+
+    Raises:
+        TargetError: the cell cannot be loaded or made.
+        UnsupportedBackend: Keras runs on another backend than TensorFlow.
+        ValueError: units or features that are no positive integers.
+    """
+    check_sizes(units, features)
+    started = time.monotonic()
+    if isinstance(cell, str):
+        with contract_nursery() as nursery:
+            report = check_apart(UserCell(cell, dict(kwargs or {}), units, features), nursery)
+    else:
+        from bench.backend.devices import check_backend
+
+        check_backend()
+        target = Target.of(cell, **(kwargs or {}))
+        report = check_here(UserCell(target.text, {}, units, features, target))
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def check_sizes(units: int, features: Features) -> None:
+    """Raises ValueError for a size that is no positive integer."""
+    steps = features if isinstance(features, tuple) else (1 if features is None else features,)
+    for name, value, sizes in (("units", units, (units,)), ("features", features, steps)):
+        if not sizes or not all(type(size) is int and size > 0 for size in sizes):
+            raise ValueError(f"{name} {value!r}: must be a positive integer, or features a tuple of them")

@@ -1,0 +1,268 @@
+"""`compare`: times a cell against another, at a shape of one's own, in turns and after the proof."""
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from bench.api.comparison_report import ComparisonReport
+from bench.cases.case import MODES, SHAPE, Case
+from bench.cases.comparisons import Comparison, like
+from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.user_cells import BASELINES, own_subject
+from bench.contract.load_cell import FORM, Target
+
+if TYPE_CHECKING:
+    from bench.processes.contract_worker import Verdicts
+    from bench.runner.proving import Prover
+
+Side = str | Callable[..., Any]
+Shape = tuple[int, int, int, int]
+_MIN_ROUNDS = 6
+_SWEEP = "compare"
+
+
+def compare(
+    cell: Side,
+    other: Side = "lstm",
+    *,
+    shape: Sequence[int],
+    mode: str = "infer",
+    seconds: float = 4.0,
+    options: Mapping[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    step_shape: tuple[int, ...] | None = None,
+    device: str | None = None,
+    contract: bool = True,
+) -> ComparisonReport:
+    """Proves two cells and times them in turns, in this process: the time of `cell` / the time of `other`.
+
+        bench.compare(MyCell, "lstm", shape=(16, 120, 40, 96), mode="train").assert_at_most(1.2)
+
+    Args:
+        cell, other: each a class, or a function that takes the number of units and returns a new cell, which
+            is run in `keras.layers.RNN`; or a text that names one, `package.module:Name` or
+            `path/to/file.py:Name`; or `lstm`, `gru`, `simple_rnn` for Keras' layers, or another subject of
+            this project, such as `slstm-fused`.
+        shape: batch size, timesteps, features, units.
+        mode: `infer`, the forward pass, or `train`, forward and the gradients.
+        seconds: how long the calls of both are timed. The proof and compiling come on top.
+        options: fields of `bench.Case`, such as `{"bidirectional": True, "dtype": "mixed_bfloat16"}`; the
+            other side gets the same, as far as it has them.
+        kwargs: the other arguments of the cells that are not this project's.
+        step_shape: the shape of a step of the inputs, where it is no vector; the features are its product.
+        device: `cpu` or `gpu`; None is the GPU if TensorFlow sees one.
+        contract: whether a cell is asked the cell contract first, once a process, as a run does: seconds.
+
+    Returns:
+        The report: `.ratio`, `.interval`, `.medians`, `.proof`, `.kernel`, `.assert_at_most(1.2)`.
+
+    Raises:
+        TargetError: a cell cannot be loaded or made.
+        BrokenContract, WrongAnswer: a cell breaks the contract, or its answer is wrong (AssertionErrors).
+        UnsupportedOption: a side does not have an option.
+        CaseError, ValueError: a shape, mode, name, option or time that cannot be; it names what can.
+        UnsupportedBackend: Keras runs on another backend than TensorFlow.
+    """
+    (report,) = compare_each(
+        cell,
+        [other],
+        shape=shape,
+        modes=[mode],
+        seconds=seconds,
+        options=options,
+        kwargs=kwargs,
+        step_shape=step_shape,
+        device=device,
+        contract=contract,
+    )
+    return report
+
+
+def compare_each(
+    cell: Side,
+    others: Sequence[Side],
+    *,
+    shape: Sequence[int],
+    modes: Sequence[str] = ("infer",),
+    seconds: float = 4.0,
+    options: Mapping[str, Any] | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    step_shape: tuple[int, ...] | None = None,
+    device: str | None = None,
+    contract: bool = True,
+) -> Iterator[ComparisonReport]:
+    """Compares `cell` with each of the others in each mode; the arguments are those of `compare`."""
+    sizes = _shape(shape)
+    for mode in modes:
+        if mode not in MODES:
+            raise ValueError(f"mode {mode!r}: must be one of {', '.join(MODES)}")
+    if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise ValueError(f"seconds {seconds!r}: must be a positive number")
+    changes = _options(options or {})
+    from bench.backend import devices
+
+    devices.check_backend()
+    device = device or ("gpu" if devices.gpu_name() else "cpu")
+    subjects, sides = _subjects((cell, *others), dict(kwargs or {}), step_shape)
+    first, *rest = sides
+    rows = []
+    for mode in modes:
+        case = Case(first.cell, first.layer, mode, *sizes, **{**changes, "device": device})
+        rows += [Comparison(_SWEEP, case, like(other.name, case, subjects)) for other in rest]
+    return _measured(rows, subjects, seconds, _known_verdicts(sides), contract)
+
+
+def _shape(shape: Sequence[int]) -> Shape:
+    """The four sizes; a text such as `16,120,40,96` says them too."""
+    from bench.cases.read_options import read_shape
+
+    if isinstance(shape, str):
+        return read_shape(shape)
+    if not isinstance(shape, Sequence) or len(shape) != len(SHAPE):
+        raise ValueError(f"shape {shape!r}: must be ({', '.join(SHAPE)}), such as (16, 120, 40, 96)")
+    batch_size, timesteps, features, units = shape
+    Case("any", "any", "infer", batch_size, timesteps, features, units)
+    return batch_size, timesteps, features, units
+
+
+def _options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, if each is an option of a case; what it may be is for `Case` to say."""
+    from bench.records.options import FIELDS
+
+    for name in options:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(str(name), FIELDS, n=3) or FIELDS
+            raise ValueError(f"options: no option {name!r}; there are {', '.join(near)}")
+    return dict(options)
+
+
+# --- who is compared ---------------------------------------------------------------------------------
+
+
+def _subjects(
+    sides: Sequence[Side], kwargs: dict[str, Any], step_shape: tuple[int, ...] | None
+) -> tuple[dict[str, Subject], list[Subject]]:
+    """All subjects by name, and that of each side. A user's cell whose name is taken gets a number."""
+    known, found = dict(SUBJECTS), []
+    made: dict[Any, Subject] = {}
+    for side in sides:
+        if side not in made:
+            made[side] = _subject(side, kwargs, step_shape, {subject.cell for subject in known.values()})
+        found.append(made[side])
+        known[made[side].name] = made[side]
+    return known, found
+
+
+def _subject(
+    side: Side, kwargs: dict[str, Any], step_shape: tuple[int, ...] | None, taken: set[str]
+) -> Subject:
+    if isinstance(side, str) and ":" not in side:
+        return _named(side)
+    if isinstance(side, str):
+        from bench.contract.switches import load_held
+
+        target, text = load_held(side, kwargs), side
+    else:
+        target, text = Target.of(side, **kwargs), None
+    name = _unlike(_name_of(target.text), taken)
+    return own_subject(name, target, text, _json(kwargs) if text else "{}", step_shape)
+
+
+def _named(name: str) -> Subject:
+    full = f"{name}-builtin" if name in BASELINES else name
+    if full not in SUBJECTS:
+        near = difflib.get_close_matches(name, [*BASELINES, *SUBJECTS], n=3) or ["slstm-fused"]
+        raise ValueError(
+            f"{name!r}: must be one of {', '.join(BASELINES)}, {FORM}, or a subject of this project, such as "
+            f"{', '.join(near)}"
+        )
+    return SUBJECTS[full]
+
+
+def _name_of(text: str) -> str:
+    """What stands behind the last colon or function of a target's text, as ids may hold it."""
+    last = text.rpartition(":")[2].rpartition("<locals>.")[2]
+    return re.sub(r"[^A-Za-z0-9_.]", "_", last)
+
+
+def _unlike(name: str, taken: set[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}_{number}"
+    return free
+
+
+def _json(kwargs: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(kwargs)
+    except TypeError as error:
+        raise ValueError(f"kwargs {kwargs!r}: of a cell named by a text must be JSON ({error})") from None
+
+
+# --- proving and timing ------------------------------------------------------------------------------
+
+_verdicts: "list[Verdicts]" = []  # of the classes and functions of this process, each asked once
+
+
+def _known_verdicts(sides: Sequence[Subject]) -> "Verdicts":
+    """What the contract has said; of a text it is asked again, for its file may have changed."""
+    from bench.processes.contract_worker import Verdicts
+
+    if any(side.target for side in sides):
+        return Verdicts()
+    if not _verdicts:
+        _verdicts.append(Verdicts())
+    return _verdicts[0]
+
+
+def _measured(
+    rows: Sequence[Comparison],
+    subjects: Mapping[str, Subject],
+    seconds: float,
+    verdicts: "Verdicts",
+    contract: bool,
+) -> Iterator[ComparisonReport]:
+    from bench.runner.proving import Prover
+
+    prover = Prover(rows[0].case.device, subjects, isolate=False, verdicts=verdicts, check_contracts=contract)
+    try:
+        for row in rows:
+            yield _report(row, prover, subjects, seconds)
+    finally:
+        prover.close()
+
+
+def _report(
+    row: Comparison, prover: "Prover", subjects: Mapping[str, Subject], seconds: float
+) -> ComparisonReport:
+    from bench.backend.libraries import tf
+    from bench.contract.switches import held
+    from bench.proof.verify import verify_again
+    from bench.timing.blocks import Budget, plain_rounds, time_pair
+
+    case = row.case
+    with held():  # the seeds of who calls, above all
+        tf.config.run_functions_eagerly(False)
+        subject, baseline = prover.pair(row)
+        timing = time_pair(*prover.legs(subject, baseline), plain_rounds, Budget(seconds, _MIN_ROUNDS))
+        verify_again(subject.problem, subject.answer, subject.program.answer(), subject.proof)
+    return ComparisonReport(
+        subjects[case.subject].label,
+        f"{'a second ' if row.baseline == case else ''}{subjects[row.baseline.subject].label}",
+        case.mode,
+        (case.batch_size, case.timesteps, case.features, case.units),
+        case.options,
+        timing.ratio.value,
+        (timing.ratio.low, timing.ratio.high),
+        (timing.median_s, timing.baseline_median_s),
+        subject.problem.proof,
+        subject.proof.max_abs_error,
+        subject.proof.tolerance,
+        subject.program.kernel,
+        baseline.program.kernel,
+        timing.rounds,
+    )

@@ -1,0 +1,103 @@
+"""`python -m bench compare FIRST OTHER...`: times the first against each other one, at a shape of one's own.
+
+Each is proven before it is timed, in turns with the first. Exit code 0; 1 if the first is slower than
+`--at-most` allows, the whole interval beyond; 3 if it cannot be told; 2 if they cannot be compared.
+"""
+
+import argparse
+import json
+import sys
+
+from bench.api.compare import compare_each
+from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
+from bench.cases.case import DEVICES, MODES
+from bench.cases.read_options import read_option
+from bench.cases.user_cells import BASELINES
+from bench.contract.load_cell import FORM, TargetError, parse_step_shape
+from bench.records.text import one_line
+from bench.report import formatting
+
+_CODES = {WITHIN: 0, BEYOND: 1, UNSURE: 3}
+_WORST = (BEYOND, UNSURE, WITHIN)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of the command."""
+    side = f"{FORM}, or {', '.join(BASELINES)}, or a subject such as slstm-fused"
+    parser.add_argument("first", metavar="FIRST", help=f"what is compared: {side}")
+    parser.add_argument("others", metavar="OTHER", nargs="*", help="with each of these (default: lstm)")
+    parser.add_argument(
+        "--shape", required=True, metavar="B,T,F,U", help="batch size, timesteps, features, units"
+    )
+    parser.add_argument(
+        "--mode", default="infer", metavar="MODE,...", help=f"{' or '.join(MODES)}, or both (default: infer)"
+    )
+    parser.add_argument("--option", metavar="NAME[=VALUE],...", help="bidirectional,depth=2,dtype=…")
+    parser.add_argument("--at-most", type=_positive, metavar="RATIO", help="the slowest that is allowed: 1.2")
+    parser.add_argument(
+        "--seconds", type=_positive, default=4.0, metavar="S", help="for timing each pair (default: 4)"
+    )
+    parser.add_argument("--kwargs", default="{}", metavar="JSON", help="the cells' other arguments")
+    parser.add_argument("--step-shape", metavar="N,N,...", help="the shape of a step that is no vector")
+    parser.add_argument("--device", choices=DEVICES, help="(default: a GPU if there is one)")
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be above zero")
+    return number
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns its exit code."""
+    verdicts = []
+    try:
+        for report in compare_each(
+            arguments.first,
+            arguments.others or ["lstm"],
+            shape=arguments.shape,
+            modes=arguments.mode.split(","),
+            seconds=arguments.seconds,
+            options=read_option(arguments.option) if arguments.option else None,
+            kwargs=_kwargs(arguments.kwargs),
+            step_shape=parse_step_shape(arguments.step_shape) if arguments.step_shape else None,
+            device=arguments.device,
+        ):
+            verdicts.append(WITHIN if arguments.at_most is None else report.verdict(arguments.at_most))
+            print(line(report, arguments.at_most), flush=True)
+    except TargetError as error:
+        print(f"{error.details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+        return 2
+    except (AssertionError, ValueError) as error:  # what is wrong with a cell, or with an option
+        print(f"error: {one_line(error, None)}", file=sys.stderr)
+        return 2
+    return _CODES[next(verdict for verdict in _WORST if verdict in verdicts)]
+
+
+def line(report: ComparisonReport, limit: float | None) -> str:
+    """`B in RNN: 0.93x [0.91, 0.95] …`: who is compared with whom, the ratio, the medians, the verdict."""
+    mine, theirs = map(formatting.seconds, report.medians)
+    said = "" if limit is None else f"; {_SAID[report.verdict(limit)].format(limit)}"
+    return (
+        f"{report.name} / {report.baseline}, {report.where}: {report.times}; {mine} / {theirs}; "
+        f"proof {report.proof}{said}"
+    )
+
+
+_SAID = {
+    WITHIN: "at most {:g}x",
+    BEYOND: "SLOWER than {:g}x",
+    UNSURE: "cannot tell whether at most {:g}x: give it more --seconds",
+}
+
+
+def _kwargs(text: str) -> dict:
+    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+    try:
+        found = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{expected}, got {text!r} ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{expected}, got {text}")
+    return found
