@@ -20,8 +20,9 @@ def framed(records: Iterable[Record]) -> "pd.DataFrame":
     """The records as a frame, one a row.
 
     Returns:
-        their columns, and beside them `record`, the record itself, and what `labels` says of it: `label`,
-        `family`, `options` (the words of its id), `order` (of subjects), `at` (its shape) and `series`.
+        their columns, NaN where a figure is missing. Beside them `record`, the record itself, and what
+        `labels` says of it: `label`, `family`, `options` (the words of its id), `order` (of subjects), `at`
+        (its shape) and `series`.
     """
     import pandas as pd
 
@@ -30,7 +31,8 @@ def framed(records: Iterable[Record]) -> "pd.DataFrame":
         name: pd.Series(list(map(say, rows)), dtype=object)
         for name, say in (*_SAID.items(), ("series", series), ("record", lambda record: record))
     }
-    return pd.DataFrame(rows, columns=[*BY_NAME]).assign(**said)
+    figures = {name: float for name, column in BY_NAME.items() if column.kind is float}
+    return pd.DataFrame(rows, columns=[*BY_NAME]).astype(figures).assign(**said)
 
 
 _SAID = {

@@ -8,6 +8,9 @@ import pytest
 
 from bench.processes.worker import Nursery
 
+# pytest-benchmark measures nothing in a worker of xdist; the runs inside of tests are to measure
+os.environ.pop("PYTEST_XDIST_WORKER", None)
+
 
 class Kept:
     """A nursery that the end of a run does not end.

@@ -6,7 +6,7 @@ default. The options that other sweeps hold are compared with what those have.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,13 +120,14 @@ class PriceList:
 
 def price_list(records: Records) -> PriceList | None:
     """The price list of the sweep `options`, at the shape that most of its cases have."""
-    import pandas as pd
-
-    if not records:
-        return None
-    cases = pd.DataFrame(map(_priced, sorted(records, key=labels.order)))
-    cases = cases[cases["shape"] == cases["shape"].mode()[0]]
-    priced = cases[cases["is_priced"]]
+    cases = select.framed(records).sort_values("order", kind="stable")
+    shapes = cases["record"].map(labels.shape_in_numbers)
+    cases = cases[shapes.isin(shapes.mode()[:1])]
+    option = cases["options"].map("-".join)
+    group, name = option.map(labels.option_group), option.map(labels.option_name)
+    short = [_without_beginning(*each) for each in zip(name, group, strict=True)]
+    cases = cases.assign(option=option, group=group, name=name, short=short)
+    priced = cases[cases["baseline"] == cases["record"].map(select.default_id)]
     is_noise = priced["option"] == ""
     if is_noise.all():
         return None
@@ -134,25 +135,9 @@ def price_list(records: Records) -> PriceList | None:
     return PriceList(subjects, _dearest_first(priced[~is_noise]), priced[is_noise & priced["ratio"].notna()])
 
 
-def _priced(record: Record) -> dict[str, Any]:
-    option = "-".join(labels.options(record))
-    group, name = labels.option_group(option), labels.option_name(option)
-    return {
-        "option": option,
-        "group": group,
-        "name": name,
-        "short": _without_beginning(name, (f"{group} + ", "mask, ")),
-        "subject": record["subject"],
-        "mode": record["mode"],
-        "ratio": record["ratio"],
-        "shape": labels.shape_in_numbers(record),
-        "is_priced": record["baseline"] == select.default_id(record),
-        "record": record,
-    }
-
-
-def _without_beginning(name: str, beginnings: Iterable[str]) -> str:
+def _without_beginning(name: str, group: str) -> str:
     """An option's name without what its group's heading says already."""
+    beginnings = (f"{group} + ", "mask, ")
     return next((name.removeprefix(each) for each in beginnings if name.startswith(each)), name)
 
 
@@ -167,7 +152,7 @@ def _dearest_first(prices: "pd.DataFrame") -> "pd.DataFrame":
 
 def _typical(ratios: "pd.Series") -> float:
     """The geometric mean of what is known; NaN where nothing is."""
-    return float(np.exp(np.log(ratios.astype(float)).mean()))
+    return float(np.exp(np.log(ratios).mean()))
 
 
 def prices(records: Records) -> list[Table]:
