@@ -231,7 +231,7 @@ def test_what_was_printed_is_quoted_of_the_lstm_alone():
     assert text.startswith("```text\nat b32-t50-f64-u128:\n  …\n  lstm in RNN, infer: ")
     assert text.count("  …") == 5
     assert "GRU" not in text
-    assert text.splitlines()[-2].startswith("122 cases: 122 ok")
+    assert text.splitlines()[-2].startswith("122 cases in 150 rows: 150 ok")
 
 
 def test_every_sweep_has_a_row_that_says_whether_a_users_cell_joins():
