@@ -165,7 +165,7 @@ class Prover:
     def check_contract(self, case: Case) -> None:
         """Raises BrokenContract for a user's cell that does not hold the cell contract."""
         subject = self._subjects[case.subject]
-        if subject.kind != "user" or not self._check_contracts:
+        if not (self._check_contracts and (subject.target or subject.factory)):
             return
         cell = _user_cell(subject)
         broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
