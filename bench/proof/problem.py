@@ -13,8 +13,11 @@ from bench.backend import dropout_masks, kernels, layers
 from bench.backend.data import Arrays, Data
 from bench.backend.dropout_masks import DropoutMasks
 from bench.cases.case import Case
-from bench.cases.subjects import Subject, UnsupportedOption, make_layer
+from bench.cases.subjects import WHOLE, Subject, UnsupportedOption, make_layer
+from bench.contract.cell_under_test import dtype_policy
+from bench.proof import whole_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
+from bench.proof.whole_layer import Twin
 from cells.reference import REFERENCES, Recurrence, reference_for
 
 SEED = 20_16
@@ -43,16 +46,18 @@ class Problem:
         analytic: whether `composition` also computes in complex128.
         proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
+        depth: how many layers one upon another, whose rounding errors add up.
     """
 
     case: Case
     layer: Any
     data: Data
-    composition: Composition
+    composition: Composition | Twin
     drops: list[DropoutMasks]
     analytic: bool
     proof: str
     rows: int
+    depth: int
 
 
 def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Problem:
@@ -68,6 +73,8 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     """
     layer = make_layer(subject, case)
     layers.build_layer(layer, case, SEED)
+    if subject.layer == WHOLE:
+        return _whole_problem(subject, case, layer)
     lost = layers.lost_option(layer, case)
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
@@ -87,7 +94,25 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     rows = case.batch_size if drops or differs else _rows(case, _REFERENCE_WORK / work)
     data = _data(layer, case, weights, rows, composition)
     proof = "statistical" if hidden else proof
-    return Problem(case, layer, data, composition, drops, analytic, proof, rows)
+    return Problem(case, layer, data, composition, drops, analytic, proof, rows, case.depth)
+
+
+def _whole_problem(subject: Subject, case: Case, layer) -> Problem:
+    """The problem of a user's whole layer, which is compared with itself, run eagerly in float64."""
+    twin_case = replace(case, dtype="float64")
+    with dtype_policy("float64"):  # whatever the layer makes beside its weights, a model's inputs too
+        twin = make_layer(subject, twin_case)
+    layers.build_layer(twin, twin_case, SEED)
+    training, weights = case.mode == "train", _weights(layer)
+    draw = np.random.default_rng(SEED)
+    sizes = (case.batch_size, case.timesteps, case.features)
+    inputs = draw.standard_normal(sizes).astype(layers.float_dtype(layer))
+    whole_layer.check_provable(layer, twin, inputs, training)
+    shapes = whole_layer.output_shapes(layer, inputs, training)
+    data = Data(weights, inputs, [], _cotangents(draw, shapes, inputs.dtype))
+    depth = whole_layer.weighted_layers(layer)
+    composition = whole_layer.Twin(twin, training)
+    return Problem(case, layer, data, composition, [], False, "consistent", case.batch_size, depth)
 
 
 def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
@@ -218,11 +243,16 @@ def _data(layer, case: Case, weights: Arrays, rows: int, composition: Compositio
         for state in layers.initial_state_arrays(layer, case.batch_size)
     ]
     mask = None if case.masked is None else _mask(case, rows)[repeated]
-    cotangents = [
-        draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
-        for shape, differentiable in _output_shapes(case, composition, weights, states)
-    ]
+    cotangents = _cotangents(draw, _output_shapes(case, composition, weights, states), dtype)
     return Data(weights, inputs, states, cotangents, mask)
+
+
+def _cotangents(draw: np.random.Generator, shapes, dtype) -> list[np.ndarray | None]:
+    """What the gradient of each output starts from, at random; None for one that has no gradient."""
+    return [
+        draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
+        for shape, differentiable in shapes
+    ]
 
 
 def _mask(case: Case, rows: int) -> np.ndarray:
