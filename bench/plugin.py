@@ -6,6 +6,7 @@ TensorFlow is not imported before a case is about to run.
 import argparse
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from bench.cases.choice import Choice
 from bench.cases.comparisons import Comparison, Row, Task
-from bench.cases.cost_estimate import comparison_seconds, expected_seconds
+from bench.cases.cost_estimate import affordable_max_time, comparison_seconds, expected_seconds
 from bench.cases.devices import may_have_gpu
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.subjects import SUBJECTS, WHOLE
@@ -27,6 +28,7 @@ from bench.records.environment import memory_bytes, new_run_id
 
 if TYPE_CHECKING:
     from bench.report.progress import Progress
+    from bench.runner.refining import Rest
     from bench.runner.row import Record
     from bench.runner.run import Run
     from bench.runner.tasks import Settings
@@ -49,6 +51,9 @@ _wanted = pytest.StashKey[list[Row]]()
 _left_out = pytest.StashKey[list[str]]()
 _latest = pytest.StashKey["tuple[str, Record]"]()
 _settings = pytest.StashKey["Settings"]()
+_max_time_s = pytest.StashKey[float]()  # of a case's blocks, the first time
+_end_s = pytest.StashKey[float]()  # when --budget is spent, on the monotonic clock
+_rest: "pytest.StashKey[Rest]" = pytest.StashKey()  # what is still wide at the end
 
 
 def pytest_addoption(parser):
@@ -130,6 +135,13 @@ def pytest_addoption(parser):
         "--full",
         action="store_true",
         help="training tasks at the tutorials' size, not in the short form: hours without a GPU.",
+    )
+    group.addoption(
+        "--budget",
+        metavar="MINUTES",
+        type=_positive(float),
+        help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
+        "wider than ±2%% (default: as long as every case may take by --benchmark-max-time).",
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
@@ -321,10 +333,28 @@ def pytest_collection_finish(session):
     if "perform" in used:
         config.stash[_settings] = _task_settings(config)
     if used & {"measure", "perform"}:
+        _share_out(config, _rows_of(session))
         config.stash[_run] = _start_run(config)
         config._benchmarksession.quiet |= not _wants_table(config)
         if config.get_verbosity() == 0:
             config.pluginmanager.register(_Lines(config, _start_progress(session)))
+
+
+def _rows_of(session) -> list[Row]:
+    given = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
+    return [each[name] for each in given for name in _ARGUMENTS if name in each]
+
+
+def _share_out(config, rows: list[Row]) -> None:
+    """Fixes what each case may take at first: what `--benchmark-max-time` says; less where, by the estimate,
+    `--budget` does not suffice for that."""
+    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
+    budget = config.getoption("budget")
+    if budget is not None:
+        config.stash[_end_s] = time.monotonic() + 60 * budget
+        timed = [row for row in rows if isinstance(row, Comparison)]
+        max_time_s = affordable_max_time(timed, 60 * budget, max_time_s, limit_s)
+    config.stash[_max_time_s] = max_time_s
 
 
 def _wants_table(config) -> bool:
@@ -337,11 +367,13 @@ def _wants_table(config) -> bool:
 def _start_progress(session) -> "Progress":
     from bench.report.progress import Progress
 
-    ask = session.config.getoption
-    limits = float(ask("benchmark_max_time")), ask("compile_limit")
-    given = [item.callspec.params for item in session.items if hasattr(item, "callspec")]
-    rows = [each[name] for each in given for name in _ARGUMENTS if name in each]
-    return Progress([comparison_seconds(r, *limits) if isinstance(r, Comparison) else None for r in rows])
+    limits = session.config.stash[_max_time_s], session.config.getoption("compile_limit")
+    return Progress(
+        [
+            comparison_seconds(row, *limits) if isinstance(row, Comparison) else None
+            for row in _rows_of(session)
+        ]
+    )
 
 
 def pytest_runtest_setup(item):
@@ -374,9 +406,32 @@ def pytest_unconfigure(config):
 
 
 def pytest_sessionfinish(session):
-    """With --require-gpu, a run in which no built-in layer ran on cuDNN has failed."""
+    """Measures again what is wide. With --require-gpu, a run in which no built-in layer ran on cuDNN has
+    failed."""
+    run = session.config.stash.get(_run, None)
+    if run is not None and run.folder is not None and session.exitstatus in _COMPLETE:
+        _measure_again(session.config, run)
     if _lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+# a session that was not cut short
+_COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+def _measure_again(config, run: "Run") -> None:
+    """Spends what the first measurements left of the time on the ratios that are wider than ±2%."""
+    from bench.report.summary import row_line
+
+    end_s = config.stash.get(_end_s, None)
+    left_s = run.unspent_s if end_s is None else end_s - time.monotonic()
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+
+    def say(record: "Record") -> None:
+        if reporter is not None and config.get_verbosity() == 0:
+            reporter.write(f"\n[again] {row_line(record, _labels(config))}", flush=True)
+
+    config.stash[_rest] = run.measure_again(left_s, say)
 
 
 def _lacks_cudnn(config) -> bool:
@@ -461,7 +516,7 @@ def measure(request, benchmark):
 
     config = request.config
     run = config.stash[_run]
-    budget = Budget(float(config.getoption("benchmark_max_time")), config.getoption("benchmark_min_rounds"))
+    budget = Budget(config.stash[_max_time_s], config.getoption("benchmark_min_rounds"))
 
     def measure(comparison: Comparison) -> None:
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
@@ -538,7 +593,7 @@ def pytest_terminal_summary(terminalreporter, config):
         return
     from bench.records.run_folder import TASKS_FILE
     from bench.report.html import REPORT_FILE, write_report
-    from bench.report.summary import summary_lines
+    from bench.report.summary import rest_line, summary_lines
 
     terminalreporter.section("recurrent cells")
     if not config._benchmarksession.quiet:
@@ -548,6 +603,8 @@ def pytest_terminal_summary(terminalreporter, config):
         )
     for line in summary_lines(run.records, _labels(config)):
         terminalreporter.write_line(line)
+    if (rest := config.stash.get(_rest, None)) is not None and rest.wide:
+        terminalreporter.write_line(rest_line(rest.wide, rest.total, rest.within_reach, rest.seconds))
     if _lacks_cudnn(config):
         terminalreporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
     terminalreporter.write_line(f"records: {run.folder}/records.csv")

@@ -35,8 +35,9 @@ class FusedRNN(RNN):
 
     - "native" writes the loop in C++ and has the machine's compiler make a TensorFlow operation of it, once
       for an equation on a machine (a second or two; kept in the user's cache folder). It takes every shape
-      without compiling again. It runs loops of gates: elementwise equations whose states are of one width,
-      with products of one state, and of one function of the others. It needs a C++ compiler, and runs
+      without compiling again. It runs whatever is made of products with weights, elementwise operations,
+      reductions (layer norm, softmax, sums) and of moving elements about; states may be of any width, and
+      matrices. It is fastest where a step is one product and gates. It needs a C++ compiler, and runs
       float32, and 16-bit policies of a `GatedCell`, on a machine without a GPU.
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
@@ -131,6 +132,14 @@ class FusedRNN(RNN):
             lines.append(f"No faster one: {choice.reason}.")
         return "\n".join(lines)
 
+    def why_no_faster(self):
+        """Why no faster engine runs an ordinary call here, in words; None where the native one does.
+
+        Raises:
+            ValueError, TypeError: as `chosen_engine`.
+        """
+        return self._choose().reason
+
     def chosen_engine(self):
         """The engine that runs an ordinary call here: "native", "xla" or "keras".
 
@@ -164,17 +173,17 @@ class FusedRNN(RNN):
             known_steps=self._built_timesteps,
             **self._options(training),
         )
-        outputs = last_output[:, None] if outputs is None else outputs
-        return last_output, outputs, tree.pack_sequence_as(initial_state, states)
+        either = last_output if outputs is None else outputs  # of which Keras takes one
+        return either, either, tree.pack_sequence_as(initial_state, states)
 
     def _run_gated(self, choice, sequences, initial_state, mask, training):
         """Runs a cell that is made of gates."""
         from cells.engines import xla
 
         recurrence, dtype = choice.recurrence, _dtype_of(self.cell)
-        sequences = ops.cast(sequences, dtype)
+        sequences = _cast(sequences, dtype)
         states = _states_of(sequences, tree.flatten(initial_state), recurrence)
-        operands = self._operands(sequences, [ops.cast(state, dtype) for state in states], training, dtype)
+        operands = self._operands(sequences, [_cast(state, dtype) for state in states], training, dtype)
         constants = self._constants(mask, training, dtype)
         if choice.engine == "xla":
             operands, constants = xla.padded(operands, constants, known=self._built_timesteps)
@@ -184,10 +193,10 @@ class FusedRNN(RNN):
             if mask is not None:  # as with all outputs, see `fused.run`
                 shown = mask[:, -1:] if self.zero_output_for_mask else ops.any(mask, axis=1, keepdims=True)
                 last_output = ops.where(shown, last_output, ops.zeros_like(last_output))
-            outputs = last_output[:, None]
+            outputs = last_output  # Keras takes one of the two
         elif "steps" in constants:  # padded
             outputs = outputs[:, : ops.shape(sequences)[1]]
-        return outputs[:, -1], outputs, states[: len(self.state_size)]
+        return last_output, outputs, states[: len(self.state_size)]
 
     def _options(self, training):
         """What every engine is told of a call; see `fused.run`."""
@@ -308,7 +317,7 @@ class FusedRNN(RNN):
         """What the engine takes and gives a gradient for; see `fused.run`."""
         recurrence, vectors = self._equation.recurrence, self._equation.vectors
         with AutocastScope(None):
-            weights = {name: ops.cast(weight, dtype) for name, weight in self._weights().items()}
+            weights = {name: _cast(weight, dtype) for name, weight in self._weights().items()}
         width, units = weights["kernel"].shape[1], recurrence.units
         sums, separate = recurrence.sums * units, recurrence.separate * units
         bias = weights.get("bias")
@@ -435,6 +444,14 @@ def _state_of(sequences, state, wanted):
 def _dropped(sequences, mask):
     """Sequences with the features dropped that are 0 in a mask [batch, features], at every step."""
     return sequences * ops.cast(mask, sequences.dtype)[:, None]
+
+
+def _cast(value, dtype):
+    """A tensor or a variable as a tensor of a dtype; to look is cheaper than Keras' cast."""
+    import tensorflow as tf
+
+    value = ops.convert_to_tensor(value)
+    return tf.convert_to_tensor(value) if value.dtype == dtype else ops.cast(value, dtype)
 
 
 def _name(cell):

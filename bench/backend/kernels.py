@@ -7,6 +7,7 @@ from bench.backend.devices import NoDevice
 from bench.backend.libraries import keras
 from bench.cases.case import Case
 from bench.cases.layers.stack import loops_of
+from bench.records.text import one_line
 
 
 class KernelMissed(RuntimeError):
@@ -68,12 +69,17 @@ def missed_requirements(layer, case: Case) -> list[str]:
 
 
 def fallback_of(layer, case: Case, kernel: str) -> str | None:
-    """Names the requirements of the cuDNN kernel that a layer missed that asked for it: by `use_cudnn`, or,
-    on a GPU, by itself.
+    """Says why a faster kernel does not run: names the requirements of the cuDNN kernel that a layer missed
+    that asked for it, by `use_cudnn`, or, on a GPU, by itself; of `FusedRNN`, why its native engine does not.
 
     Raises:
         KernelMissed: it was demanded.
     """
+    if kernel != "native" and case.device == "cpu" and not case.jit_compile:  # where it might run
+        loops = [loop for loop in loops_of(layer) if hasattr(loop, "why_no_faster")]
+        reasons = dict.fromkeys(loop.why_no_faster() for loop in loops)
+        if any(reasons):
+            return one_line("; ".join(filter(None, reasons)))
     able = any(hasattr(loop, "use_cudnn") for loop in loops_of(layer))
     asked = case.use_cudnn == "auto" or (case.use_cudnn is None and case.device == "gpu")
     if kernel == "cudnn" or not able:

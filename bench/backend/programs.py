@@ -37,8 +37,10 @@ class Program:
         graph_nodes: operations in the graph and its function library.
         kernel: `cudnn`, `block`, `while` or `unrolled`.
         xla: whether XLA compiles it, as a whole or the layer by itself.
-        fallback: the requirements of the cuDNN kernel that it missed, where that was asked for.
+        fallback: why a faster kernel does not run, of `kernels.fallback_of`.
         peak_bytes: how far its making and first call raised the memory of a process of its own; else None.
+        again: traces and compiles the same anew: another instance, which may run at another speed; None where
+            that cannot be done.
     """
 
     run: Callable[[], Any]
@@ -53,6 +55,12 @@ class Program:
     xla: bool
     fallback: str | None = None
     peak_bytes: int | None = None
+    again: Callable[[], "Program"] | None = None
+
+    @property
+    def start_s(self) -> float:
+        """Seconds of making it, as far as they are known."""
+        return (self.trace_s or 0.0) + (self.compile_s or 0.0)
 
 
 def compile_program(layer, case: Case, data: Data) -> Program:
@@ -124,6 +132,7 @@ def compile_program(layer, case: Case, data: Data) -> Program:
         kernel,
         kernels.uses_xla(concrete.function_def, *graph.library.function),
         kernels.fallback_of(layer, case, kernel),
+        again=partial(compile_program, layer, case, data),
     )
 
 

@@ -1,4 +1,4 @@
-"""What does reading cost as runs grow? `history` and `gate` on many rows, in seconds and bytes.
+"""What does reading cost as runs grow? `report`, `history` and `gate` on many rows, in seconds and bytes.
 
 Collected only when asked for by name: `pytest bench/benchmarks/reading.py`. It takes some minutes, and a
 gigabyte of disk.
@@ -8,7 +8,7 @@ import csv
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -20,6 +20,17 @@ _START = datetime(2025, 1, 2, tzinfo=UTC)
 _FIGURES = ("median_s", "min_s", "ratio", "ratio_low", "ratio_high")
 _RATES = ("sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction")  # need not be there
 _SCATTER = 0.01
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The most that a command may take: processor time, seconds; memory and its page, megabytes."""
+
+    seconds: float
+    memory: float
+    page: float = 0
+
+
 # the memory is that of the program alone: what a parent reads of a child includes the parent's own
 _PROGRAM = """
 import sys, time
@@ -33,10 +44,17 @@ sys.exit(code)
 
 @dataclass(frozen=True)
 class Cost:
-    """What a command took: processor time, seconds, and its most memory, bytes."""
+    """What a command took.
+
+    Attributes:
+        seconds: processor time, which a busy machine stretches little.
+        memory: the most that it had, bytes.
+        page: the size of what it wrote, bytes; 0 where that does not grow.
+    """
 
     seconds: float
     memory: float
+    page: int = 0
 
 
 def write_runs(folder: Path, template: Path, cases: int, runs: int, commit: str = "c0ffee") -> list[Path]:
@@ -102,6 +120,11 @@ def template() -> Path:
     return found[-1] if found else pytest.skip(f"{results}: holds no run of the sweep default")
 
 
+def _report(folder: Path, template: Path, runs: int) -> Cost:
+    folders, page = write_runs(folder, template, cases=100, runs=runs), folder / "report.html"
+    return replace(cost_of("report", *folders, "--output", page), page=page.stat().st_size)
+
+
 def _history(folder: Path, template: Path, cases: int) -> Cost:
     write_runs(folder, template, cases, runs=10)
     return cost_of("history", "--results", folder)
@@ -113,18 +136,26 @@ def _gate(folder: Path, template: Path, cases: int) -> Cost:
     return cost_of("gate", "--baseline", folder / "base", "--current", folder / "head")
 
 
-@pytest.mark.parametrize(
-    ("measure", "cases", "seconds", "megabytes"),
-    [(_history, 20_000, 10, 500), (_gate, 100_000, 30, 1000)],
-    ids=["history", "gate"],
-)
-def test_reading(tmp_path, template, measure, cases, seconds, megabytes):
+# (measure, the sizes, rows for each unit of size, what may be taken at the largest)
+GOALS = {
+    "report": (_report, (10, 50, 100), 100, Goal(5, 500, 10)),
+    "history": (_history, (100, 5_000, 20_000), 10, Goal(10, 500)),
+    "gate": (_gate, (100, 25_000, 100_000), 10, Goal(30, 1000)),
+}
+
+
+@pytest.mark.parametrize("command", GOALS)
+def test_reading(tmp_path, template, command):
     """The cost is within its goal, and grows with the rows and no faster."""
-    start, part, whole = (
-        measure(tmp_path / str(count), template, count) for count in (100, cases // 4, cases)
-    )
-    for cases_, cost in ((100, start), (cases // 4, part), (cases, whole)):
-        print(f"{10 * cases_:>9,} rows: {cost.seconds:.1f} s, {cost.memory / MEGABYTE:.0f} MB")
-    assert whole.seconds <= seconds
-    assert whole.memory <= megabytes * MEGABYTE
-    assert whole.seconds - start.seconds <= 1.5 * 4 * (part.seconds - start.seconds)
+    measure, sizes, rows, goal = GOALS[command]
+    start, part, whole = (measure(tmp_path / str(size), template, size) for size in sizes)
+    for size, cost in zip(sizes, (start, part, whole), strict=True):
+        page = f", page {cost.page / MEGABYTE:.1f} MB" if cost.page else ""
+        print(
+            f"{command} {rows * size:>9,} rows: {cost.seconds:.1f} s, {cost.memory / MEGABYTE:.0f} MB{page}"
+        )
+    assert whole.seconds <= goal.seconds
+    assert whole.memory <= goal.memory * MEGABYTE
+    assert whole.page <= goal.page * MEGABYTE
+    times_the_rows = (sizes[2] - sizes[0]) / (sizes[1] - sizes[0])
+    assert whole.seconds - start.seconds <= 1.5 * times_the_rows * (part.seconds - start.seconds)

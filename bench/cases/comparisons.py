@@ -25,17 +25,20 @@ class Comparison:
     Attributes:
         sweep: the name of the sweep that it is a row of.
         of: that sweep.
+        first: whether the baseline is the case's first.
     """
 
     sweep: str
     case: Case
     baseline: Case
     of: Sweep = field(default=_NO_SWEEP, compare=False, repr=False)
+    first: bool = field(default=True, compare=False, repr=False)
 
     @property
     def id(self) -> str:
-        """The row's name within its sweep: the case's, and the baseline's where the sweep has several."""
-        if len(self.of.baselines) == 1:
+        """The row's name within its sweep: the case's, and the baseline's where the sweep has several, or
+        where it is not the case's first."""
+        if len(self.of.baselines) == 1 and self.first:
             return self.case.id
         return f"{self.case.id}-vs-{'-'.join((self.baseline.subject, *self.baseline.options))}"
 
@@ -49,6 +52,11 @@ class Comparison:
             or any(map(_compiles_long, cases))
             or sum(map(memory_bytes, cases)) > _LARGE
         )
+
+    @property
+    def retraced(self) -> bool:
+        """True where it is traced several times: its traces together take little memory."""
+        return not self.of.isolated and sum(map(memory_bytes, (self.case, self.baseline))) <= _RETRACED
 
 
 @dataclass(frozen=True)
@@ -77,11 +85,11 @@ def comparisons(
     """The rows of the sweeps called `names` that time layers: each case once a sweep, with its baselines."""
     subjects = {**SUBJECTS, **user_cells.subjects}
     return [
-        Comparison(name, case, baseline, sweeps[name])
+        Comparison(name, case, baseline, sweeps[name], first=number == 0)
         for name in dict.fromkeys(names)
         if sweeps[name].task is None
         for case, rules in _cases(sweeps[name], device, user_cells).items()
-        for baseline in baselines_of(case, rules, subjects)
+        for number, baseline in enumerate(baselines_of(case, rules, subjects))
     ]
 
 
@@ -156,6 +164,10 @@ def _builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
     return _against(subjects[case.subject].baseline, case, case.jit_compile, subjects)
 
 
+def _plain_builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
+    return _against(subjects[case.subject].baseline, case, jit_compile=False, subjects=subjects)
+
+
 def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case:
     builtin = f"{case.cell}-builtin"
     name = builtin if builtin in subjects else f"{case.cell}-rnn"
@@ -184,18 +196,20 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
     "default_option": _default_option,  # the same subject, every option at its default
     "torch": _torch,  # the same cell in PyTorch
     "simple_rnn": _simple_rnn,  # the built-in SimpleRNN
+    "plain_builtin": _plain_builtin,  # `Subject.baseline`, never under XLA
 }
 
 
 def baselines_of(case: Case, rules: Sequence[str], subjects: Mapping[str, Subject]) -> list[Case]:
-    """The cases that `case` is compared with, one for each of the rules of `BASELINES` that has one."""
+    """The cases that `case` is compared with, by the rules of `BASELINES` that have one, each once."""
     found = (BASELINES[rule](case, subjects) for rule in rules)
-    return [baseline for baseline in found if baseline is not None]
+    return list(dict.fromkeys(baseline for baseline in found if baseline is not None))
 
 
 # --- what runs isolated ---
 
 _SAFELY_UNROLLED = 50  # timesteps; train a hundred under XLA, and it compiles for two minutes
+_RETRACED = 2**28  # bytes, by the estimate, up to which a comparison is traced several times
 _LARGE = 2**30  # bytes of a comparison, by the estimate: more than any sweep has that runs in our process
 
 

@@ -3,14 +3,14 @@
 Calibrated on two cores with AVX-512 (the committed runs): a call's time comes out within a factor of two.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.cases.case import Case
 from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
 from bench.records.environment import memory_bytes as machine_bytes
-from bench.timing.blocks import LEAST_CALLS, PILOT_SHARE
+from bench.timing.blocks import LEAST_CALLS, PILOT_SHARE, affordable_instances
 
 if TYPE_CHECKING:
     from bench.cases.comparisons import Comparison
@@ -29,6 +29,7 @@ _WORKER_S = 1.0  # to fork it, and to warm it up
 _PEER_S = 4.0  # its program, and the wait until its threads are still
 _PROOF_S = {"infer": 0.6, "train": 1.0}
 _COMPILE_S = {"infer": 0.4, "train": 0.8}
+_AGAIN = 0.4  # of that, to trace and compile it once more
 _XLA_COMPILE_S = {"infer": 0.6, "train": 1.6}
 # an unrolled step's share of tracing and compiling, by mode and `jit_compile`
 _UNROLLED_STEP_S = {
@@ -99,18 +100,41 @@ def comparison_seconds(
 ) -> float:
     """Seconds that a comparison takes altogether; one that is too large takes none."""
     case, baseline = comparison.case, comparison.baseline
-    seconds = _PROOF_S[case.mode] + _compile_seconds(case)
+    compile_s = _compile_seconds(case)
+    seconds = _PROOF_S[case.mode] + compile_s if comparison.first else 0.0
+    if comparison.retraced and comparison.first:
+        again_s = _AGAIN * compile_s
+        seconds += (affordable_instances(again_s, max_time_s) - 1) * again_s
     if comparison.isolated:
         try:
             check_size(comparison)
         except TooLarge:
             return 0.0
-        if _compile_seconds(case) >= compile_limit_s:
+        if compile_s >= compile_limit_s:
             return _WORKER_S + compile_limit_s
         seconds += _WORKER_S + _compile_seconds(baseline)
     if any(each.subject in SUBJECTS and SUBJECTS[each.subject].peer for each in (case, baseline)):
         seconds += _PEER_S
     return seconds + max((1 + PILOT_SHARE) * max_time_s, timed_seconds(comparison))
+
+
+_LEAST_MAX_TIME = 0.1  # of that of a case that has all the time that it wants
+
+
+def affordable_max_time(
+    rows: "Sequence[Comparison]", budget_s: float, max_time_s: float, compile_limit_s: float
+) -> float:
+    """The seconds of a case's blocks with which all comparisons take `budget_s` by the estimate, `max_time_s`
+    at most."""
+    least, most = _LEAST_MAX_TIME * max_time_s, max_time_s
+    for _ in range(_STEPS):
+        if expected_seconds(rows, most, compile_limit_s) <= budget_s:
+            return most
+        most = max(least, most / 1.25)
+    return most
+
+
+_STEPS = 11  # from the most to the least: 1.25 to this power is more than their quotient
 
 
 def _compile_seconds(case: Case) -> float:

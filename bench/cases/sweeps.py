@@ -146,6 +146,8 @@ FUSED_SHAPES = (
 
 LONGER = tuple((32, timesteps, 64, 64) for timesteps in (10, 50, 100, 200, 500, 1000))
 PLAIN_AND_XLA: tuple[Mapping[str, Any], ...] = ({}, {"jit_compile": True})
+# what an option, or XLA, costs is a pair of its own: two ratios to a third do not say it
+WITH_OWN_DEFAULT = ("builtin", "default_option")
 INPUT_PRODUCT: tuple[Mapping[str, Any], ...] = ({}, {"input_product": False})
 
 
@@ -175,14 +177,29 @@ SWEEPS: dict[str, Sweep] = {
     "default": Sweep(
         "What does a custom cell cost against the built-in layers, and how does it grow?",
         (
-            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), PLAIN_AND_XLA, user_cells=IN_RNN),
+            Grid((*BUILTINS, *KERAS_CELLS, *OURS), (BASE,), user_cells=IN_RNN),
+            Grid(KERAS_CELLS, (BASE,), ({"jit_compile": True},)),
+            Grid(
+                (*BUILTINS, *OURS),
+                (BASE,),
+                ({"jit_compile": True},),
+                user_cells=IN_RNN,
+                baselines=WITH_OWN_DEFAULT,
+            ),
             Grid(
                 ("lstm-builtin", "gru-builtin", "lstm-rnn", "slstm-rnn"),
                 (BASE,),
                 ({"unroll": True}, {"implementation": 1}, {"stateful": True}),
+                baselines=WITH_OWN_DEFAULT,
             ),
-            Grid(FUSED, (BASE,), user_cells=IN_FUSED),
-            Grid((), (BASE,), ({"unroll": True}, {"stateful": True}), user_cells=IN_RNN),
+            Grid(FUSED, (BASE,), user_cells=IN_FUSED, baselines=("builtin", "loop")),
+            Grid(
+                (),
+                (BASE,),
+                ({"unroll": True}, {"stateful": True}),
+                user_cells=IN_RNN,
+                baselines=WITH_OWN_DEFAULT,
+            ),
             Grid(LOOPS, tuple((32, timesteps, 64, 128) for timesteps in (10, 100, 200)), user_cells=IN_RNN),
             Grid(LOOPS, tuple((batch_size, 50, 64, 128) for batch_size in (1, 8, 128)), user_cells=IN_RNN),
             Grid(LOOPS, tuple((32, 50, 64, units) for units in (32, 64, 256)), user_cells=IN_RNN),

@@ -12,7 +12,7 @@ from inspect import Parameter
 from typing import Any
 
 from bench.cases.subjects import SUBJECTS, USER_LAYERS, WHOLE, Subject, user_subject
-from bench.contract.load_cell import FORM, Target, parse_step_shape
+from bench.contract.load_cell import FORM, Target, parse_kwargs, parse_step_shape
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 _NO_KWARGS = "{}"
@@ -64,8 +64,8 @@ class UserCells:
             takers = targets if option == "--step-shape" else (*targets, *layers)
             if given and not takers:
                 raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
-        _check_kwargs(kwargs)
-        shape = None if step_shape is None else _shape_of(step_shape)
+        _parsed("--kwargs", parse_kwargs, kwargs)
+        shape = None if step_shape is None else _parsed("--step-shape", parse_step_shape, step_shape)
         unlike = map(tuple, map(dict.fromkeys, (targets, layers)))
         brought = cls(next(unlike), baseline, kwargs, shape, next(unlike))
         for _ in brought._subjects():
@@ -104,21 +104,11 @@ class UserCells:
 NO_USER_CELLS = UserCells()
 
 
-def _check_kwargs(text: str) -> None:
-    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+def _parsed(option: str, parse: Callable[[str], Any], text: str) -> Any:
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserCellError(f"{expected}, got {text!r} ({error})") from None
-    if not isinstance(found, dict):
-        raise UserCellError(f"{expected}, got {text}")
-
-
-def _shape_of(text: str) -> tuple[int, ...]:
-    try:
-        return parse_step_shape(text)
+        return parse(text)
     except ValueError as error:
-        raise UserCellError(f"--step-shape: {error}") from None
+        raise UserCellError(f"{option}: {error}") from None
 
 
 def _subjects_of(

@@ -70,7 +70,7 @@ def _measured(args: argparse.Namespace, shape: Mapping[str, int]) -> list[Path]:
     sizes = (shape["batch_size"], shape["timesteps"], shape["features"], shape["units"])
     grid = Grid(subjects_to_measure(args.cell), (sizes,), tuple(options), (args.mode,))
     before = set(args.results.glob("*"))
-    SWEEPS[_SWEEP] = Sweep("What is fastest at this shape?", (grid,))
+    SWEEPS[_SWEEP] = Sweep("What is fastest at this shape?", (grid,), ("plain_builtin",))
     try:
         run(["--sweep", _SWEEP, "--results", str(args.results), "--device", args.device])
     finally:

@@ -10,14 +10,17 @@ import json
 import math
 import os
 import sys
-import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
-from bench.contract.load_cell import FORM, TargetError, parse_step_shape
-from bench.contract.report import ContractReport, as_text
+from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
+from bench.contract.report import BROKEN, ContractReport, as_text
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
+from bench.records.files import write_whole
+from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
+from bench.records.text import one_line
 
 
 class BadOption(ValueError):
@@ -65,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too, a test a check")
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -74,25 +78,40 @@ def main(arguments: argparse.Namespace) -> int:
         started = time.monotonic()
         with _stdout_to_stderr():
             report = _check(cell, limits)
-    except BadOption as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TargetError as error:
-        print(f"{error.details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+    except (BadOption, TargetError) as error:
+        details = getattr(error, "details", "")
+        print(f"{details}\n\nerror: {error}".lstrip(), file=sys.stderr)
+        unasked = JunitTest(arguments.target, "target", str(error), ERROR)
+        _write_junit(arguments, [unasked])
         return 2
     print(as_json(report) if arguments.json else as_text(report, time.monotonic() - started))
-    return 0 if report.ok else 1
+    return 2 if not _write_junit(arguments, as_tests(report)) else 0 if report.ok else 1
+
+
+def _write_junit(arguments: argparse.Namespace, tests: Iterable[JunitTest]) -> bool:
+    """Writes the file that is asked for, if one is; returns False where it cannot be written."""
+    if arguments.junit is None:
+        return True
+    try:
+        write_whole(arguments.junit, junit("check", tests))
+    except OSError as error:
+        print(f"error: --junit: cannot be written: {one_line(error)}", file=sys.stderr)
+        return False
+    return True
 
 
 def _cell(arguments: argparse.Namespace) -> UserCell:
     _expect_positive("--units", arguments.units)
     _expect_positive("--features", arguments.features)
-    features = arguments.features or _step_shape(arguments.step_shape)
+    features = arguments.features
+    if arguments.step_shape is not None:
+        features = _parsed("--step-shape", parse_step_shape, arguments.step_shape)
+    kwargs = _parsed("--kwargs", parse_kwargs, arguments.kwargs)
     if (arguments.target is None) == (arguments.layer is None):
         raise BadOption(f"expected a cell, {FORM}, or --layer=TARGET, and not both")
     whole = arguments.layer is not None
     target = arguments.layer if whole else arguments.target
-    return UserCell(target, _kwargs(arguments.kwargs), arguments.units, features, whole)
+    return UserCell(target, kwargs, arguments.units, features, whole)
 
 
 def _limits(arguments: argparse.Namespace) -> ContractLimits:
@@ -103,22 +122,11 @@ def _limits(arguments: argparse.Namespace) -> ContractLimits:
     return ContractLimits(arguments.time_limit, arguments.memory_limit)
 
 
-def _kwargs(text: str) -> dict[str, Any]:
-    expected = """--kwargs: expected a JSON object, such as '{"activation": "relu"}'"""
+def _parsed(option: str, parse: Callable[[str], Any], text: str) -> Any:
     try:
-        kwargs = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)!r} ({error})") from None
-    if not isinstance(kwargs, dict):
-        raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)}")
-    return kwargs
-
-
-def _step_shape(text: str | None) -> tuple[int, ...] | None:
-    try:
-        return None if text is None else parse_step_shape(text)
+        return parse(text)
     except ValueError as error:
-        raise BadOption(f"--step-shape: {error}") from None
+        raise BadOption(f"{option}: {error}") from None
 
 
 def _expect_positive(option: str, number: float | None, kind: str = "integer") -> None:
@@ -156,3 +164,10 @@ def as_json(report: ContractReport) -> str:
     return json.dumps(
         {"target": report.target, "ok": report.ok, "checks": checks}, indent=2, ensure_ascii=False
     )
+
+
+def as_tests(report: ContractReport) -> Iterator[JunitTest]:
+    """A test for each check, for JUnit; what did not come to an end is an error."""
+    ended = {"failed": FAILURE, "skipped": SKIPPED, **dict.fromkeys(BROKEN[1:], ERROR)}
+    for result in report.checks:
+        yield JunitTest(report.target, result.name, result.text, ended.get(result.status, ""))

@@ -5,15 +5,15 @@ Each is proven before it is timed, in turns with the first. Exit code 0; 1 if th
 """
 
 import argparse
-import json
 import sys
+from typing import Any
 
 from bench.api.compare import WholeLayer, compare_each
 from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
 from bench.cases.case import DEVICES, MODES
 from bench.cases.read_options import read_option
 from bench.cases.user_cells import BASELINES
-from bench.contract.load_cell import FORM, TargetError, parse_step_shape
+from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.records.text import one_line
 from bench.report import formatting
 
@@ -107,12 +107,8 @@ _SAID = {
 }
 
 
-def _kwargs(text: str) -> dict:
-    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+def _kwargs(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{expected}, got {text!r} ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{expected}, got {text}")
-    return found
+        return parse_kwargs(text)
+    except ValueError as error:
+        raise ValueError(f"--kwargs: {error}") from None

@@ -68,8 +68,8 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=[],
         metavar="PATH",
-        help="real processes of one revision: each PATH is a work folder of ci/gate.sh (base/ and head/) or "
-        "a folder of runs, measured one after the other",
+        help="real processes of one revision: each PATH is a work folder of gate --measure (base/ and head/) "
+        "or a folder of runs, measured one after the other",
     )
     parser.add_argument("--pairs", type=int, default=400, metavar="N", help="simulated pairs (default: 400)")
     parser.add_argument(

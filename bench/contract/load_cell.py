@@ -12,9 +12,11 @@ import importlib
 import importlib.machinery
 import importlib.util
 import inspect
+import json
 import os
 import re
 import sys
+import textwrap
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -181,17 +183,36 @@ def load_target(text: str, kwargs: Mapping[str, Any] | None = None, whole: bool 
     Raises `TargetError` if there is no such file, module or name, if importing it raises, or if no argument
     takes the number of units, and it does not make `whole` layers.
     """
-    place, colon, name = text.rpartition(":")
-    if not colon or not place or not name:
-        raise TargetError(f"expected {FORM}, got {text!r}")
-    is_file = place.endswith(".py") or os.sep in place
-    module = _load_file(Path(place)) if is_file else _load_module(place)
+    module, name = _module_of(text)
     factory = _find(module, name, text)
     source = getattr(module, "__file__", None)
     target = Target(text, factory, Path(source) if source else None, dict(kwargs or {}), (), whole)
     if target._units_argument_or_none in target.kwargs:
         raise TargetError(f"{text}: {target.units_argument} is what `units` sets; take it out of the kwargs")
     return target
+
+
+def load_object(text: str) -> Any:
+    """What `text` names, whatever it is, in the form `package.module:name` or `path/to/file.py:name`.
+
+    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
+    """
+    module, name = _module_of(text)
+    if not hasattr(module, name):
+        raise TargetError(f"{text}: no {name!r} in it")
+    return getattr(module, name)
+
+
+def parse_kwargs(text: str) -> dict[str, Any]:
+    """The arguments of a cell that a JSON object names; raises ValueError for a text that is none."""
+    expected = """expected a JSON object, such as '{"activation": "relu"}', got"""
+    try:
+        kwargs = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{expected} {textwrap.shorten(text, 80)!r} ({error})") from None
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"{expected} {textwrap.shorten(text, 80)}")
+    return kwargs
 
 
 def parse_step_shape(text: str) -> tuple[int, ...]:
@@ -203,6 +224,15 @@ def parse_step_shape(text: str) -> tuple[int, ...]:
 
 
 # --- importing ---------------------------------------------------------------------------------------
+
+
+def _module_of(text: str) -> tuple[ModuleType, str]:
+    """The module that a text names, imported, and the name in it."""
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise TargetError(f"expected {FORM}, got {text!r}")
+    is_file = place.endswith(".py") or os.sep in place
+    return (_load_file(Path(place)) if is_file else _load_module(place)), name
 
 
 def _load_file(path: Path) -> ModuleType:
@@ -307,21 +337,6 @@ def _offer(module: ModuleType, name: str) -> str:
     if close:
         return f"did you mean {close[0]!r}?"
     return f"it defines {', '.join(own)}" if own else "it defines no class or function"
-
-
-def load_object(text: str) -> Any:
-    """What `text` names, whatever it is, in the form `package.module:name` or `path/to/file.py:name`.
-
-    Raises `TargetError` if there is no such file, module or name, or if importing it raises.
-    """
-    place, _, name = text.rpartition(":")
-    if not place or not name:
-        raise TargetError(f"expected {FORM}, got {text!r}")
-    is_file = place.endswith(".py") or os.sep in place
-    module = _load_file(Path(place)) if is_file else _load_module(place)
-    if not hasattr(module, name):
-        raise TargetError(f"{text}: no {name!r} in it")
-    return getattr(module, name)
 
 
 # --- the user's errors, as the user would see them ---------------------------------------------------

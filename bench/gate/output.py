@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from xml.etree import ElementTree
 
 from bench.gate.revisions import Key, Side
 from bench.gate.verdicts import (
@@ -15,6 +14,7 @@ from bench.gate.verdicts import (
     Outcome,
     Verdict,
 )
+from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
 from bench.records.text import one_line
 from bench.report import formatting
 from bench.report.markdown import plain as markdown_plain
@@ -28,7 +28,10 @@ def side_lines(baseline: Side, current: Side) -> Iterator[str]:
     """Says what each side is: its processes, its commit, its versions; and the machine."""
     for side in (baseline, current):
         yield "{:<9} {} processes of {}, TensorFlow {}, Keras {}".format(
-            f"{side.name}:", len(side.processes), side.fact("commit") or "no commit", *side.versions
+            f"{side.name}:",
+            len(side.processes),
+            side.revision or side.fact("commit") or "no commit",
+            *side.versions,
         )
     yield f"machine:  {current.fact('machine')}"
 
@@ -118,41 +121,23 @@ def markdown(baseline: Side, current: Side, outcome: Outcome, threshold: float, 
 _MARKED = {word: f"**{word}**" for word in (SLOWER, FASTER)}
 
 
-def junit(outcome: Outcome, allowed: float) -> str:
+def as_junit(outcome: Outcome, allowed: float) -> str:
     """Writes JUnit XML: a slower case fails; an inconclusive one is skipped, or an error of too many."""
     names = _names(outcome)
     too_many = outcome.share_inconclusive > allowed
-    problems = {SLOWER: "failure", INCONCLUSIVE: "error" if too_many else "skipped", "vanished": "error"}
+    ended = {**dict.fromkeys(REMARKS, SKIPPED), SLOWER: FAILURE, "vanished": ERROR}
+    ended[INCONCLUSIVE] = ERROR if too_many else SKIPPED
     entries = [
         *((v.key, v.word, f"{v.word}: {_change(v)} {_from_to(v)}{_aside(v.why)}") for v in outcome.verdicts),
         *((r.key, r.kind, f"{r.kind}: {r.why or REMARKS[r.kind]}") for r in outcome.remarks),
     ]
-    suite = ElementTree.Element("testsuite", name="gate", tests=str(len(entries)))
-    for key, kind, message in entries:
-        case = ElementTree.SubElement(
-            suite, "testcase", classname=one_line(f"gate.{key[0]}", None), name=one_line(names[key], None)
-        )
-        tag = problems.get(kind, "skipped" if kind in REMARKS else "system-out")
-        problem = ElementTree.SubElement(case, tag)
-        if tag == "system-out":
-            problem.text = one_line(message, None)
-        else:
-            problem.set("message", one_line(message, None))
-    for attribute, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(attribute, str(len(suite.findall(f"testcase/{tag}"))))
-    return _document(suite)
+    tests = (
+        JunitTest(f"gate.{key[0]}", names[key], message, ended.get(kind, ""))
+        for key, kind, message in entries
+    )
+    return junit("gate", tests)
 
 
 def refusal_as_junit(cause: str, message: str) -> str:
     """Writes JUnit XML that says why nothing was compared."""
-    suite = ElementTree.Element("testsuite", name="gate", tests="1", failures="0", errors="1", skipped="0")
-    case = ElementTree.SubElement(suite, "testcase", classname="gate", name="comparison")
-    ElementTree.SubElement(case, "error", type=cause, message=message)
-    return _document(suite)
-
-
-def _document(suite: ElementTree.Element) -> str:
-    suites = ElementTree.Element("testsuites")
-    suites.append(suite)
-    ElementTree.indent(suites)
-    return ElementTree.tostring(suites, encoding="utf-8").decode() + "\n"
+    return junit("gate", [JunitTest("gate", "comparison", message, ERROR, cause)])

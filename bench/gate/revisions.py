@@ -87,10 +87,15 @@ class Process:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One revision's processes: `baseline` or `current`."""
+    """One revision's processes: `baseline` or `current`.
+
+    Attributes:
+        revision: what it is called, where whoever measured it knows more than its records.
+    """
 
     name: str
     processes: tuple[Process, ...]
+    revision: str = ""
 
     def fact(self, column: str) -> Value:
         """One of the facts that all its processes share: `machine`, `commit`, ..."""
@@ -262,13 +267,26 @@ def check_comparable(baseline: Side, current: Side) -> None:
 
 def _refuse_twins(processes: Sequence[Process]) -> None:
     """The same process counted twice would look like agreement between two."""
-    twins = [name for name, count in Counter(process.name for process in processes).items() if count > 1]
+    files: dict[str, list[Path | None]] = {}
+    for process in processes:
+        files.setdefault(process.name, []).append(process.file)
+    twins = {name: found for name, found in files.items() if len(found) > 1}
     if twins:
-        raise CannotCompare("a process twice", _listed(twins))
+        name, found = min(twins.items())
+        more = f"; and so do {len(twins) - 1} more" if len(twins) > 1 else ""
+        raise CannotCompare("a process twice", f"run {name} {_twice(found)}{more}")
+
+
+def _twice(files: Sequence[Path | None]) -> str:
+    """Says where the rows of one run stand, and why that counts once."""
+    first, second = map(str, files[:2])
+    if first == second:
+        return f"is named twice: {first}"
+    return f"stands in {first} and in {second}: a copy is no second process, and no run is its own baseline"
 
 
 def alternated(baseline: Side, current: Side) -> bool:
-    """Says whether the sides' processes took turns in one session, as `ci/gate.sh` records it.
+    """Says whether the sides' processes took turns in one session, as `gate --measure` records it.
 
     The session is a file beside the sides' folders, a line a process in their order: side, tab, run. Turns
     are taken where never more than two processes of one side follow each other, and one side has at most one

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.05
 SLOWER, FASTER, INCONCLUSIVE, SAME = WORDS = ("SLOWER", "FASTER", "INCONCLUSIVE", "SAME")
-_FEWEST_PROCESSES = 2  # a side: one has no spread
+FEWEST_PROCESSES = 2  # a side: one has no spread
+PROCESSES = 5  # a side: what the gate's own rates of error were measured with
 _HOPELESS = 2.0  # times the time: where even that could be chance in every case, a verdict says nothing
 
 
@@ -135,8 +136,11 @@ def _words(side: Side) -> str:
 
 def check_side(side: Side) -> None:
     """Raises CannotCompare where the side can be no side of a comparison."""
-    if len(side.processes) < _FEWEST_PROCESSES:
-        raise CannotCompare("too few processes", f"the {side.name} has {len(side.processes)}")
+    if len(side.processes) < FEWEST_PROCESSES:
+        count = f"{len(side.processes)} of {PROCESSES}"
+        raise CannotCompare(
+            "too few processes", f"the {side.name} has {count}; {FEWEST_PROCESSES} are the fewest"
+        )
     times = side.figures(side.keys, TIME)
     if (times != times).all():  # nan
         raise CannotCompare("no common case", f"the {side.name} timed none")

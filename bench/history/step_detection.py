@@ -1,9 +1,8 @@
 """Find level shifts: the runs from which on a figure has another level, and by how much.
 
-The figures' logarithms are divided by their deviation from run to run. Optimal partitioning then finds the
-levels that minimise the squares plus a penalty for each shift: Jackson et al. (2005), "An algorithm for
-optimal partitioning of data on an interval", of many series at once. The deviation comes from the
-differences between neighbours, the largest fifth left out, so that a shift, which makes one large
+The figures' logarithms are divided by their deviation from run to run. `ruptures.KernelCPD` with the linear
+kernel then finds the levels that minimise the squares plus a penalty for each shift. The deviation comes from
+the differences between neighbours, the largest fifth left out, so that a shift, which makes one large
 difference, is not taken for noise. A few slow runs are no level: each figure is brought to within three
 deviations of the median of the seven around it. A shift below `SMALLEST_SHIFT` is left out.
 
@@ -122,34 +121,11 @@ def _cuts(logs: "np.ndarray", errors: "np.ndarray") -> list[list[int]]:
 
 
 def _partitions(series: "np.ndarray", penalty: float) -> list[list[int]]:
-    """The cuts that minimise the squares about the levels' means plus the penalty for each cut.
+    """The cuts that minimise the squares about the levels' means plus the penalty for each cut."""
+    from ruptures import KernelCPD
 
-    A level has at least `FEWEST_OF_A_LEVEL` runs.
-    """
-    import numpy as np
-
-    count, runs = series.shape
-    sums, squares = (
-        np.concatenate([np.zeros((count, 1)), np.cumsum(values, axis=1)], axis=1)
-        for values in (series, series**2)
-    )
-    best = np.full((count, runs + 1), np.inf)  # of the first so many runs
-    best[:, 0] = -penalty
-    last = np.zeros((count, runs + 1), dtype=int)  # where their last level begins
-    for end in range(FEWEST_OF_A_LEVEL, runs + 1):
-        starts = np.arange(end - FEWEST_OF_A_LEVEL + 1)
-        within = squares[:, [end]] - squares[:, starts]
-        within -= (sums[:, [end]] - sums[:, starts]) ** 2 / (end - starts)
-        costs = best[:, starts] + within + penalty
-        last[:, end] = costs.argmin(axis=1)
-        best[:, end] = costs.min(axis=1)
-    return [_cuts_before(runs, row) for row in last]
-
-
-def _cuts_before(end: int, last: "np.ndarray") -> list[int]:
-    """The cuts of the best partition of the first `end` runs, from where the last level of each begins."""
-    start = int(last[end])
-    return [*_cuts_before(start, last), start] if start else []
+    search = KernelCPD(kernel="linear", min_size=FEWEST_OF_A_LEVEL)
+    return [search.fit(each[:, None]).predict(pen=penalty)[:-1] for each in series]
 
 
 def deviation_of(logs: "ArrayLike") -> "np.ndarray":

@@ -6,6 +6,7 @@ worker takes and how its memory rises is the program's alone.
 
 import gc
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from functools import partial
 from itertools import count
@@ -37,6 +38,7 @@ class Programs:
         devices.warm_up()
         self._subjects = {**SUBJECTS, **user_cells.subjects}
         self._programs: dict[str, Program] = {}
+        self._exact: set[str] = set()
 
     def compile(self, name: str, case: Case, data: Data, exact: bool) -> dict[str, Any]:
         """Compiles the case under `name`, in full precision if `exact`.
@@ -48,13 +50,14 @@ class Programs:
         layer = make_layer(self._subjects[case.subject], case)
         layers.build_layer(layer, case, SEED)
         if exact:
-            with devices.full_precision():
-                program = programs.compile_program(layer, case, data)
-        else:
+            self._exact.add(name)
+        with self._precision(name):
             program = programs.compile_program(layer, case, data)
         self._programs[name] = program
         figures = {
-            field.name: getattr(program, field.name) for field in fields(program) if field.name not in _REMOTE
+            field.name: getattr(program, field.name)
+            for field in fields(program)
+            if field.name not in (*_REMOTE, "again")
         }
         gc.collect()  # by itself it never runs in a worker
         return {**figures, "peak_bytes": rise()}
@@ -64,8 +67,13 @@ class Programs:
         self._programs[name].run()
 
     def answer(self, name: str) -> Answer:
-        """The program's answer."""
-        return self._programs[name].answer()
+        """The program's answer, in full precision if it was compiled so: TensorFlow's own products ask for
+        the precision whenever they run."""
+        with self._precision(name):
+            return self._programs[name].answer()
+
+    def _precision(self, name: str) -> AbstractContextManager[None]:
+        return devices.full_precision() if name in self._exact else nullcontext()
 
     def time(self, name: str) -> float:
         """The seconds of one call, timed here."""
@@ -137,7 +145,7 @@ class Isolated:
         name = f"{next(self._numbers)} {case.id}"
         figures = call("compile", name, case, problem.data, exact, time_limit_s=self._limits.compile_s)
         calls: dict[str, Any] = {method: partial(call, method, name) for method in _REMOTE}
-        return Program(**figures, **calls)
+        return Program(**figures, **calls, again=partial(self.compile_program, problem, exact))
 
     def matmul_peak(self, dtype: str, device: str) -> float:
         """`devices.matmul_peak` in the worker's process."""

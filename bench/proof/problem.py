@@ -1,7 +1,7 @@
 """`Problem`: a case's layer, built, with the data it is proven and timed on and its reference."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import zip_longest
@@ -47,6 +47,7 @@ class Problem:
         proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
         depth: how many layers one upon another, whose rounding errors add up.
+        make_layer: makes another layer like `layer`, built; its weights are those of its own seed.
     """
 
     case: Case
@@ -58,6 +59,7 @@ class Problem:
     proof: str
     rows: int
     depth: int
+    make_layer: Callable[[], Any]
 
 
 def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Problem:
@@ -71,8 +73,7 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
         WrongAnswer: the bias does not start as the reference says, the layer is not made of the cells that
             the case asks for, or what they drop is not what they should.
     """
-    layer = make_layer(subject, case)
-    layers.build_layer(layer, case, SEED)
+    layer = _built_layer(subject, case)
     if subject.layer == WHOLE:
         return _whole_problem(subject, case, layer)
     lost = layers.lost_option(layer, case)
@@ -94,15 +95,15 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     rows = case.batch_size if drops or differs else _rows(case, _REFERENCE_WORK / work)
     data = _data(layer, case, weights, rows, composition)
     proof = "statistical" if hidden else proof
-    return Problem(case, layer, data, composition, drops, analytic, proof, rows, case.depth)
+    fresh = partial(_built_layer, subject, case)
+    return Problem(case, layer, data, composition, drops, analytic, proof, rows, case.depth, fresh)
 
 
 def _whole_problem(subject: Subject, case: Case, layer) -> Problem:
     """The problem of a user's whole layer, which is compared with itself, run eagerly in float64."""
     twin_case = replace(case, dtype="float64")
     with dtype_policy("float64"):  # whatever the layer makes beside its weights, a model's inputs too
-        twin = make_layer(subject, twin_case)
-    layers.build_layer(twin, twin_case, SEED)
+        twin = _built_layer(subject, twin_case)
     training, weights = case.mode == "train", _weights(layer)
     draw = np.random.default_rng(SEED)
     sizes = (case.batch_size, case.timesteps, case.features)
@@ -112,7 +113,14 @@ def _whole_problem(subject: Subject, case: Case, layer) -> Problem:
     data = Data(weights, inputs, [], _cotangents(draw, shapes, inputs.dtype))
     depth = whole_layer.weighted_layers(layer)
     composition = whole_layer.Twin(twin, training)
-    return Problem(case, layer, data, composition, [], False, "consistent", case.batch_size, depth)
+    fresh = partial(_built_layer, subject, case)
+    return Problem(case, layer, data, composition, [], False, "consistent", case.batch_size, depth, fresh)
+
+
+def _built_layer(subject: Subject, case: Case):
+    layer = make_layer(subject, case)
+    layers.build_layer(layer, case, SEED)
+    return layer
 
 
 def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:
@@ -187,8 +195,7 @@ def _references(
     if len(ours) == len(cells):
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
-    twin = make_layer(subject, twin_case)
-    layers.build_layer(twin, twin_case, SEED)
+    twin = _built_layer(subject, twin_case)
     twins = [cell for loop in layers.cells_in(twin, case.depth) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]
     if _all(own) and not drops and not differs:

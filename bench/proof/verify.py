@@ -50,7 +50,10 @@ class Expected:
 
 
 def _compile_here(problem: Problem, exact: bool) -> Program:
-    return programs.compile_program(problem.layer, problem.case, problem.data)
+    """Compiles the exact program of the problem's layer, and the other of a fresh one: what a layer has
+    compiled inside of itself it would run again as it is."""
+    layer = problem.layer if exact else problem.make_layer()
+    return programs.compile_program(layer, problem.case, problem.data)
 
 
 def prove(
@@ -58,8 +61,8 @@ def prove(
 ) -> tuple[Program, Answer, Proof]:
     """Compiles the program that is to be timed, and proves it.
 
-    Where the GPU, as configured, rounds float32 to TF32, what is proven is a twin compiled without; the
-    program itself must then give the twin's answer to within what TF32 can tell.
+    Where the GPU, as configured, may round float32 to TF32, what is proven is a twin compiled without; the
+    program itself, of another layer, must then give the twin's answer to within what TF32 can tell.
 
     Args:
         compile_program: compiles the problem's program, wherever it is to run; the second argument says
@@ -79,8 +82,7 @@ def prove(
         return program, answer, proof
     program = compile_program(problem, False)
     rounded = program.answer()
-    coarser = TF32_EPSILON / _epsilon(problem)
-    _check_alike(problem, "in TF32", answer, rounded, proof, coarser)
+    _check_alike(problem, "in TF32", answer, rounded, proof)
     return program, rounded, proof
 
 
@@ -108,19 +110,21 @@ def verify(problem: Problem, answer: Answer) -> Proof:
     return Proof(error, tolerance, gradient_error, gradient_tolerance)
 
 
-def verify_again(problem: Problem, before: Answer, after: Answer, proof: Proof) -> None:
-    """After the timing: the program must still compute what was proven.
+def verify_again(
+    problem: Problem, before: Answer, after: Answer, proof: Proof, when: str = "after the timing"
+) -> None:
+    """The program, or another instance of it, must still compute what was proven, in TF32 to what that can
+    tell: two sums of another order may be rounded to neighbours.
 
     Raises:
-        WrongAnswer: as `verify` does.
+        WrongAnswer: as `verify` does, saying `when`.
     """
-    _check_alike(problem, "after the timing", before, after, proof)
+    _check_alike(problem, when, before, after, proof)
 
 
-def _check_alike(
-    problem: Problem, when: str, before: Answer, after: Answer, proof: Proof, coarser: float = 1.0
-) -> None:
-    """Raises WrongAnswer where the answers differ by more than the proof allowed, times `coarser`."""
+def _check_alike(problem: Problem, when: str, before: Answer, after: Answer, proof: Proof) -> None:
+    """Raises WrongAnswer where the answers differ by more than the proof allowed of what is timed."""
+    coarser = _coarser(problem)
     for name, got, wanted in zip(_output_names(problem), after.outputs, before.outputs, strict=True):
         _compare(
             f"{when}, {name}",
@@ -135,6 +139,12 @@ def _check_alike(
             raise WrongAnswer(
                 f"{when}, the gradient of {name} has moved by {difference:.3g}, allowed {allowed:.3g}"
             )
+
+
+def _coarser(problem: Problem) -> float:
+    """How much coarser the program that is timed may be than the one that is proven."""
+    rounded = devices.rounds_to_tf32(problem.case)
+    return max(1.0, TF32_EPSILON / _epsilon(problem)) if rounded else 1.0
 
 
 def _output_names(problem: Problem) -> list[str]:

@@ -50,17 +50,26 @@ class RecordWriter:
         """Makes `folder`, which must not exist, and a CSV without rows; raises OSError where it cannot."""
         folder.mkdir(parents=True)
         self.path = folder / RECORDS_FILE
-        self._finished = line([column.name for column in COLUMNS])
-        write_whole(self.path, self._finished)
+        self._header = line([column.name for column in COLUMNS])
+        self._rows: list[bytes] = []
+        self._write()
 
     def begin(self, record: Mapping[str, Value]) -> None:
         """Writes the row of the case in flight; raises OSError."""
-        write_whole(self.path, self._finished + line({**record, **KILLED}.values()))
+        self._write(line({**record, **KILLED}.values()))
 
     def finish(self, record: Mapping[str, Value]) -> None:
         """Writes the row of the case that has ended, in place of that in flight; raises OSError."""
-        self._finished += line(record.values())
-        write_whole(self.path, self._finished)
+        self._rows.append(line(record.values()))
+        self._write()
+
+    def revise(self, number: int, record: Mapping[str, Value]) -> None:
+        """Writes a row in place of the one that was finished as the `number`-th, from 0; raises OSError."""
+        self._rows[number] = line(record.values())
+        self._write()
+
+    def _write(self, in_flight: bytes = b"") -> None:
+        write_whole(self.path, b"".join((self._header, *self._rows, in_flight)))
 
 
 def line(values: Iterable[Value]) -> bytes:

@@ -295,15 +295,11 @@ def _leave_out_repeated(reading: _Reading, columns: Columns) -> None:
 def _leave_out_impossible(reading: _Reading, columns: Columns) -> None:
     """Leaves out the rows that cannot be."""
     size = len(columns["file"])
-    wrong = np.concatenate(
-        [
-            np.zeros(0, bool),
-            *(
-                _impossible({name: values[start : start + _BLOCK_ROWS] for name, values in columns.items()})
-                for start in range(0, size, _BLOCK_ROWS)
-            ),
-        ]
-    )
+    known: dict[int, bool] = {}
+    wrong = np.zeros(size, bool)
+    for start in range(0, size, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        wrong[block] = _impossible({name: values[block] for name, values in columns.items()}, known)
     if not wrong.any():
         return
     refused = {name: values[wrong] for name, values in columns.items()}
@@ -319,26 +315,37 @@ def _leave_out_impossible(reading: _Reading, columns: Columns) -> None:
     _keep(columns, ~wrong)
 
 
-def _impossible(columns: Columns) -> "np.ndarray":
-    """Which rows cannot be."""
-    import pandas as pd
+def _impossible(columns: Columns, known: dict[int, bool]) -> "np.ndarray":
+    """Which rows cannot be.
 
+    Args:
+        known: whether rows contradict their ids, by the hash of what is looked at; gets what is found.
+    """
     numbers: Columns = {name: as_floats(columns[name]) for name in plausible.NUMBERS}
     numbers["ok"] = np.asarray(columns["status"] == "ok")
-    names = pd.DataFrame({name: columns[name] for name in plausible.NAMES}, copy=False)
-    same = pd.util.hash_pandas_object(names, index=False).to_numpy()
-    _, first, which = np.unique(same, return_index=True, return_inverse=True)
-    different = {name: columns[name].take(first) for name in plausible.NAMES}
-    contradict = [
-        plausible.contradicts_id(record) is not None for record in records_of(different, plausible.NAMES)
-    ]
-    wrong = np.array(contradict, bool)[which]
+    wrong = _contradict(columns, known)
     for name in plausible.REQUIRED:
         wrong |= is_empty(columns[name])
     with np.errstate(all="ignore"):
         for rule in plausible.RULES:
             wrong |= rule.is_broken(numbers)
     return wrong
+
+
+def _contradict(columns: Columns, known: dict[int, bool]) -> "np.ndarray":
+    """Which rows contradict their ids; rows that say the same, of whatever run, are looked at once."""
+    import pandas as pd
+
+    names = pd.DataFrame({name: columns[name] for name in plausible.NAMES}, copy=False)
+    hashes, first, which = np.unique(
+        pd.util.hash_pandas_object(names, index=False).to_numpy(), return_index=True, return_inverse=True
+    )
+    keys = hashes.tolist()
+    new = [place for place, key in enumerate(keys) if key not in known]
+    different = {name: columns[name].take(first[new]) for name in plausible.NAMES}
+    for place, record in zip(new, records_of(different, plausible.NAMES), strict=True):
+        known[keys[place]] = plausible.contradicts_id(record) is not None
+    return np.array([known[key] for key in keys], bool)[which]
 
 
 # --- the frame ---

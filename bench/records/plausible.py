@@ -76,7 +76,7 @@ RULES: tuple[Rule, ...] = (
     *map(
         _positive,
         (
-            *(*SHAPE, "depth", *_TIMING, "queued_s", "epoch_s", "characters_per_s"),
+            *(*SHAPE, "depth", *_TIMING, "instances", "queued_s", "epoch_s", "characters_per_s"),
             *("sequences_per_s", "timesteps_per_s", "flops", "gflops_per_s", "roofline_fraction"),
         ),
     ),
@@ -84,6 +84,7 @@ RULES: tuple[Rule, ...] = (
         _not_negative,
         (
             *("iqr_s", "trace_s", "compile_s", "sync_s", "graph_nodes", "peak_bytes", "retraces"),
+            "instance_spread",
             *("max_abs_error", "tolerance", "gradient_error", "gradient_tolerance"),
         ),
     ),

@@ -125,17 +125,6 @@ def _beside(read: Callable[[Path], Any], path: Path, kind: type, notices: list[s
     return found
 
 
-def sound_runs(folders: Sequence[Path]) -> tuple[list[StoredRun], list[str]]:
-    """The runs that can be read, and a line for each notice and for each run that cannot."""
-    runs, notices = [], []
-    for folder in folders:
-        try:
-            runs.append(read_run(folder))
-        except RecordError as error:
-            notices.append(f"left out: {error}")
-    return runs, [*notices, *(notice for run in runs for notice in run.notices)]
-
-
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:
     """Writes the run's environment beside its CSV; raises OSError where it cannot."""
     write_whole(folder / ENVIRONMENT_FILE, json.dumps(environment, indent=2, sort_keys=True) + "\n")

@@ -137,7 +137,8 @@ class Record(TypedDict):
         str | None,
         _Says(
             "the requirements of the cuDNN kernel that were missed, where it was asked for: by `use_cudnn`, "
-            "or on a GPU by the built-ins themselves"
+            "or on a GPU by the built-ins themselves; of `FusedRNN` on a CPU, why its native engine did not "
+            "run"
         ),
     ]
     retraces: Annotated[int | None, _Says("traces made while timing; must be 0")]
@@ -161,6 +162,24 @@ class Record(TypedDict):
         ),
     ]
     rounds: Annotated[int | None, _Says("ABBA blocks timed")]
+    instances: Annotated[
+        int | None,
+        _Says(
+            "how often the two programs were traced and compiled, each time a draw of a speed; from 3 on the "
+            "ratio's interval is over these, and true of the layers; below it is over blocks, and true of "
+            "the programs that were timed; empty: one, in a run from before they were counted"
+        ),
+    ]
+    instance_spread: Annotated[
+        float | None,
+        _Says(
+            "standard deviation between the instances' ratios, relative, without what their blocks differ "
+            "by; empty: too few instances to tell"
+        ),
+    ]
+    instance_ratios: Annotated[
+        str | None, _Says("the ratio of each instance, from the lowest to the highest, a blank between them")
+    ]
     baseline: Annotated[str | None, _Says("the id of the case it is compared with; empty: a training task")]
     baseline_median_s: Annotated[
         float | None,
@@ -169,7 +188,9 @@ class Record(TypedDict):
     ratio: Annotated[
         float | None,
         _Says(
-            "subject's time / baseline's time, median over the blocks; above 1 the subject is slower", "ratio"
+            "subject's time / baseline's time; above 1 the subject is slower. The geometric mean of the "
+            "instances' medians over their blocks; with fewer than 3 instances the median over the blocks",
+            "ratio",
         ),
     ]
     ratio_low: Annotated[float | None, _Says("lower end of the ratio's 95% interval", "ratio")]
@@ -248,6 +269,7 @@ KEY = ("run_id", "sweep", "case", "baseline")
 # what only a row that is `ok` has
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
+    *("instances", "instance_spread", "instance_ratios"),
     *("ratio", "ratio_low", "ratio_high", "converged", "sequences_per_s", "timesteps_per_s"),
     *("gflops_per_s", "roofline_fraction", "epoch_s", "characters_per_s", "loss"),
 )

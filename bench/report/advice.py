@@ -7,6 +7,7 @@ to the wished one, in factors (logarithms), and how near that is is said. Reads 
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.cases.case import id_parts, shape_id
@@ -17,6 +18,7 @@ from bench.records.schema import SHAPE
 from bench.report import formatting, labels, quantities
 from bench.report.labels import Record
 from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
+from bench.report.table import ratio_text
 from bench.timing.intervals import Interval
 
 if TYPE_CHECKING:
@@ -43,24 +45,21 @@ class AdviceError(ValueError):
 
 @dataclass(frozen=True)
 class Way:
-    """A verified way to run a cell, at the measured shape nearest to the wished one.
+    """A verified way to run a cell, at the measured shape nearest to the wished one, timed in turns with
+    another.
 
     Attributes:
         record: the case.
-        builtin: the name of the built-in that it stands for, plain, at the same shape, in the same run.
-        builtin_s: the time of a call of that.
-        builtin_start_s: the time to trace and compile that, None where it is not known.
-        ratio: time / the plain built-in's.
-        paired: whether the two were timed in turns, so that the ratio has an interval.
+        baseline: the name of the other, with its options; those of one baseline are ranked, and no others.
+        baseline_start_s: the time to trace and compile that, None where it is not known.
+        ratio: time / the baseline's.
         distance: from the wished shape, in powers of two.
     """
 
     record: Record
-    builtin: str
-    builtin_s: float
-    builtin_start_s: float | None
+    baseline: str
+    baseline_start_s: float | None
     ratio: Interval
-    paired: bool
     distance: float
 
 
@@ -88,10 +87,10 @@ def advice(
             f"{_differences(nearest.record, shape)}: add --measure"
         )
     for name, known in near.items():
-        if known:
+        for baseline, ranked in groupby(known, key=lambda way: way.baseline):
             lines += [
-                f"{name}:",
-                *(f"  {line}" for way in known[:_TOP] for line in _described(way, shape)),
+                f"{name}, against {baseline}:",
+                *(f"  {line}" for way in [*ranked][:_TOP] for line in _described(way, shape)),
                 "",
             ]
     left_out = sum(map(len, found.values())) - sum(map(len, near.values()))
@@ -99,7 +98,7 @@ def advice(
     return [
         *lines,
         *([too_far] if left_out else []),
-        "About: not timed in turns with the built-in, from the times of both in one run.",
+        "Each ratio is of two that were timed in turns: the ways under one heading rank, and no others.",
         "Each cell is another equation: only the ways of one can stand for each other.",
     ]
 
@@ -139,7 +138,11 @@ def _cells(frame: "pd.DataFrame", wished: str | None) -> list[str]:
 
 
 def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
-    """The ways to run a cell, fastest first; each once, at its nearest shape, from its newest run."""
+    """The ways to run a cell; each once a baseline, at its nearest shape, from its newest run.
+
+    Those against the plain built-in come first, within one baseline the fastest. Of other baselines only
+    what is surely faster is a way.
+    """
     same_answer = [
         record
         for record in records
@@ -151,10 +154,17 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
     nearest: dict[tuple, Way] = {}
     for record in sorted(same_answer, key=_age, reverse=True):
         way = _way(record, by_case, shape) if labels.family(record) == cell else None
-        key = (record["subject"], labels.options(record))
-        if way and (key not in nearest or _place(way) < _place(nearest[key])):
+        if way is None:
+            continue
+        key = (record["subject"], labels.options(record), way.baseline)
+        if key not in nearest or way.distance < nearest[key].distance:
             nearest[key] = way
-    return sorted(nearest.values(), key=lambda way: way.ratio.value)
+    gains = [way for way in nearest.values() if _is_against_builtin(way) or way.ratio.high < 1]
+    return sorted(gains, key=lambda way: (not _is_against_builtin(way), way.baseline, way.ratio.value))
+
+
+def _is_against_builtin(way: Way) -> bool:
+    return way.record["baseline"] == _builtin_id(way.record)
 
 
 def _has_code(record: Record) -> bool:
@@ -164,27 +174,34 @@ def _has_code(record: Record) -> bool:
     return record["layer"] in {**_LAYERS, **_FUNCTIONS}
 
 
-def _place(way: Way) -> tuple[float, bool]:
-    return way.distance, not way.paired
-
-
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
-    """The record as a way; None where the plain built-in was not measured in the same run."""
-    builtin_id = _builtin_id(record)
-    builtin = by_case.get((record["run_id"], builtin_id))
-    paired = record["baseline"] == builtin_id and record["baseline_median_s"] is not None
-    if not paired and builtin is None:
+    """The record as a way; None where it was not timed in turns with another way."""
+    if record["baseline"] is None or record["ratio"] is None or record["baseline_median_s"] is None:
         return None
-    builtin_s = record["baseline_median_s"] if paired else (builtin or record)["median_s"]
-    plain_ratio = record["median_s"] / builtin_s
+    if not _is_way(str(record["baseline"])):
+        return None
+    baseline = by_case.get((record["run_id"], record["baseline"]))
     return Way(
         record,
-        labels.baseline_label({"baseline": builtin_id}),
-        builtin_s,
-        _start(builtin) if builtin else None,
-        quantities.ratio_of(record) if paired else Interval(plain_ratio, plain_ratio, plain_ratio),
-        paired,
+        _baseline_name(record),
+        _start(baseline) if baseline else None,
+        quantities.ratio_of(record),
         math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
+    )
+
+
+def _is_way(case: str) -> bool:
+    """True where a line of code can say the case of this id, and its options leave the answer as it is."""
+    parts = id_parts(case)
+    return _has_code({"cell": parts.cell, "layer": parts.layer}) and set(parts.options) <= set(_WAYS)
+
+
+def _baseline_name(record: Record) -> str:
+    """The baseline's name with its options, `as it comes` where it has none."""
+    parts = id_parts(str(record["baseline"]))
+    label = labels.baseline_label(record)
+    return (
+        f"{label}, {labels.option_name('-'.join(parts.options))}" if parts.options else f"{label} as it comes"
     )
 
 
@@ -203,15 +220,10 @@ def _described(way: Way, shape: Shape) -> Iterator[str]:
     """A way in lines: what it is and its ratio, how near it was measured, what its start costs, the code."""
     record = way.record
     named = ", ".join((labels.label(record), *map(labels.option_name, labels.options(record))))
-    yield f"{named}: {_ratio(way)} the time of {way.builtin} as it comes"
+    yield f"{named}: {ratio_text(way.ratio)} the time of {way.baseline}"
     yield f"  {formatting.seconds(record['median_s'])} a call, {nearness(record, shape)}"
     yield f"  {break_even(way)}; proof: {record['proof'] or 'unknown'}"
     yield f"  {code(record, shape['units'])}"
-
-
-def _ratio(way: Way) -> str:
-    value = formatting.ratio(way.ratio.value)
-    return f"{value} {formatting.interval(way.ratio.low, way.ratio.high)}" if way.paired else f"about {value}"
 
 
 def nearness(record: Record, shape: Shape) -> str:
@@ -244,19 +256,23 @@ def _too_far(record: Record, shape: Shape) -> bool:
 
 def break_even(way: Way) -> str:
     """Says what a way costs before its first call, and after how many calls it has earned that."""
-    start, plain = _start(way.record), way.builtin_start_s
+    start, plain = _start(way.record), way.baseline_start_s
     if start is None:
         return "what compiling costs is not known"
     takes = f"traces and compiles in {formatting.seconds(start)}"
-    compared = f", the built-in in {formatting.seconds(plain)}" if plain is not None else ""
-    if way.record["case"] == _builtin_id(way.record):
+    if way.record["case"] == way.record["baseline"]:
         return takes
+    compared = f", {_the_other(way)} in {formatting.seconds(plain)}" if plain is not None else ""
     if plain is not None and start <= plain:
         return takes + compared
-    calls = calls_to_pay(start - (plain or 0), way.builtin_s, way.ratio)
+    calls = calls_to_pay(start - (plain or 0), way.record["baseline_median_s"], way.ratio)
     if calls is None:
         return f"{takes}{compared}: never pays"
     return f"{takes}{compared}: pays after {'at most ' if plain is None else ''}{in_words(calls)}"
+
+
+def _the_other(way: Way) -> str:
+    return "the built-in" if _is_against_builtin(way) else "the other"
 
 
 def _start(record: Record) -> float | None:

@@ -17,6 +17,7 @@ from bench.records.text import one_line
 from bench.report.page.section import Section, section
 
 REPORT_FILE = "report.html"
+MOST_WHOLE = 5  # runs: of a hundred cases each takes three seconds and two megabytes
 
 
 def default_target(runs: Sequence[Path]) -> Path:
@@ -28,13 +29,18 @@ def default_target(runs: Sequence[Path]) -> Path:
 def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     """Writes the page of the runs, each a folder or a CSV, to `target`, which it returns.
 
-    What is wrong with a run is said on the page and on stderr. Raises RecordError where a run's records
-    cannot be read, OSError where `target` cannot be written.
+    What is wrong with a run is said on the page and on stderr. Of more than `MOST_WHOLE` runs the page leaves
+    out what their own reports have: charts, prices, and all but its row of each case.
+
+    Raises:
+        RecordError: a run's records cannot be read.
+        OSError: `target` cannot be written.
     """
     runs = [read_run(folder) for folder in run_folders]
     for notice in (notice for run in runs for notice in run.notices):
         print(one_line(notice), file=sys.stderr)
-    page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])
+    brief = len(runs) > MOST_WHOLE
+    page = render([section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)])
     write_whole(target, page)
     return target
 

@@ -1,7 +1,7 @@
 """Quantities of a record with their intervals: its ratio, its time, its throughput, its start."""
 
-import math
 from collections.abc import Iterable
+from statistics import median as median_of
 
 import numpy as np
 
@@ -16,12 +16,43 @@ def ratio_of(record: Record) -> Interval:
     return Interval(value, value if low is None else low, value if high is None else high)
 
 
-def quotient(above: Interval, below: Interval) -> Interval:
-    """The quotient of two independent ratios; their intervals' relative widths add in quadrature."""
-    value = above.value / below.value
-    down = math.hypot(math.log(above.value / above.low), math.log(below.high / below.value))
-    up = math.hypot(math.log(above.high / above.value), math.log(below.value / below.low))
-    return Interval(value, value * math.exp(-down), value * math.exp(up))
+_GROW_WITH_TIME = ("median_s", "min_s", "iqr_s", "queued_s")
+_SHRINK_WITH_TIME = ("sequences_per_s", "timesteps_per_s", "gflops_per_s", "roofline_fraction")
+
+
+def by_pairs(records: Iterable[Record]) -> list[Record]:
+    """The records with the times that their pairs say: the baseline's time x the ratio.
+
+    A baseline has one time in a run, the median over the rows that are compared with it. The times that rows
+    were measured at lie minutes apart, and would rank subjects otherwise than the ratios do. Rates follow;
+    what was not timed in a pair is as it was.
+    """
+    records = list(records)
+    baselines: dict[tuple, list[float]] = {}
+    for record in records:
+        if _is_pair(record):
+            baselines.setdefault(_baseline_key(record), []).append(record["baseline_median_s"])
+    return [
+        _at(record, median_of(baselines[_baseline_key(record)])) if _is_pair(record) else record
+        for record in records
+    ]
+
+
+def _is_pair(record: Record) -> bool:
+    return None not in (record["ratio"], record["baseline_median_s"], record["median_s"])
+
+
+def _baseline_key(record: Record) -> tuple:
+    return (record["run_id"], record["sweep"], record["baseline"])
+
+
+def _at(record: Record, baseline_s: float) -> Record:
+    """The record at the time that its pair says; a second instance of the baseline takes the baseline's."""
+    ratio = 1.0 if record["baseline"] == record["case"] else record["ratio"]
+    factor = ratio * baseline_s / record["median_s"]
+    factors = dict.fromkeys(_GROW_WITH_TIME, factor) | dict.fromkeys(_SHRINK_WITH_TIME, 1 / factor)
+    changed = {name: record[name] * by for name, by in factors.items() if record[name] is not None}
+    return {**record, **changed}
 
 
 def time_of(record: Record) -> Interval | None:

@@ -1,16 +1,52 @@
-"""Select: which of a run's records answer a question. Charts and tables show the same ones."""
+"""Select: which of a run's records answer a question. Charts and tables show the same ones.
+
+A selection works on the frame that `framed` makes of records; tables and charts take the records of its rows.
+"""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from bench.cases.case import MODES, TASK_MODES, shape_id
-from bench.records.schema import SHAPE, Value
-from bench.report.labels import Record, options, order, shape
+from bench.records.schema import BY_NAME, SHAPE, Value
+from bench.report import labels
+from bench.report.labels import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
-def is_plain(record: Record) -> bool:
-    """True where all options but XLA are at their default."""
-    return set(options(record)) <= {"xla"}
+def framed(records: Iterable[Record]) -> "pd.DataFrame":
+    """The records as a frame, one a row.
+
+    Returns:
+        their columns, NaN where a figure is missing. Beside them `record`, the record itself, and what
+        `labels` says of it: `label`, `family`, `options` (the words of its id), `order` (of subjects), `at`
+        (its shape) and `series`.
+    """
+    import pandas as pd
+
+    rows = list(records)
+    said = {
+        name: pd.Series(list(map(say, rows)), dtype=object)
+        for name, say in (*_SAID.items(), ("series", series), ("record", lambda record: record))
+    }
+    figures = {name: float for name, column in BY_NAME.items() if column.kind is float}
+    return pd.DataFrame(rows, columns=[*BY_NAME]).astype(figures).assign(**said)
+
+
+_SAID = {
+    "label": labels.label,
+    "family": labels.family,
+    "options": labels.options,
+    "order": labels.order,
+    "at": labels.shape,
+}
+
+
+def series(record: Record) -> tuple[Value, ...]:
+    """Names what the points of one line share: all but the shape."""
+    return (record["subject"], record["mode"], *labels.options(record))
 
 
 def counted_reasons(records: Iterable[Record]) -> list[str]:
@@ -22,11 +58,9 @@ def counted_reasons(records: Iterable[Record]) -> list[str]:
     return [f"{count} {reason}" for reason, count in sorted(reasons.items())]
 
 
-def by_shape(records: Iterable[Record]) -> list[Record]:
-    """The records with those of a shape together, shapes in the order in which they come first."""
-    records = list(records)
-    shapes = list(dict.fromkeys(map(shape, records)))
-    return sorted(records, key=lambda record: shapes.index(shape(record)))
+def by_shape(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows with those of a shape together, shapes in the order in which they come first."""
+    return frame.iloc[frame["at"].factorize()[0].argsort(kind="stable")]
 
 
 def modes_of(records: Iterable[Record]) -> list[str]:
@@ -40,11 +74,28 @@ def default_id(record: Record) -> str:
     return f"{record['mode']}-{record['subject']}-{shape_id(record)}"
 
 
-def at_base(records: Sequence[Record]) -> list[Record]:
+def base_shape(frame: "pd.DataFrame") -> tuple[Value, ...] | None:
+    """The shape that most subjects have; None where there is no row."""
+    return None if frame.empty else frame.groupby("at", sort=False)["subject"].nunique().idxmax()
+
+
+def one_a_case(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The first row of each case, or the first that is ok: sweeps may share cases."""
+    first_ok = frame.iloc[(frame["status"] != "ok").argsort(kind="stable")]
+    return first_ok.drop_duplicates("case").sort_index()
+
+
+def one_ok_a_case(records: Iterable[Record]) -> list[Record]:
+    """The first record of each case that is ok: sweeps with several baselines have more."""
+    frame = framed(records)
+    return frame[frame["status"] == "ok"].drop_duplicates("case")["record"].tolist()
+
+
+def at_base(records: Iterable[Record]) -> list[Record]:
     """The plain records at the shape that most subjects of the run share, one a case."""
-    plain = [record for record in records if is_plain(record)]
-    base = base_shape(plain)
-    return sorted(one_a_case(record for record in plain if shape(record) == base), key=order)
+    plain = _plain(framed(records))
+    at_base = plain[plain["at"].isin([base_shape(plain)])]
+    return one_a_case(at_base).sort_values("order", kind="stable")["record"].tolist()
 
 
 def along(records: Sequence[Record], axis: str) -> list[Record]:
@@ -55,47 +106,16 @@ def along(records: Sequence[Record], axis: str) -> list[Record]:
     base = at_base(records)
     if not base:
         return []
+    plain = one_a_case(_plain(framed(records)))
     fixed = [name for name in SHAPE if name != axis]
-    line = [
-        record
-        for record in one_a_case(filter(is_plain, records))
-        if all(record[name] == base[0][name] for name in fixed)
-    ]
-    points = Counter(series(record) for record in line)
-    kept = [record for record in line if points[series(record)] > 1]
-    return sorted(kept, key=lambda record: (order(record), record[axis]))
+    line = plain[(plain[fixed] == [base[0][name] for name in fixed]).all(axis=1)]
+    line = line[line.groupby("series")["case"].transform("size") > 1]
+    return line.sort_values(["order", axis], kind="stable")["record"].tolist()
 
 
-def series(record: Record) -> tuple[Value, ...]:
-    """Names what the points of one line share: all but the shape."""
-    return (record["subject"], record["mode"], *options(record))
-
-
-def base_shape(plain: Sequence[Record]) -> tuple[Value, ...] | None:
-    """The shape that most subjects have; None where there is no record."""
-    subjects: dict[tuple[Value, ...], set[Value]] = {}
-    for record in plain:
-        subjects.setdefault(shape(record), set()).add(record["subject"])
-    return max(subjects, key=lambda key: len(subjects[key]), default=None)
-
-
-def one_a_case(records: Iterable[Record]) -> Iterator[Record]:
-    """The first record of each case, or the first that is ok: sweeps may share cases."""
-    first: dict[Value, Record] = {}
-    for record in records:
-        known = first.setdefault(record["case"], record)
-        if known["status"] != "ok" and record["status"] == "ok":
-            first[record["case"]] = record
-    yield from first.values()
-
-
-def one_ok_a_case(records: Iterable[Record]) -> list[Record]:
-    """The first row of each case that is ok: sweeps with several baselines have more."""
-    first: dict[Value, Record] = {}
-    for record in records:
-        if record["status"] == "ok":
-            first.setdefault(record["case"], record)
-    return list(first.values())
+def _plain(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows whose options, but for XLA, are at their default."""
+    return frame[frame["options"].map(lambda words: set(words) <= {"xla"}).astype(bool)]
 
 
 def by_mode(records: Iterable[Record]) -> list[Record]:

@@ -7,7 +7,8 @@ from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, order, short_shape
-from bench.report.quantities import precision_in_words
+from bench.report.progress import duration
+from bench.report.quantities import precision_in_words, ratio_of
 from bench.report.select import at_base
 
 
@@ -23,9 +24,18 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_ratios(compared, labels),
         *_tasks(measured, labels),
         *_not_measured(records),
+        *_not_native(measured),
         *_throttled(measured),
         *_counts(records, compared),
     ]
+
+
+def rest_line(wide: int, total: int, within_reach: int, seconds: float) -> str:
+    """Says how many ratios are wider than ±2%, and how much more time would help how many of them."""
+    said = f"{wide} of {total} ratios are wider than ±2%"
+    if not within_reach:
+        return f"{said}; more time would not help them"
+    return f"{said}: about {duration(seconds)} more would bring {within_reach} of them there (--budget)"
 
 
 def row_line(record: Record, labels: Mapping[str, str]) -> str:
@@ -36,7 +46,7 @@ def row_line(record: Record, labels: Mapping[str, str]) -> str:
     elif record["ratio"] is None:
         found = _task_figures(record) or "ok"
     else:
-        found = f"{_times(record)} {_baseline(record, labels)} {_interval(record)}"
+        found = _said(record, _baseline(record, labels))
     return f"{record['mode']} {named}: {found}"
 
 
@@ -61,7 +71,7 @@ def _lines(rows: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
         if "xla" not in options(record):
             xla = by_key.get(pair)
             joined.add(pair)
-            under_xla = f"; both under XLA {_times(xla)} {_interval(xla)}" if xla else ""
+            under_xla = f"; both under XLA {_said(xla)}" if xla else ""
             yield f"  {_ratio(record, labels)}{under_xla}"
     for key, record in by_key.items():
         if "xla" in options(record) and key not in joined:
@@ -73,10 +83,8 @@ def _options_but_xla(record: Record) -> tuple[str, ...]:
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
-    return (
-        f"{_label(record, labels)}, {record['mode']}: {_times(record)} the time of "
-        f"{_baseline(record, labels)} {_interval(record)}"
-    )
+    said = _said(record, f"the time of {_baseline(record, labels)}")
+    return f"{_label(record, labels)}, {record['mode']}: {said}"
 
 
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
@@ -118,12 +126,12 @@ def _baseline(record: Record, labels: Mapping[str, str]) -> str:
     return ", ".join((f"{plain}{label}", *map(option_name, words)))
 
 
-def _times(record: Record) -> str:
-    return f"{record['ratio']:.2f}x"
-
-
-def _interval(record: Record) -> str:
-    return f"[{record['ratio_low']:.2f}, {record['ratio_high']:.2f}]"
+def _said(record: Record, of: str = "") -> str:
+    """The ratio, `of` what, and its interval; of one that is wider than what it finds, the ends alone."""
+    ratio = ratio_of(record)
+    if ratio.is_vague:
+        return " ".join(filter(None, (f"between {ratio.low:.2f} and {ratio.high:.2f} times", of)))
+    return " ".join(filter(None, (f"{ratio.value:.2f}x", of, f"[{ratio.low:.2f}, {ratio.high:.2f}]")))
 
 
 def _not_measured(records: Sequence[Record]) -> Iterator[str]:
@@ -134,8 +142,13 @@ def _not_measured(records: Sequence[Record]) -> Iterator[str]:
             if record["status"] == status:
                 causes.setdefault(_cause(record), []).append(record)
         for same in causes.values():
-            others = f" and {len(same) - 1} more" if len(same) > 1 else ""
-            yield f"{status}: {same[0]['case']}{others}: {same[0]['reason']}: {same[0]['message']}"
+            yield f"{status}: {_first(same)}: {same[0]['reason']}: {same[0]['message']}"
+
+
+def _first(records: Sequence[Record]) -> str:
+    """Names the first case and counts the others."""
+    others = f" and {len(records) - 1} more" if len(records) > 1 else ""
+    return f"{records[0]['case']}{others}"
 
 
 def _cause(record: Record) -> tuple:
@@ -145,11 +158,20 @@ def _cause(record: Record) -> tuple:
     return record["reason"], about
 
 
+def _not_native(measured: Sequence[Record]) -> Iterator[str]:
+    """A line for each reason why a slower engine of `FusedRNN` was timed than its native one."""
+    reasons: dict[object, list[Record]] = {}
+    for record in measured:
+        if record["layer"] == "fused" and record["fallback"]:
+            reasons.setdefault(record["fallback"], []).append(record)
+    for reason, same in reasons.items():
+        yield f"not the native engine: {_first(same)}: {reason}"
+
+
 def _throttled(measured: Sequence[Record]) -> Iterator[str]:
-    cases = [record["case"] for record in measured if record["throttled"]]
-    if cases:
-        others = f" and {len(cases) - 1} more" if len(cases) > 1 else ""
-        yield f"throttled: {cases[0]}{others}: the GPU's clocks were held down"
+    throttled = [record for record in measured if record["throttled"]]
+    if throttled:
+        yield f"throttled: {_first(throttled)}: the GPU's clocks were held down"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

@@ -167,6 +167,9 @@ def why_not(record: Record) -> Cell:
 
 
 def ratio_text(ratio: Interval) -> str:
+    """A ratio and its interval; of one that is wider than what it finds, the ends alone."""
+    if ratio.is_vague:
+        return f"{formatting.ratio(ratio.low).removesuffix('×')} to {formatting.ratio(ratio.high)}"
     return f"{formatting.ratio(ratio.value)} {formatting.interval(ratio.low, ratio.high)}"
 
 

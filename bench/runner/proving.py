@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bench.backend import devices
@@ -19,8 +19,8 @@ from bench.processes.isolated import Isolated, nursery
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
 from bench.proof.problem import Problem, WrongAnswer, prepare
-from bench.proof.verify import Proof, prove
-from bench.timing.blocks import Leg
+from bench.proof.verify import Proof, prove, verify_again
+from bench.timing.blocks import Pair
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,32 @@ class Proven:
     answer: Answer
     proof: Proof
     matmul_peak: Callable[[str, str], float] | None = devices.matmul_peak
+    _more: list[Program] = field(default_factory=list)
+
+    def instance(self, number: int) -> Program:
+        """The program as traced and compiled the `number`-th time, from 0; one that cannot be traced again
+        is the same each time.
+
+        Raises:
+            WrongAnswer: another instance gives another answer.
+        """
+        if self.program.again is None:
+            return self.program
+        while len(self._more) < number:
+            another = self.program.again()
+            verify_again(self.problem, self.answer, another.answer(), self.proof, "in another trace")
+            self._more.append(another)
+        return [self.program, *self._more][number]
+
+    @property
+    def start_s(self) -> float:
+        """About the seconds of making another instance."""
+        return 0.0 if self.program.again is None else self.program.start_s
+
+    @property
+    def instance_s(self) -> float:
+        """The same, where none has been made: those that there are take none."""
+        return 0.0 if self._more else self.start_s
 
 
 class CompileTimeout(RuntimeError):
@@ -72,6 +98,7 @@ class Prover:
         self._limits = limits
         self._user_cells = user_cells
         self._baselines: dict[Case, Proven] = {}
+        self._subject: Proven | None = None  # the latest, compared with one baseline after another
         self._peers = Peers()
         self._isolated: Isolated | None = None
         self._nursery = forking
@@ -100,7 +127,10 @@ class Prover:
         self.check_contract(case)
         if not (comparison.isolated and self._isolate):
             proven = self._baseline(baseline)
-            return self.prove(case, proven.problem), proven
+            if self._subject is None or self._subject.problem.case != case:
+                self._subject = None  # what it held goes before the next is made
+                self._subject = self.prove(case, proven.problem)
+            return self._subject, proven
         self._check_affordable(comparison)
         isolated = self._begin(case)
         peer = self._baseline(baseline) if self._subjects[baseline.subject].peer else None
@@ -114,12 +144,23 @@ class Prover:
         """Proves the case in this process, or in its peer's, with the weights of `like` where they fit."""
         return self._proven(self._prepare(case, like))
 
-    def legs(self, subject: Proven, baseline: Proven) -> tuple[Leg, Leg]:
-        """The two programs' legs, warmed up where one of them is in a peer's process."""
-        pair = (subject, baseline)
-        if any(self._subjects[proven.problem.case.subject].peer for proven in pair):
-            return warmed_up(subject.program), warmed_up(baseline.program)
-        return subject.program.time, baseline.program.time
+    def start_anew(self) -> None:
+        """Lets go of the case in hand, so that its next pair is traced anew."""
+        self._subject = None
+        self._end()
+
+    def legs(
+        self, subject: Proven, baseline: Proven, number: int = 0, of_baseline: int | None = None
+    ) -> Pair:
+        """The legs of an instance of the two, warmed up where one of them is in a peer's process.
+
+        Args:
+            of_baseline: the baseline's number, where it is another.
+        """
+        programs = subject.instance(number), baseline.instance(number if of_baseline is None else of_baseline)
+        if any(self._subjects[proven.problem.case.subject].peer for proven in (subject, baseline)):
+            return warmed_up(programs[0]), warmed_up(programs[1])
+        return programs[0].time, programs[1].time
 
     def check_contract(self, case: Case) -> None:
         """Raises BrokenContract for a user's cell that does not hold the cell contract."""

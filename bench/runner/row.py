@@ -12,7 +12,7 @@ from bench.contract.report import BrokenContract
 from bench.processes.worker import MemoryLimit, WorkerDied
 from bench.proof.problem import WrongAnswer
 from bench.proof.verify import Proof
-from bench.records.schema import Value
+from bench.records.schema import Value, make_record
 from bench.runner.proving import CompileTimeout
 from bench.timing.blocks import Timing
 
@@ -98,6 +98,13 @@ def program_columns(program: Program) -> Record:
     }
 
 
+def revised(record: Record, case: Case, timing: Timing) -> Record:
+    """The record with the columns of a timing of more instances; rates follow the time of a call."""
+    slower = timing.median_s / (record["median_s"] or timing.median_s)
+    rates = {name: record[name] / slower for name in ("gflops_per_s", "roofline_fraction") if record[name]}
+    return make_record(**{**record, **timing_columns(case, timing), **rates})
+
+
 def timing_columns(case: Case, timing: Timing) -> Record:
     """The columns of a timing: the times of a call, seconds, and the ratio to the baseline's."""
     return {
@@ -106,6 +113,9 @@ def timing_columns(case: Case, timing: Timing) -> Record:
         "iqr_s": timing.iqr_s,
         "baseline_median_s": timing.baseline_median_s,
         "rounds": timing.rounds,
+        "instances": len(timing.instances),
+        "instance_spread": timing.instance_spread,
+        "instance_ratios": " ".join(f"{ratio:.4f}" for ratio in sorted(timing.instances)),
         "ratio": timing.ratio.value,
         "ratio_low": timing.ratio.low,
         "ratio_high": timing.ratio.high,

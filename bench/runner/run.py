@@ -1,5 +1,6 @@
 """`Run`: one process's worth of records. Takes one comparison after another all the way to its record."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,22 @@ from bench.records.run_folder import write_environment, write_tasks
 from bench.records.schema import KILLED, Value, make_record
 from bench.runner import row
 from bench.runner.proving import Proven, Prover
+from bench.runner.refining import Rest, Timed, next_of, rest_of
 from bench.runner.row import Record
 from bench.runner.tasks import Repeat, Settings, perform
-from bench.timing.blocks import Budget, Timing, time_call, time_pair, time_queue
+from bench.timing.blocks import (
+    PILOT_SHARE,
+    Budget,
+    Instances,
+    Pair,
+    Timing,
+    plain_rounds,
+    summarise,
+    time_call,
+    time_instances,
+    time_planned,
+    time_queue,
+)
 from bench.timing.gpu_clocks import Gpu, installed_nvml
 
 
@@ -53,6 +67,8 @@ class Run:
         self.device = device
         self.subjects = subjects
         self.records: list[Record] = []
+        self.unspent_s = 0.0  # of what the cases so far were allowed for their blocks
+        self._timed: dict[int, Timed] = {}  # by the number of their record
         self._artefacts: list[dict[str, Any]] = []
         self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
@@ -73,7 +89,30 @@ class Run:
             benchmark: pytest-benchmark's fixture; the record's figures go into its `extra_info`.
         """
         names = row.names_of(comparison.sweep, comparison.case, comparison.baseline, self.subjects)
-        return self._record(names, lambda: self._figures(comparison, benchmark, budget), benchmark)
+        record = self._record(names, lambda: self._figures(comparison, benchmark, budget), benchmark)
+        if record["status"] != "ok":
+            self._timed.pop(len(self.records) - 1, None)
+        return record
+
+    def measure_again(self, seconds: float, say: Callable[[Record], None] = lambda record: None) -> Rest:
+        """Times further instances of the rows whose ratios are wider than ±2%, for so long: first those that
+        are brought there in the least time. Their records are written anew.
+
+        Args:
+            say: called with each record that was.
+
+        Returns:
+            what is still wide.
+        """
+        end = time.monotonic() + seconds
+        waiting = dict(self._timed)
+        while (number := next_of(waiting, end - time.monotonic())) is not None:
+            if self._time_more(number):
+                waiting[number] = self._timed[number]
+                say(self.records[number])
+            else:
+                del waiting[number]
+        return rest_of(self._timed)
 
     def perform(self, task: Task, settings: Settings, benchmark) -> Record:
         """Proves the layer of a training task, performs the task and records it, whatever happens.
@@ -118,21 +157,37 @@ class Run:
             write_environment(self.folder, {**self._environment, **clocks})
 
     def _figures(self, comparison: Comparison, benchmark, budget: Budget) -> dict[str, Any]:
+        start = time.monotonic()
         subject, baseline = self._pair(comparison)
+        prove_s = time.monotonic() - start
         program = subject.program
-        traces = program.trace_count()
+        traces = {0: program.trace_count()}
         if not benchmark.enabled:
             benchmark.pedantic(program.run)
             return {"status": "ok"}
-        timing, throttled = self._gpu.watch(
+
+        def another(number: int) -> Pair:
+            legs = self._prover.legs(subject, baseline, number)
+            traces[number] = subject.instance(number).trace_count()
+            return legs
+
+        more = Instances(another, subject.instance_s + baseline.instance_s) if comparison.retraced else None
+        instances, throttled = self._gpu.watch(
             f"{comparison.sweep} {comparison.id}",
-            lambda: time_pair(*self._prover.legs(subject, baseline), benchmark.pedantic, budget),
+            lambda: time_instances(self._prover.legs(subject, baseline), benchmark.pedantic, budget, more),
         )
+        timing = summarise(instances)
+        instance_s = subject.start_s + baseline.start_s if comparison.retraced else None
+        self._timed[len(self.records)] = Timed(comparison, instances, prove_s, instance_s)
+        spent_s = sum(sum(blocks.seconds()) for blocks in instances)
+        self.unspent_s += max(0.0, (1 + PILOT_SHARE) * budget.max_time_s - spent_s)
         queued_s = time_queue(program.queue, timing.median_s, budget)
-        verify_again(subject.problem, subject.answer, program.answer(), subject.proof)
+        for number in traces:
+            after = subject.instance(number).answer()
+            verify_again(subject.problem, subject.answer, after, subject.proof)
         return {
             "status": "ok",
-            "retraces": program.trace_count() - traces,
+            "retraces": sum(subject.instance(number).trace_count() - made for number, made in traces.items()),
             "throttled": throttled,
             "sync_s": devices.sync_seconds(),
             "queued_s": queued_s,
@@ -142,6 +197,33 @@ class Run:
             **row.timing_columns(comparison.case, timing),
             **self._work_columns(subject, timing),
         }
+
+    def _time_more(self, number: int) -> bool:
+        """Times further instances of a row; False where that went wrong: the record stays as it was."""
+        timed = self._timed[number]
+        plan, comparison = timed.plan, timed.comparison
+        if plan is None:
+            return False
+        self._prover.start_anew()
+        try:
+            subject, baseline = self._pair(comparison)
+            first = 0 if comparison.isolated else len(timed.instances)  # the baseline's traces are kept
+            pairs = [
+                self._prover.legs(subject, baseline, each, first + each) for each in range(plan.instances)
+            ]
+            blocks = time_planned(pairs, plan.blocks, plain_rounds)
+            for each in range(plan.instances):
+                after = subject.instance(each).answer()
+                verify_again(subject.problem, subject.answer, after, subject.proof)
+        except Exception:  # of a row that has its figures
+            return False
+        self._timed[number] = replace(timed, instances=[*timed.instances, *blocks])
+        self.records[number] = row.revised(
+            self.records[number], comparison.case, summarise(self._timed[number].instances)
+        )
+        if self._writer:
+            self._writer.revise(number, self.records[number])
+        return True
 
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The two sides, proven; what a peer is whose process has just started goes into the environment."""

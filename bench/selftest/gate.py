@@ -26,7 +26,7 @@ from bench.gate.revisions import (
     Side,
     read_side,
 )
-from bench.gate.verdicts import FASTER, SLOWER, Outcome, compare
+from bench.gate.verdicts import FASTER, PROCESSES, SLOWER, Outcome, compare
 from bench.records.files import read_text, write_whole
 from bench.report.markdown import plain, table
 from bench.selftest.statistics import share_interval
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 Pair = tuple[Side, Side]
 SLOWDOWNS = (1.05, 1.10, 1.15)  # the first is the threshold: found there is a false alarm
-_PROCESSES = 5  # a side: the fewest of `ci/gate.sh`
 _SLOWED = "gru-rnn"  # the subject that a slowdown is planted in
 _MOST_DEALS = 64  # of one series of real processes
 
@@ -157,7 +156,7 @@ def simulated_rates(pairs: int) -> Iterator[Rate]:
             yield from _rates(name, slowed, pairs, _slowed_events(factor))
 
 
-def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = _PROCESSES) -> Pair:
+def simulated_pair(noise: Noise, generator: "np.random.Generator", processes: int = PROCESSES) -> Pair:
     """Two equal sides of the sweep `gate`, whose processes took turns."""
     comparisons = rows_of(["gate"])
     spreads = noise.ratio * (math.e ** (noise.by_case * generator.standard_normal(len(comparisons))))

@@ -75,7 +75,28 @@ def record(
 
 
 def default_run() -> list[dict[str, Value]]:
-    """All cases of the sweep `default`."""
+    """All cases of the sweep `default`; those with an option against their own default too."""
+    rows = _default_rows()
+    own = {str(row["case"]): row for row in rows}
+    return [*rows, *(pair for row in rows for pair in _against_own_default(row, own))]
+
+
+def _against_own_default(
+    row: Mapping[str, Any], rows: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The row of an option, or of XLA, against the same case without it."""
+    case = Case.from_id(row["case"])
+    default = rows.get("-".join((case.mode, case.subject, case.shape)))
+    if not case.options or default is None or default["case"] == row["baseline"]:
+        return []
+    if case.cell.startswith("keras_"):
+        return []
+    ratio = row["median_s"] / default["median_s"]
+    figures = {"ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
+    return [{**row, **_completed({**figures, "baseline": default["case"]}, row)}]
+
+
+def _default_rows() -> list[dict[str, Value]]:
     modes = ("infer", "train")
     return [
         *(record(s, m, jit_compile=x) for s in SUBJECTS for x in (False, True) for m in modes),

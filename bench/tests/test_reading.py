@@ -46,7 +46,12 @@ def test_all_of_them_are_read(tmp_path, template, capsys):
     assert len(verdicts) == 300
 
 
-@pytest.mark.parametrize("command", [history, gate])
+def report(folder, template, rows):
+    folders = write_runs(folder, template, cases=10, runs=rows // 10)
+    return ["report", *map(str, folders), f"--output={folder / 'report.html'}"]
+
+
+@pytest.mark.parametrize("command", [report, history, gate])
 def test_the_cost_grows_with_the_rows_and_no_faster(tmp_path, template, command):
     """Calls of functions are counted: they are the same on a busy machine."""
 

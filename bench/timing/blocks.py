@@ -1,21 +1,48 @@
-"""The timing: subject and baseline in alternating, disjoint ABBA blocks, each a round of pytest-benchmark."""
+"""The timing: subject and baseline in alternating, disjoint ABBA blocks, each a round of pytest-benchmark.
+
+A case is timed as several *instances*: its two programs are traced and compiled anew, since a trace draws
+the speed that it keeps. Blocks lie within instances, and the interval of the ratio is over instances.
+"""
 
 import gc
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import median, quantiles
 
-from bench.timing.intervals import FEWEST_BLOCKS, Interval, blocks_for, ratio_interval
+from bench.timing.intervals import (
+    FEWEST_BLOCKS,
+    FEWEST_INSTANCES,
+    Interval,
+    blocks_for,
+    deviation_within,
+    instance_ratio,
+    instances_for,
+    instances_interval,
+    ratio_interval,
+    spread_between,
+)
 
 Leg = Callable[[], float]  # runs a program once; the seconds it took
+Pair = tuple[Leg, Leg]  # of the subject and of the baseline
 
 PILOT_SHARE = 0.25  # of the allowed time, at most
 _QUEUE_SHARE = 0.1  # beyond it
 _QUEUE_CALLS = (3, 100)  # at least, at most
 PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
+LEAST_IN_INSTANCE = 2  # blocks: fewer do not tell what differs within an instance from what differs between
+_VISIT_BLOCKS = 3  # about; each visit has two calls that are not timed
+_USUAL_INSTANCES = 4  # at least, where making one takes no longer than half of the blocks
+MOST_INSTANCES = 6  # of a first measurement; Student's interval gains little from more
+# Seconds of tracing and compiling that a case may take for its instances, as a multiple of the seconds of its
+# blocks. A trace of the built-ins takes 0.1 to 0.5 s, under XLA 0.4 to 1.2 s, and blocks 1 s: so most cases
+# have 4 to 6 instances.
+_INSTANCES_SHARE = 1.0
+_MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 
 
 @dataclass(frozen=True)
@@ -54,12 +81,28 @@ def _by_two(times: list[float]) -> list[float]:
 
 
 @dataclass(frozen=True)
+class Instances:
+    """The instances of a case, beside the one that there is.
+
+    Attributes:
+        make: number, from 1 -> the legs of that instance, traced, compiled and called.
+        seconds: about what making one takes.
+    """
+
+    make: Callable[[int], Pair]
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Timing:
     """The figures of a case, seconds.
 
     Attributes:
         ratio: subject's time / baseline's time, with its 95% interval.
         rounds: blocks.
+        instances: the ratio of each instance, in their order.
+        instance_spread: standard deviation between instances, relative to the ratio, without what blocks
+            differ by; None where they are too few to tell.
     """
 
     median_s: float
@@ -68,6 +111,16 @@ class Timing:
     baseline_median_s: float
     ratio: Interval
     rounds: int
+    instances: tuple[float, ...]
+    instance_spread: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many instances are timed, and how many blocks of each."""
+
+    instances: int
+    blocks: int
 
 
 def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -92,36 +145,71 @@ def time_pair(
     baseline: Leg,
     pedantic: Callable[..., object],
     budget: Budget,
+    more: Instances | None = None,
 ) -> Timing:
-    """Times two programs against each other.
+    """Times two programs against each other, and further instances of them; as `time_instances`."""
+    return summarise(time_instances((subject, baseline), pedantic, budget, more))
 
-    A pilot, which also warms both up, fixes the number of blocks; each block is one round of `pedantic`:
-    baseline, subject, subject, baseline.
+
+def time_instances(
+    first: Pair, pedantic: Callable[..., object], budget: Budget, more: Instances | None = None
+) -> list[Blocks]:
+    """The blocks of each instance.
+
+    A pilot of the first instance, which also warms it up, fixes the number of instances and blocks; each
+    block is one round of `pedantic`: baseline, subject, subject, baseline. The instances are visited in
+    turns, for a few blocks each time; at the beginning of a visit both are called once, untimed, as the
+    caches hold another instance then.
 
     Args:
-        subject, baseline: run the program once, to the end, through `time_call`.
+        first: run the programs of the first instance once, to the end, through `time_call`.
         pedantic: pytest-benchmark's `benchmark.pedantic`, or `plain_rounds`.
+        more: None: there is only this instance.
     """
     with collector_off():
-        rounds = rounds_for(_pilot(subject, baseline, budget), budget)
-        blocks = Blocks()
+        plan = plan_for(_pilot(*first, budget), budget, more.seconds if more else None)
+    pairs = [first, *(more.make(number) for number in range(1, plan.instances) if more)]
+    return time_planned(pairs, plan.blocks, pedantic)
 
-        def leg(times: list[float], time_once: Leg) -> None:
-            seconds = time_once()
-            if len(times) < 2 * rounds:  # beyond: calls of --benchmark-cprofile, under its profiler
-                times.append(seconds)
 
-        def teardown():
-            leg(blocks.subject, subject)
-            leg(blocks.baseline, baseline)
+def time_planned(pairs: Sequence[Pair], blocks: int, pedantic: Callable[..., object]) -> list[Blocks]:
+    """So many blocks of each pair, or a few more, as `time_instances` times them."""
+    timed = [Blocks() for _ in pairs]
+    order = visits(len(pairs), blocks)
+    coming = iter(order)
+    at: int | None = None
 
-        pedantic(
-            lambda: leg(blocks.subject, subject),
-            setup=lambda: leg(blocks.baseline, baseline),
-            teardown=teardown,
-            rounds=rounds,
-        )
-    return summarise(blocks)
+    def leg(side: int) -> None:
+        """Calls a side of the block's instance; of the first one beyond, for --benchmark-cprofile."""
+        seconds = pairs[at or 0][side]()
+        if at is not None:
+            (timed[at].subject, timed[at].baseline)[side].append(seconds)
+
+    def setup():
+        nonlocal at
+        before, at = at, next(coming, None)
+        if at is not None and at != before and len(pairs) > 1:
+            for untimed in pairs[at]:
+                untimed()
+        leg(1)
+
+    def teardown():
+        leg(0)
+        leg(1)
+
+    with collector_off():
+        pedantic(lambda: leg(0), setup=setup, teardown=teardown, rounds=len(order))
+    return timed
+
+
+def visits(instances: int, blocks: int) -> list[int]:
+    """The instance of each block in turn: each is visited for a few blocks, again and again, so that a burst
+    of other work falls on all of them and not on one."""
+    if instances == 1:
+        return [0] * blocks
+    times = max(1, round(blocks / _VISIT_BLOCKS))
+    of_each = math.ceil(blocks / times)
+    return [number for _ in range(times) for number in range(instances) for _ in range(of_each)]
 
 
 def time_queue(queue: Callable[[int], float], call_s: float, budget: Budget) -> float:
@@ -144,16 +232,68 @@ def rounds_for(pilot: Blocks, budget: Budget) -> int:
     return max(min(blocks_for(pilot.ratios()), allowed), budget.min_rounds, FEWEST_BLOCKS)
 
 
-def summarise(blocks: Blocks) -> Timing:
-    """The figures of the blocks, `FEWEST_BLOCKS` at least."""
-    first, _, third = quantiles(blocks.subject, n=4, method="inclusive")
+def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
+    """How many instances, and how many blocks of each.
+
+    In a given time the mean over instances is known best with
+    sqrt(seconds of an instance / seconds of a block) · (deviation within / deviation between instances)
+    blocks in each (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). The deviation
+    between is not known before there are instances; where it matters it is several times that within, and
+    one block is optimal. So there are as many instances as their share of the time allows, and the blocks
+    that the deviation within asks for are spread over them.
+
+    Args:
+        instance_s: the seconds of making an instance; None: there is one.
+    """
+    blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
+    return Plan(instances, max(LEAST_IN_INSTANCE, math.ceil(blocks / instances)))
+
+
+def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
+    """How many instances a case has at first, of which making one takes so long; None: there is one."""
+    if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
+        return 1
+    affordable = 1 + int(_INSTANCES_SHARE * max_time_s / max(instance_s, 1e-9))
+    least = _USUAL_INSTANCES if instance_s <= max_time_s / 2 else FEWEST_INSTANCES
+    return max(least, min(MOST_INSTANCES, affordable))
+
+
+def plan_again(instances: Sequence[Blocks], instance_s: float) -> Plan | None:
+    """The further instances, and the blocks of each, that bring the interval of the ratio within ±2%.
+
+    The blocks of each are the optimum that `plan_for` names: now the deviations are known, as far as these
+    instances tell. None where they are too few to tell.
+
+    Args:
+        instance_s: the seconds of making an instance.
+    """
+    if len(instances) < FEWEST_INSTANCES:
+        return None
+    ratios = [blocks.ratios() for blocks in instances]
+    block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
+    within, between = deviation_within(ratios), spread_between(ratios)
+    most = max(LEAST_IN_INSTANCE, math.ceil(instance_s / block_s))  # half of the time is for blocks
+    best = math.sqrt(instance_s / block_s) * within / between if between else math.inf
+    blocks = max(LEAST_IN_INSTANCE, min(most, math.ceil(min(best, most))))
+    wanted = instances_for(math.hypot(between, within / math.sqrt(blocks)))
+    return Plan(max(LEAST_IN_INSTANCE, wanted - len(instances)), blocks)
+
+
+def summarise(instances: Sequence[Blocks]) -> Timing:
+    """The figures of the blocks of each instance; `FEWEST_BLOCKS` at least in all."""
+    subject = list(chain.from_iterable(blocks.subject for blocks in instances))
+    first, _, third = quantiles(subject, n=4, method="inclusive")
+    ratios = [blocks.ratios() for blocks in instances]
+    enough = len(ratios) >= FEWEST_INSTANCES
     return Timing(
-        median_s=median(blocks.subject),
-        min_s=min(blocks.subject),
+        median_s=median(subject),
+        min_s=min(subject),
         iqr_s=third - first,
-        baseline_median_s=median(blocks.baseline),
-        ratio=ratio_interval(blocks.ratios()),
-        rounds=len(blocks.ratios()),
+        baseline_median_s=median(chain.from_iterable(blocks.baseline for blocks in instances)),
+        ratio=instances_interval(ratios) if enough else ratio_interval(list(chain.from_iterable(ratios))),
+        rounds=sum(map(len, ratios)),
+        instances=tuple(map(instance_ratio, ratios)),
+        instance_spread=spread_between(ratios) if enough else None,
     )
 
 

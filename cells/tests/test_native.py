@@ -3,11 +3,11 @@
 A compiler runs once for every equation here, and not at all where its library is in the cache folder.
 """
 
+import math
 import os
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 import cells
 from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell
 from cells.engines import native
-from cells.engines.native import library
-from cells.engines.recurrence import Equation
+from cells.engines.native import cores, library
+from cells.engines.native.cores import usable_cores
 from cells.tests.support import assert_same, data
 from cells.tests.test_fused_rnn import CASES, drawn_options, outputs_and_gradients, some_mask
 
@@ -49,12 +49,12 @@ ACTIVATIONS = [
 ]
 
 
-threads = native._threads
+threads = native.threads
 
 
 @pytest.fixture(autouse=True)
 def four_threads(monkeypatch):
-    monkeypatch.setattr(native, "_threads", lambda: 4)
+    monkeypatch.setattr(native, "threads", lambda: 4)
 
 
 def make(cell_class, units=8, features=3, dtype="float32", **arguments):
@@ -117,7 +117,7 @@ def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):
     states = draw.draw(st.sampled_from([None, states]))
     with pytest.MonkeyPatch.context() as monkeypatch:
         threads = draw.draw(st.sampled_from([1, 2, 5]))
-        monkeypatch.setattr(native, "_threads", lambda: threads)
+        monkeypatch.setattr(native, "threads", lambda: threads)
         options.update(training=draw.draw(st.booleans()), in_graph=draw.draw(st.booleans()))
         assert_computes_the_same(cell, inputs, states, mask=mask, **options)
 
@@ -189,9 +189,31 @@ def test_takes_as_many_threads_as_tensorflow_is_told(monkeypatch, told, expected
     monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
     if told is not None:
         monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", told)
-    assert threads() == (expected or len(os.sched_getaffinity(0)))
+    assert threads() == (expected or usable_cores())
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 2)
     assert threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "quota"),
+    [
+        ({"cpu.max": "150000 100000"}, 1.5),
+        ({"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "400000 100000"}, 3),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "50000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0.5),
+        ({"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, None),
+        ({"cpu.max": "nonsense"}, None),
+        ({}, None),
+    ],
+)
+def test_takes_no_more_cores_than_its_container_has(tmp_path, monkeypatch, limits, quota):
+    for name, text in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "cgroup").write_text("0::/a/b\n4:cpu,cpuacct:/\n7:memory:/a\n")
+    assert cores.cpu_quota(tmp_path / "cgroup", tmp_path) == quota
+    monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert cores.usable_cores() == (math.ceil(quota) if quota else 8)
 
 
 def test_calls_at_the_same_time_do_not_wait_for_each_other_for_ever():
@@ -337,66 +359,3 @@ def test_operands_that_do_not_fit_are_refused_and_named(what, name):
     function = function.get_concrete_function(tf.TensorSpec([None, None, None]), [unknown] * 2)
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"operand `{name}` has .* there must be"):
         function(tf.zeros([4, 5, sizes["features"]]), *[tf.zeros([sizes["states"], 8])] * 2)
-
-
-# --- the compiler
-
-
-@pytest.fixture
-def empty_cache(monkeypatch, tmp_path):
-    """No library, in the folder or in memory."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (library.operations, library.compiler, library._cache_folder)
-    for cache in caches:
-        cache.cache_clear()
-    yield tmp_path / "recurrent-cell-benchmark"
-    for cache in caches:
-        cache.cache_clear()
-
-
-class OwnRNNCell(cells.MinimalRNNCell):
-    """An equation that no other test has loaded: TensorFlow loads an operation once in a process."""
-
-    factor = 0.0
-
-    def update(self, gates, states):
-        h = keras.ops.tanh(gates[0]) + self.factor * states[0]
-        return h, [h]
-
-
-def refusal(cell):
-    cell.build((None, 3))
-    return Equation(cell).recurrence.native
-
-
-def test_compiles_an_equation_once(empty_cache, monkeypatch):
-    monkeypatch.setattr(OwnRNNCell, "factor", 0.125)
-    assert not isinstance(refusal(OwnRNNCell(3)), str)
-    made = sorted(path.name.partition("-")[0] for path in empty_cache.iterdir())
-    assert made == ["checked", "recurrence", "support"]
-    library.operations.cache_clear()
-    monkeypatch.setattr(subprocess, "Popen", None)
-    assert not isinstance(refusal(OwnRNNCell(5)), str)
-
-
-def test_without_a_compiler_xla_does_the_work(empty_cache, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    monkeypatch.delenv("CXX", raising=False)
-    assert "no C++ compiler" in refusal(LSTMCell(2))
-    layer = FusedRNN(LSTMCell(2))
-    assert engine_of(layer, tf.zeros([1, 2, 3])) == "xla"
-
-
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(empty_cache, monkeypatch):
-    compiler = empty_cache.parent / "compiler"
-    compiler.write_text("#!/bin/sh\necho it is broken\nexit 1\n")
-    compiler.chmod(0o700)
-    monkeypatch.setenv("CXX", str(compiler))
-    assert "it is broken" in refusal(LSTMCell(2))
-    assert list(empty_cache.iterdir()) == []
-
-
-def test_a_cache_folder_that_cannot_be_written_is_done_without(empty_cache, monkeypatch):
-    Path(empty_cache).write_text("a file stands in the way")
-    monkeypatch.setattr(OwnRNNCell, "factor", 0.25)
-    assert not isinstance(refusal(OwnRNNCell(2)), str)

@@ -76,17 +76,15 @@ SPECIAL = np.array([np.nan, *MAGNITUDES, *np.negative(MAGNITUDES)], "float32")
 
 # The names of TensorFlow's operations by those of their operands.
 BY_OPERANDS = {
-    (
-        "x",
-    ): "Abs Cos Erf Erfc Exp Expm1 Inv Log Log1p Neg OnesLike Reciprocal Rsqrt Sigmoid Sign Sin Sqrt Square "
-    "Tanh ZerosLike",
+    ("x",): "Abs Cos Erf Erfc Exp Expm1 Floor Inv Log Log1p Neg OnesLike Reciprocal Rsqrt Sigmoid Sign Sin "
+    "Sqrt Square Tanh ZerosLike",
     ("features",): "Elu LeakyRelu Relu Relu6 Selu Softplus Softsign",
     ("input",): "Identity StopGradient",
     (
         "x",
         "y",
     ): "Add AddV2 DivNoNan Equal Greater GreaterEqual Less LessEqual Maximum Minimum Mul NotEqual Pow "
-    "RealDiv SquaredDifference Sub Xdivy",
+    "FloorDiv FloorMod RealDiv SquaredDifference Sub Xdivy",
     ("y", "dy"): "InvGrad ReciprocalGrad RsqrtGrad SigmoidGrad SqrtGrad TanhGrad",
     ("gradients", "features"): "LeakyReluGrad Relu6Grad ReluGrad SoftplusGrad SoftsignGrad",
     ("gradients", "outputs"): "EluGrad SeluGrad",

@@ -14,6 +14,7 @@ Row = tuple[str, str]  # its group, and its name within it
 
 _HEADING = 0.26  # inches
 _ROOM = 0.1  # inches, between the lanes of one row and of the next
+_FAINT = 0.35  # opacity of a ratio whose interval is wider than what it finds
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,7 @@ def _dot(axes, y: float, dot: Dot, look: Look) -> None:
         elinewidth=1 if look.labelled else 0.7,
         capsize=2.5 if look.labelled else 0,
         barsabove=look.labelled,
+        alpha=_FAINT if dot.figure.is_vague else None,
         gid=dot.record["case"],
     )
     if not look.labelled:

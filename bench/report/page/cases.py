@@ -1,7 +1,7 @@
 """The table of all cases of a run, and all that is known of each."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.cases.subjects import SUBJECTS
@@ -22,16 +22,16 @@ _OF_THE_RUN = ("run_id", "commit", "machine", "device", "backend", "tensorflow",
 
 @dataclass(frozen=True)
 class CaseRow:
-    """A record in the table of cases, and all that is known of it."""
+    """A record in the table of cases, and all that is known of it, which a brief page does not show."""
 
     anchor: str
     record: Record
     cells: list[Cell]
-    command: str
-    remark: str
-    sentences: list[str]
-    facts: list[tuple[Column, str]]
-    baseline_anchor: str | None
+    command: str = ""
+    remark: str = ""
+    sentences: Sequence[str] = ()
+    facts: Sequence[tuple[Column, str]] = ()
+    baseline_anchor: str | None = None
 
 
 def command(record: Record) -> str:
@@ -67,7 +67,10 @@ def _varies(records: Sequence[Record], name: str) -> bool:
     return len({record[name] for record in records}) > 1
 
 
-def case_rows(records: Sequence[Record], anchor: str, columns: Sequence[Column]) -> list[CaseRow]:
+def case_rows(
+    records: Sequence[Record], anchor: str, columns: Sequence[Column], brief: bool = False
+) -> list[CaseRow]:
+    """The rows of the table of cases, a cell for each column; those of a brief page are no more than that."""
     anchors: dict[Value, str] = {}
     for number, record in enumerate(records, 1):
         anchors.setdefault(record["case"], f"{anchor}-case-{number}")
@@ -76,14 +79,21 @@ def case_rows(records: Sequence[Record], anchor: str, columns: Sequence[Column])
             f"{anchor}-case-{number}",
             record,
             [Cell(value_text(column, record[column.name]), record[column.name]) for column in columns],
-            command(record),
-            _remark(record),
-            list(sentences.of_record(record)),
-            list(_facts(record)),
-            anchors.get(record["baseline"]),
+            *(() if brief else _details(record, anchors)),
         )
         for number, record in enumerate(records, 1)
     ]
+
+
+def _details(record: Record, anchors: Mapping[Value, str]) -> tuple:
+    """What a `CaseRow` has beside its cells."""
+    return (
+        command(record),
+        _remark(record),
+        list(sentences.of_record(record)),
+        list(_facts(record)),
+        anchors.get(record["baseline"]),
+    )
 
 
 def _facts(record: Record) -> Iterator[tuple[Column, str]]:

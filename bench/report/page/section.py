@@ -43,10 +43,11 @@ class Text:
 
 @dataclass(frozen=True)
 class Section:
-    """All that the page shows of one run."""
+    """All that the page shows of one run: `brief`, no charts, no prices, and of a case its row alone."""
 
     anchor: str
     run: StoredRun
+    brief: bool
     title: str
     subtitle: str
     sentences: list[str]
@@ -60,22 +61,23 @@ class Section:
     environment: list[tuple[str, str]]
 
 
-def section(run: StoredRun, anchor: str) -> Section:
+def section(run: StoredRun, anchor: str, brief: bool = False) -> Section:
     """Collects what the page shows of a run; `anchor` begins the ids of what can be linked to."""
     records = run.records
-    columns = columns_of(records)
     twice = len({record["case"] for record in records}) < len(records)  # against several baselines
     shown = (*SHOWN, "baseline") if twice else SHOWN
-    rows = case_rows(records, anchor, columns)
+    columns = [column for column in columns_of(records) if not brief or column.name in shown]
+    rows = case_rows(records, anchor, columns, brief)
     return Section(
         anchor,
         run,
+        brief,
         run.folder.resolve().name,
         _subtitle(records),
         list(sentences.of_run(records)),
         cost.costs(records),
-        price_list(records),
-        list(charts(records)),
+        [] if brief else price_list(records),
+        [] if brief else list(charts(records)),
         [(column, column.name in shown) for column in columns],
         rows,
         [case for case in rows if case.record["status"] != "ok"],

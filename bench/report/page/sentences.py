@@ -6,22 +6,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from bench.cases.case import MODES
 from bench.report import formatting, labels, quantities, select
 from bench.report.labels import Record
-from bench.report.studies.options import OptionCost, option_costs
+from bench.report.studies.options import option_costs
 from bench.report.table import ratio_text
 
 _MODE_NAMES = {"infer": "forward", "train": "forward and gradients"}
 
 
 def of_run(records: Sequence[Record]) -> Iterator[str]:
-    """The run in a few sentences: how many cases, who is fast and slow, XLA, options, training tasks."""
+    """The run in a few sentences: how many cases, who is fast and slow, XLA, options, training tasks.
+
+    What is said of one thing against another is the ratio of a pair that was timed in turns.
+    """
     yield _counts(records)
     base = [record for record in select.at_base(records) if record["ratio"] is not None]
     if base:
-        yield f"What follows is at {labels.in_words(base[0])}; a ratio above 1 is slower than the baseline."
-    yield from (_extremes(base, mode) for mode in MODES if _rivals(base, mode))
+        yield (
+            f"What follows is at {labels.in_words(base[0])}, on {base[0]['machine']}; each ratio is of two "
+            "that were timed in turns, above 1 is slower."
+        )
+    for mode in MODES:
+        yield from _findings(f"{mode.capitalize()} ({_MODE_NAMES[mode]})", _rivals(base, mode), _compared)
     yield from _noise(base)
-    yield from _xla(base)
-    yield from _options(records)
+    costs = option_costs(records)
+    for name, is_xla in (
+        ("XLA, against the same without", True),
+        ("Options, against the same without", False),
+    ):
+        timed = costs[costs["cost"].notna() & ((costs["option"] == "xla") == is_xla)]
+        yield from _findings(name, sorted(timed["record"], key=_ratio), _priced)
     yield from map(_task, filter(task_figures, records))
 
 
@@ -47,13 +59,27 @@ def is_with_itself(record: Record) -> bool:
     return record["baseline"] == record["case"]
 
 
-def _extremes(base: Iterable[Record], mode: str) -> str:
-    rivals = _rivals(base, mode)
-    name = f"{mode.capitalize()} ({_MODE_NAMES[mode]})"
-    if len(rivals) == 1:
-        return f"{name}: {_compared(rivals[0])}."
-    fastest, slowest = rivals[0], rivals[-1]
-    return f"{name}: fastest is {_compared(fastest)}; slowest is {_compared(slowest)}."
+def _findings(name: str, ratios: Sequence[Record], said: Callable[[Record], str]) -> Iterator[str]:
+    """A sentence of what is surely faster and surely slower; the rest is counted. `ratios` is sorted."""
+    found = {record["case"]: quantities.ratio_of(record) for record in ratios}
+    faster = [record for record in ratios if found[record["case"]].high < 1]
+    slower = [record for record in reversed(ratios) if found[record["case"]].low > 1]
+    parts = [
+        f"{word}: {', '.join(map(said, sure[:_MOST]))}{_others(len(sure) - _MOST)}"
+        for word, sure in (("faster", faster), ("slower", slower))
+        if sure
+    ]
+    unsure = len(ratios) - len(faster) - len(slower)
+    parts += [f"not told apart: {unsure}"] if unsure else []
+    if parts:
+        yield f"{name}: {'; '.join(parts)}."
+
+
+_MOST = 4  # findings of a sentence
+
+
+def _others(count: int) -> str:
+    return f" and {count} more" if count > 0 else ""
 
 
 def _compared(record: Record) -> str:
@@ -68,29 +94,13 @@ def _noise(base: Iterable[Record]) -> Iterator[str]:
         yield f"Noise of this run: built-ins against a second instance of themselves lie between {between}."
 
 
-def _xla(base: Sequence[Record]) -> Iterator[str]:
-    """Says what XLA costs, of the cases that were timed in turns with the same without it."""
-    pairs = [record for record in base if record["baseline"] == record["case"].removesuffix("-xla")]
-    prices = sorted((each for each in pairs if labels.options(each)), key=_ratio)
-    if prices:
-        ends = [f"{ratio_text(quantities.ratio_of(each))} ({_who(each)})" for each in (prices[0], prices[-1])]
-        yield f"XLA takes {' to '.join(dict.fromkeys(ends))} of the plain time."
-
-
 def _ratio(record: Record) -> float:
     return quantities.ratio_of(record).value
 
 
-def _options(records: Sequence[Record]) -> Iterator[str]:
-    known = [(cost.cost.value, cost) for cost in option_costs(records) if cost.cost is not None]
-    if known:
-        (_, least), (_, most) = (end(known, key=lambda pair: pair[0]) for end in (min, max))
-        yield f"Options: the least time takes {_option(least)}; the most, {_option(most)}."
-
-
-def _option(cost: OptionCost) -> str:
-    price = f" at {ratio_text(cost.cost)} of the time without" if cost.cost else ""
-    return f"{labels.option_name(cost.option)} for {_who(cost.record)},{price}"
+def _priced(record: Record) -> str:
+    option = " + ".join(labels.option_name(word) for word in labels.options(record) if word != "xla")
+    return f"{', '.join(filter(None, (option, _who(record))))} {ratio_text(quantities.ratio_of(record))}"
 
 
 def task_figures(record: Record) -> list[str]:

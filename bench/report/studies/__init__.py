@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from bench.report.labels import Record
+from bench.report.quantities import by_pairs
 from bench.report.studies import (
     character_layer,
     cost,
@@ -42,7 +43,11 @@ _NAMED = frozenset(sweep for study in STUDIES for sweep in study.sweeps)
 
 
 def read_by(study: Study, records: Iterable[Record]) -> list[Record]:
-    """The records that a study reads."""
+    """The records that a study reads, their times as their pairs say."""
+    return _chosen(study, by_pairs(records))
+
+
+def _chosen(study: Study, records: Iterable[Record]) -> list[Record]:
     if study.reads_all:
         return list(records)
     if study.sweeps:

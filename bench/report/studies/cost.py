@@ -15,7 +15,10 @@ def costs(records: Records) -> list[Table]:
     base = select.by_mode(select.at_base(records))
     if not base:
         return []
-    caption = f"At {labels.in_words(base[0])}; ratio: time / baseline's time, with its 95% interval."
+    caption = (
+        f"At {labels.in_words(base[0])}; ratio: time / baseline's time, with its 95% interval; time: that "
+        "ratio × the baseline's time of the run."
+    )
     both = "; of the columns XLA, both under XLA." if any(record["jit_compile"] for record in base) else "."
     caption = caption.removesuffix(".") + both
     columns = ("time", "ratio", "time, XLA", "ratio, XLA")

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from bench.cases.case import id_parts
+from bench.records.schema import Value
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import column_chart, dot_chart, drawing
 from bench.report.charts.column_chart import Column
@@ -33,7 +34,7 @@ def speed_ups(records: Records) -> list[Table]:
 
 def costs(records: Records) -> list[Table]:
     """Time to start and memory to train, of the fused layer and of Keras' loops."""
-    trained = [record for record in select.by_shape(records) if record["mode"] == "train"]
+    trained = _of(records, "mode", "train")
     if not trained:
         return []
     names = {"cell": labels.family, SHAPE_HEADER: labels.shape_in_numbers}
@@ -44,7 +45,7 @@ def costs(records: Records) -> list[Table]:
 
 def xla_costs(records: Records) -> list[Table]:
     """Time of training Keras' loop under XLA / that of the plain loop, timed in turns."""
-    under_xla = [record for record in select.by_shape(records) if record["jit_compile"]]
+    under_xla = _of(records, "jit_compile", True)
     if not under_xla:
         return []
     names = {"cell": labels.family, "baseline": labels.baseline_name}
@@ -68,8 +69,14 @@ def _start_and_memory(record: Record) -> dict[str, Cell]:
     }
 
 
+def _of(records: Records, column: str, value: Value) -> list[Record]:
+    """The records that have a value in a column, those of a shape together."""
+    frame = select.by_shape(select.framed(records))
+    return frame[frame[column] == value]["record"].tolist()
+
+
 def _fused(records: Records) -> list[Record]:
-    return select.by_shape(record for record in records if record["layer"] == "fused")
+    return _of(records, "layer", "fused")
 
 
 def _kinds(records: Records) -> list[str]:
@@ -98,9 +105,8 @@ _OVERVIEW = {
 
 def _at_base(records: Records) -> list[Record]:
     """The records of the fused layer at the shape that most cells have."""
-    fused = _fused(records)
-    base = select.base_shape(fused)
-    return [record for record in fused if labels.shape(record) == base]
+    frame = select.framed(_fused(records))
+    return frame[frame["at"].isin([select.base_shape(frame)])]["record"].tolist()
 
 
 def _overview(records: Records):

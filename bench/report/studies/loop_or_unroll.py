@@ -1,9 +1,10 @@
 """Study of the sweep `static_dynamic`: loop or unroll, and when does compiling pay?"""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
+from bench.cases.case import CaseError, id_parts
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import drawing, grid_chart
 from bench.report.charts.drawing import GREY, Style
@@ -14,7 +15,11 @@ from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Cell, Table
 from bench.timing.intervals import Interval
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SWEEP = "static_dynamic"
+_KERAS_LOOPS = ("builtin", "rnn")  # layers
 _OLD_LIMIT = 200  # timesteps beyond which the old tutorials say not to unroll
 
 
@@ -48,36 +53,34 @@ def in_words(calls: Interval) -> str:
     return f"{whole:,} call{'' if whole == 1 else 's'}"
 
 
-def loops(records: Iterable[Record]) -> Mapping[tuple, Record]:
-    """Keras' loops, plain, by their case and by equation, mode and shape: the built-in layer, else `RNN`."""
-    plain = [
-        record
-        for record in records
-        if record["status"] == "ok" and record["layer"] in ("builtin", "rnn") and not labels.options(record)
-    ]
-    built_in_last = sorted(plain, key=lambda record: record["layer"] == "builtin")
-    return {(record["case"],): record for record in plain} | {
-        _key(record): record for record in built_in_last
-    }
+def with_loops(records: Iterable[Record]) -> "pd.DataFrame":
+    """The records as a frame with `loop`, the record of Keras' plain loop that each is compared with.
+
+    That is its baseline, where it is one; or else the built-in layer, or else `RNN`, of the same equation,
+    mode, dtype and shape; None where none was measured.
+    """
+    frame = select.framed(records)
+    plain = frame[(frame["status"] == "ok") & (frame["options"].str.len() == 0)]
+    loops = plain[plain["layer"].isin(_KERAS_LOOPS)].sort_values("layer", kind="stable")
+    loops = loops.assign(loop=loops["record"])
+    baselines = loops.assign(baseline=loops["case"]).drop_duplicates("case")
+    found = frame.merge(baselines[["baseline", "loop"]], "left", on="baseline")["loop"]
+    same = frame.merge(loops.drop_duplicates(_SAME)[[*_SAME, "loop"]], "left", on=_SAME)["loop"]
+    found = found.where(found.notna(), same)
+    return frame.assign(loop=found.where(found.notna(), None))
 
 
-def loop_of(record: Record, known: Mapping[tuple, Record]) -> Record | None:
-    """The loop to hold a record against: its baseline where that is one; None where none was measured."""
-    return known.get((record["baseline"],)) or known.get(_key(record))
+_SAME = ["family", "mode", "dtype", "at"]
 
 
-def ratio_to(record: Record, loop: Record) -> Interval | None:
-    """Time of a call / the loop's: the pair's where the two were timed in turns, the quotient of their ratios
-    where each was with the same third; None where neither was."""
-    if record["baseline"] == loop["case"]:
-        return quantities.compared(record)
-    if record["baseline"] != loop["baseline"] or record["ratio"] is None or loop["ratio"] is None:
+def ratio_to_loop(record: Record) -> Interval | None:
+    """Time of a call / that of Keras' loop that it was timed in turns with; None where it was with none."""
+    try:
+        baseline = id_parts(str(record["baseline"]))
+    except CaseError:
         return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(loop))
-
-
-def _key(record: Record) -> tuple:
-    return (labels.family(record), record["mode"], record["dtype"], *labels.shape(record))
+    is_loop = baseline.layer in _KERAS_LOOPS and not baseline.options
+    return quantities.compared(record) if is_loop else None
 
 
 # --- tables ---
@@ -85,28 +88,13 @@ def _key(record: Record) -> tuple:
 
 def by_timesteps(records: Records) -> list[Table]:
     """Run time, start, graph, memory and break-even against timesteps, a table each, a row a way and mode."""
-    swept = list(records)
-    known = loops(swept)
-    figures: dict[str, Callable[[Record], Cell]] = {
-        "Time of a call": table.time,
-        "Time of a call / that of Keras' loop": lambda record: _ratio(record, known),
-        "Time to trace and compile": lambda record: table.figure(
-            record, quantities.start_of, formatting.seconds
-        ),
-        "Operations in the graph": table.exact("graph_nodes", formatting.count),
-        "Peak memory": table.exact("peak_bytes", formatting.memory),
-        "Calls after which the longer start is paid back": lambda record: _break_even(record, known),
-    }
-    return [
-        table
-        for caption, figure in figures.items()
-        if any(figure(record).value is not None for record in swept)
-        for table in [_by_timesteps(caption, swept, figure)]
-    ]
-
-
-def _start(record: Record) -> Cell:
-    return table.figure(record, quantities.start_of, formatting.seconds)
+    known = with_loops(records).sort_values(["mode", "order", "options"], kind="stable")
+    made = []
+    for caption, figure in _FIGURES.items():
+        cells = [figure(*pair) for pair in zip(known["record"], known["loop"], strict=True)]
+        if any(cell.value is not None for cell in cells):
+            made.append(_by_timesteps(caption, known.assign(cell=cells)))
+    return made
 
 
 def pays(records: Records) -> list[Table]:
@@ -114,57 +102,60 @@ def pays(records: Records) -> list[Table]:
     return by_timesteps(records)[-1:]
 
 
-def _by_timesteps(caption: str, records: Records, figure: Callable[[Record], Cell]) -> Table:
-    steps = sorted({record["timesteps"] for record in records})
-    found = {(select.series(record), record["timesteps"]): record for record in records}
-    ordered = sorted(
-        records, key=lambda record: (record["mode"], labels.order(record), labels.options(record))
-    )
-    ways = {select.series(record): record for record in ordered}
+def _by_timesteps(caption: str, frame: "pd.DataFrame") -> Table:
+    """A row a way and mode, a column a number of timesteps; the last of several cases counts."""
+    steps = sorted(frame["timesteps"].unique())
+    cells = {(point.series, point.timesteps): point.cell for point in frame.itertuples()}
     rows = [
         [
             Cell(labels.label(way)),
             Cell(labels.options_in_words(way)),
             Cell(way["mode"]),
-            *(figure(point) if (point := found.get((way_key, n))) else Cell(NOTHING) for n in steps),
+            *(cells.get((select.series(way), each), Cell(NOTHING)) for each in steps),
         ]
-        for way_key, way in ways.items()
+        for way in frame.drop_duplicates("series")["record"]
     ]
-    at = labels.in_words(records[0], without=("timesteps",))
+    at = labels.in_words(frame.loc[0, "record"], without=("timesteps",))
     header = ("subject", "options", "mode", *map(str, steps))
     return Table(f"{caption}, by timesteps, at {at}.", header, rows, names=3)
 
 
-def _ratio(record: Record, known: Mapping[tuple, Record]) -> Cell:
-    loop = loop_of(record, known)
-    ratio = ratio_to(record, loop) if loop else None
-    if ratio is None:
-        return table.why_not(record)
-    is_loop = loop is not None and record["case"] == loop["case"]
-    return Cell("the loop", 1.0) if is_loop else table.interval(ratio)
+def _ratio(record: Record, _: Record | None) -> Cell:
+    ratio = ratio_to_loop(record)
+    return table.interval(ratio) if ratio else table.why_not(record)
 
 
-def _break_even(record: Record, known: Mapping[tuple, Record]) -> Cell:
+def _break_even(record: Record, loop: Record | None) -> Cell:
     """After how many calls a way has paid for its start, against the loop."""
-    loop = loop_of(record, known)
     if record["status"] != "ok" or loop is None:
         return table.why_not(record)
     if record["case"] == loop["case"]:
         return Cell("the loop")
-    ratio = ratio_to(record, loop)
+    ratio, loop_s = ratio_to_loop(record), record["baseline_median_s"]
     starts = quantities.start_of(record), quantities.start_of(loop)
-    time = quantities.time_of(loop)
-    if ratio is None or time is None or starts[0] is None or starts[1] is None:
+    if ratio is None or loop_s is None or starts[0] is None or starts[1] is None:
         return Cell(NOTHING)
     extra = starts[0].value - starts[1].value
     if extra <= 0:
         return Cell("at once" if ratio.value < 1 else "ready sooner, runs slower")
-    calls = calls_to_pay(extra, time.value, ratio)
+    calls = calls_to_pay(extra, loop_s, ratio)
     if calls is None:
         return Cell("never")
     low, high = (f"{math.ceil(end):,}" if math.isfinite(end) else "∞" for end in (calls.low, calls.high))
     between = "" if low == high else f" [{low}, {high}]"
     return Cell(f"{math.ceil(calls.value):,}{between}", math.ceil(calls.value))
+
+
+_FIGURES: dict[str, Callable[[Record, Record | None], Cell]] = {
+    "Time of a call": lambda record, _: table.time(record),
+    "Time of a call / that of Keras' loop": _ratio,
+    "Time to trace and compile": lambda record, _: table.figure(
+        record, quantities.start_of, formatting.seconds
+    ),
+    "Operations in the graph": lambda record, _: table.exact("graph_nodes", formatting.count)(record),
+    "Peak memory": lambda record, _: table.exact("peak_bytes", formatting.memory)(record),
+    "Calls after which the longer start is paid back": _break_even,
+}
 
 
 # --- the chart ---
@@ -201,7 +192,7 @@ def _chart(records: Records):
     ]
     if not points:
         return None
-    stopped = [record for record in swept if record["status"] != "ok"]
+    stops = _first_stops(swept)
     figure, panels = grid_chart.draw(
         "Loop or unroll: what each way takes as the sequence grows",
         f"{drawing.where(swept[0], without=('timesteps',))} · median and interquartile range · "
@@ -214,13 +205,13 @@ def _chart(records: Records):
             style=drawing.way_style,
             height=2.1,
         ),
-        notes=_stops_in_words(_first_stops(stopped)),
-        handles=[drawing.marker(Style(GREY, "none", "x"), "stopped, see below")] if stopped else [],
+        notes=_stops_in_words(stops),
+        handles=[drawing.marker(Style(GREY, "none", "x"), "stopped, see below")] if stops else [],
     )
     for (row, column), axes in panels.items():
         axes.axvline(_OLD_LIMIT, color=GREY, linewidth=1, linestyle=":")
         if row in ("time of a call", _START):
-            _mark_stops(axes, [r for r in _first_stops(stopped) if _column(r, cells) == column])
+            _mark_stops(axes, [stop for stop in stops if _column(stop, cells) == column])
     return figure
 
 
@@ -229,12 +220,11 @@ def _column(record: Record, with_cell: bool) -> str:
     return f"{labels.family(record)}, {mode}" if with_cell else drawing.MODE_NAMES.get(mode, mode)
 
 
-def _first_stops(stopped: Iterable[Record]) -> list[Record]:
+def _first_stops(records: Iterable[Record]) -> list[Record]:
     """The shortest case of each way and mode that did not run."""
-    first: dict[tuple, Record] = {}
-    for record in sorted(stopped, key=lambda record: record["timesteps"]):
-        first.setdefault(select.series(record), record)
-    return list(first.values())
+    frame = select.framed(records)
+    stopped = frame[frame["status"] != "ok"].sort_values("timesteps", kind="stable")
+    return stopped.drop_duplicates("series")["record"].tolist()
 
 
 def _stops_in_words(stops: Iterable[Record]) -> list[str]:

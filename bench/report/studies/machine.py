@@ -6,7 +6,6 @@ How near is each case to the machine's limit, what does a queue hide, how much m
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from bench.report import formatting, labels, quantities, select, table
@@ -101,13 +100,10 @@ def _work_a_step(record: Record) -> float:
 
 def _peak_lines(panels: Sequence[Any], counted: Sequence[Record]) -> None:
     """The peak of each dtype, as the share of it says, and its tenth and hundredth."""
-    peaks: dict[str, list[float]] = {}
-    for record in counted:
-        if record["roofline_fraction"] is not None:
-            peak = record["gflops_per_s"] / record["roofline_fraction"]
-            peaks.setdefault(record["dtype"], []).append(peak)
+    frame = select.framed(counted)
+    peaks = (frame["gflops_per_s"] / frame["roofline_fraction"]).groupby(frame["dtype"]).median()
     low = panels[0].get_ylim()[0]
-    groups = _equal({dtype: median(values) for dtype, values in peaks.items()})
+    groups = _equal(peaks.dropna().to_dict())
     for dtypes, peak in groups:
         of_dtypes = f", {dtypes}" if len(groups) > 1 else ""
         shares = ((1, f"peak: {formatting.number(peak)} GFLOP/s{of_dtypes}"), (0.1, "10%"), (0.01, "1%"))

@@ -6,7 +6,7 @@ default. The options that other sweeps hold are compared with what those have.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,84 +32,61 @@ _NOWHERE = Interval(1.0, 1.0, 1.0)  # of what was not timed
 # --- the options of any sweep ---
 
 
-@dataclass(frozen=True)
-class OptionCost:
-    """The cost of an option to a subject: time with it / time without, None where it was not timed."""
+def option_costs(records: Records) -> "pd.DataFrame":
+    """The cost of each option, XLA too, that was timed in turns with the same case without it, at the base
+    shape.
 
-    record: Record
-    option: str
-    cost: Interval | None
-
-
-def option_costs(records: Sequence[Record]) -> list[OptionCost]:
-    """The cost of each option that was measured alone, at the base shape, plain.
-
-    The baseline may be the same case without the option, or another that the case without the option was
-    compared with too; then the cost is the quotient of the two ratios.
+    Returns:
+        a row a case: `record`, `option`, its `name`, the subject's `label`, and `cost`, time with it / time
+        without, an interval, None where it was not timed.
     """
-    base = {record["case"]: record for record in select.at_base(records)}
-    costs = []
-    for record in select.one_a_case(records):
-        words = labels.options(record)
-        if len(words) == 1 and words != ("xla",):
-            without = record["case"].removesuffix(f"-{words[0]}")
-            if without in base:
-                costs.append(OptionCost(record, words[0], _cost(record, base[without])))
-    return sorted(costs, key=lambda cost: labels.order(cost.record))
+    import pandas as pd
 
-
-def _cost(record: Record, without: Record) -> Interval | None:
-    if record["ratio"] is None:
-        return None
-    if record["baseline"] == without["case"]:
-        return quantities.ratio_of(record)
-    if without["ratio"] is None or record["baseline"] != without["baseline"]:
-        return None
-    return quantities.quotient(quantities.ratio_of(record), quantities.ratio_of(without))
+    cases = select.framed(records)
+    shapes = {labels.shape(record) for record in select.at_base(records)}
+    alone = cases[(cases["options"].str.len() == 1) & cases["record"].map(labels.shape).isin(shapes)]
+    without = alone["record"].map(select.default_id)
+    priced = select.one_a_case(alone[(alone["baseline"] == without) & (alone["case"] != without)])
+    option = priced["options"].str[0].astype(str)
+    costs = pd.Series([quantities.compared(each) for each in priced["record"]], priced.index, dtype=object)
+    priced = priced.assign(option=option, name=option.map(labels.option_name), cost=costs)
+    return priced.sort_values("order", kind="stable")
 
 
 def costs(records: Records) -> list[Table]:
-    """The cost of each option to each subject: time with it / time without, at the base shape."""
-    known = {id(cost.record): cost for cost in option_costs(records)}
-    rows = select.by_mode(cost.record for cost in known.values())
-    if not rows:
+    """The cost of each option to each subject: time with it / time without, timed in turns, at the base
+    shape."""
+    known = option_costs(records)
+    if known.empty:
         return []
+    cells = {
+        row.case: {row.name: table.interval(row.cost) if row.cost else table.why_not(row.record)}
+        for row in known.itertuples()
+    }
+    rows = select.by_mode(known["record"])
     names = {"subject": labels.label, "mode": lambda record: record["mode"]}
-    columns = dict.fromkeys(labels.option_name(cost.option) for cost in known.values())
     caption = (
-        f"At {labels.in_words(rows[0])}; time with the option / time without, with its 95% interval. "
-        "Where the two were timed against one baseline, not each other, it is the quotient of their ratios."
+        f"At {labels.in_words(rows[0])}; time with the option / time without, timed in turns, with its 95% "
+        "interval."
     )
-
-    def price(record: Record) -> dict[str, Cell]:
-        cost = known[id(record)]
-        cell = table.interval(cost.cost) if cost.cost else table.why_not(record)
-        return {labels.option_name(cost.option): cell}
-
-    return [table.crossed(caption, rows, names, price, columns)]
+    columns = known["name"].unique()
+    return [table.crossed(caption, rows, names, lambda record: cells[record["case"]], columns)]
 
 
 def _costs_chart(records: Records):
     """The cost of each option to each subject, compared with the same subject without it."""
     known = option_costs(records)
-    if not known:
-        return None
+    timed = known[known["cost"].notna()]
     dots = [
-        Dot(
-            f"{labels.label(cost.record)}: {labels.option_name(cost.option)}",
-            labels.label(cost.record),
-            cost.record,
-            cost.cost,
-        )
-        for cost in known
-        if cost.cost is not None
+        Dot(f"{row.label}: {row.name}", row.label, row.record, row.cost)
+        for row in timed.itertuples(index=False)
     ]
     return dot_chart.draw(
         "What an option costs: time with it, relative to without",
-        f"{drawing.where(known[0].record)} · line: 95% interval",
+        f"{drawing.where(dots[0].record)} · timed in turns · line: 95% interval" if dots else "",
         "time with / time without: left of 1 is faster",
         dots,
-        [cost.record for cost in known],
+        known["record"].tolist(),
         dot_chart.Look(row_height=0.32),
     )
 
@@ -143,13 +120,14 @@ class PriceList:
 
 def price_list(records: Records) -> PriceList | None:
     """The price list of the sweep `options`, at the shape that most of its cases have."""
-    import pandas as pd
-
-    if not records:
-        return None
-    cases = pd.DataFrame(map(_priced, sorted(records, key=labels.order)))
-    cases = cases[cases["shape"] == cases["shape"].mode()[0]]
-    priced = cases[cases["is_priced"]]
+    cases = select.framed(records).sort_values("order", kind="stable")
+    shapes = cases["record"].map(labels.shape_in_numbers)
+    cases = cases[shapes.isin(shapes.mode()[:1])]
+    option = cases["options"].map("-".join)
+    group, name = option.map(labels.option_group), option.map(labels.option_name)
+    short = [_without_beginning(*each) for each in zip(name, group, strict=True)]
+    cases = cases.assign(option=option, group=group, name=name, short=short)
+    priced = cases[cases["baseline"] == cases["record"].map(select.default_id)]
     is_noise = priced["option"] == ""
     if is_noise.all():
         return None
@@ -157,25 +135,9 @@ def price_list(records: Records) -> PriceList | None:
     return PriceList(subjects, _dearest_first(priced[~is_noise]), priced[is_noise & priced["ratio"].notna()])
 
 
-def _priced(record: Record) -> dict[str, Any]:
-    option = "-".join(labels.options(record))
-    group, name = labels.option_group(option), labels.option_name(option)
-    return {
-        "option": option,
-        "group": group,
-        "name": name,
-        "short": _without_beginning(name, (f"{group} + ", "mask, ")),
-        "subject": record["subject"],
-        "mode": record["mode"],
-        "ratio": record["ratio"],
-        "shape": labels.shape_in_numbers(record),
-        "is_priced": record["baseline"] == select.default_id(record),
-        "record": record,
-    }
-
-
-def _without_beginning(name: str, beginnings: Iterable[str]) -> str:
+def _without_beginning(name: str, group: str) -> str:
     """An option's name without what its group's heading says already."""
+    beginnings = (f"{group} + ", "mask, ")
     return next((name.removeprefix(each) for each in beginnings if name.startswith(each)), name)
 
 
@@ -190,7 +152,7 @@ def _dearest_first(prices: "pd.DataFrame") -> "pd.DataFrame":
 
 def _typical(ratios: "pd.Series") -> float:
     """The geometric mean of what is known; NaN where nothing is."""
-    return float(np.exp(np.log(ratios.astype(float)).mean()))
+    return float(np.exp(np.log(ratios).mean()))
 
 
 def prices(records: Records) -> list[Table]:

@@ -61,26 +61,16 @@ class Fit:
 
 def fits(records: Iterable[Record]) -> list[Fit]:
     """A fit for each subject, mode, options, batch size, features and units with two timesteps or more."""
-    lines: dict[tuple, list[Record]] = {}
-    for record in sorted(records, key=_fit_order):
-        if quantities.time_of(record):
-            lines.setdefault(_key(record), []).append(record)
-    return [Fit(points, _line(points)) for points in lines.values() if len(points) > 1]
-
-
-def _key(record: Record) -> tuple:
-    """Names what the points of a fit share."""
-    return (*select.series(record), record["batch_size"], record["features"], record["units"])
-
-
-def _line(points: list[Record]) -> Line:
-    times = [time.value for point in points if (time := quantities.time_of(point))]
-    return line([point["timesteps"] for point in points], times)
-
-
-def _fit_order(record: Record) -> tuple:
-    mode = record["mode"]
-    return (mode, labels.order(record), record["units"], record["batch_size"], record["timesteps"])
+    frame = select.framed(records)
+    timed = frame[frame["median_s"].notna()].sort_values(
+        ["mode", "order", "units", "batch_size", "timesteps"], kind="stable"
+    )
+    lines = timed.groupby(["series", "batch_size", "features", "units"], sort=False)
+    return [
+        Fit(points["record"].tolist(), line(points["timesteps"].tolist(), points["median_s"].tolist()))
+        for _, points in lines
+        if len(points) > 1
+    ]
 
 
 # --- tables ---

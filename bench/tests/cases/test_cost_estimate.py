@@ -55,12 +55,12 @@ def test_a_call_is_estimated_within_a_factor_of_three_of_what_was_measured():
 
 
 def test_the_default_sweep_is_expected_to_take_what_it_took():
-    assert 4.5 * 60 < expected_seconds(comparisons(["default"])) < 8 * 60
+    assert 4.5 * 60 < expected_seconds(comparisons(["default"])) < 10 * 60
 
 
 @pytest.mark.parametrize("name", ["scaling", "deepbench", "char_shape"])
-def test_the_sweeps_fit_in_twelve_minutes(name):
-    assert expected_seconds(comparisons([name])) < 12 * 60
+def test_the_sweeps_fit_in_fourteen_minutes(name):
+    assert expected_seconds(comparisons([name])) < 14 * 60
 
 
 def test_more_time_a_case_takes_longer_and_more_compiling_too():

@@ -71,7 +71,21 @@ def test_every_baseline_is_a_known_subject_at_the_same_point(name):
 def test_the_first_sweeps_compare_with_built_ins(name):
     assert SWEEPS[name].baselines == ("builtin",)
     for row in comparisons([name]):
-        assert row.baseline.layer == "builtin" and row.baseline.jit_compile == row.case.jit_compile
+        if row.first:
+            assert row.baseline.layer == "builtin" and row.baseline.jit_compile == row.case.jit_compile
+
+
+def test_what_the_default_sweep_says_of_options_xla_and_fused_rnn_are_pairs():
+    """XLA and each option against the same without, FusedRNN against Keras' loop."""
+    rows = {(row.case, row.baseline) for row in comparisons(["default"])}
+    for case, _ in rows:
+        if case.options and not case.cell.startswith("keras_"):
+            assert (case, replace(case, **{field: getattr(Case, field) for field in _SWITCHED})) in rows
+        if case.subject == "slstm-fused":
+            assert (case, replace(case, layer="rnn")) in rows
+
+
+_SWITCHED = ("jit_compile", "unroll", "implementation", "stateful")
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ def test_the_main_jobs_rows_stay_the_same():
     """A row that changes breaks the history of everybody's runs: change this on purpose only."""
     rows = comparisons(["default"])
     text = "\n".join(f"{row.id} {row.baseline.id}" for row in rows)
-    assert (len(rows), sha256(text.encode()).hexdigest()[:16]) == (128, "cab0f018960baae8")
+    assert (len(rows), sha256(text.encode()).hexdigest()[:16]) == (158, "5d6bbcc73d779399")
 
 
 def test_the_default_option_is_the_same_subject_without_any_option():
@@ -236,7 +250,8 @@ def test_a_case_stands_once_in_a_sweep_and_a_sweep_once_in_a_run(monkeypatch):
 def test_sweeps_come_in_the_order_asked_for_and_keep_shared_cases():
     rows = comparisons(["smoke", "default"])
     assert list(dict.fromkeys(row.sweep for row in rows)) == ["smoke", "default"]
-    assert len(rows) == len(cases_of("smoke")) + len(cases_of("default"))
+    assert [row for row in rows if row.sweep == "default"] == comparisons(["default"])
+    assert [row for row in rows if row.sweep == "smoke"] == comparisons(["smoke"])
 
 
 def test_the_device_is_that_of_case_and_baseline():
@@ -250,8 +265,10 @@ def test_user_cells_join_with_their_own_baseline():
     assert [row for row in joined if row.case.cell != "mine"] == plain
     mine = [row for row in joined if row.case.cell == "mine"]
     # plain and XLA; unroll and stateful; three lines; FusedRNN: in both modes
-    assert len(mine) == (2 + 2 + 9 + 1) * 2
-    assert {row.baseline.subject for row in mine} == {"gru-builtin"}
+    assert len({row.case for row in mine}) == (2 + 2 + 9 + 1) * 2
+    assert {row.baseline.subject for row in mine if row.first} == {"gru-builtin"}
+    # XLA, unroll and stateful against themselves without, FusedRNN against the loop
+    assert len([row for row in mine if not row.first and row.baseline.subject == "mine-rnn"]) == 4 * 2
     assert not any("impl1" in row.case.options for row in mine)
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 import bench.contract.check_cell
+import bench.report.charts.run_charts
+import bench.report.html
 import bench.runner.run
 from bench.cases.comparisons import comparisons
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.cases.user_cells import UserCellError, UserCells, loaded
+from bench.processes.contract_worker import _Session
 from bench.records.csv_file import read_records
 
 pytest_plugins = ["pytester"]  # forgets what is first imported inside its runs: TensorFlow comes before
@@ -111,7 +114,18 @@ def test_user_cells_join_the_sweeps_that_take_them():
 
 
 @pytest.fixture
-def run(pytester, monkeypatch):
+def write(pytester, nursery):
+    """write(name, text): a file of cells, in the folder of the run and in that of its workers."""
+
+    def write(name: str, text: str) -> None:
+        for folder in {pytester.path, nursery.folder if nursery else pytester.path}:
+            (folder / name).write_text(text)
+
+    return write
+
+
+@pytest.fixture
+def run(pytester, monkeypatch, write, one_nursery):
     """run(*options): the sweep `tiny`, a built-in and the user cells, in a folder with my_cells.py."""
     grid = Grid(("lstm-builtin",), ((2, 4, 3, 4),), user_cells=("rnn",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid,)))
@@ -122,7 +136,7 @@ def run(pytester, monkeypatch):
     shutil.copy(
         Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py", pytester.path / "test_cost.py"
     )
-    (pytester.path / "my_cells.py").write_text(CELLS)
+    write("my_cells.py", CELLS)
 
     def run(*options, sweep="--sweep=tiny"):
         named = [sweep] if sweep else []
@@ -152,6 +166,16 @@ def test_an_option_that_nothing_would_heed_is_an_error(run, pytester, options, m
     assert not (pytester.path / "results").exists()
 
 
+@pytest.fixture
+def quick_checks(monkeypatch):
+    """Leaves out the checks that compile, save or train: what a run does with the contract is tested."""
+    ask_all = _Session.checks.func
+    slow = {"xla", "mask", "gradient", "save_load", "stacked", "bidirectional", "float64", "fit"}
+    slow |= {"mask_gradients", "mixed_float16", "mixed_bfloat16", "any_batch_size", "any_timesteps"}
+    checks = property(lambda session: [check for check in ask_all(session) if check[0] not in slow])
+    monkeypatch.setattr(_Session, "checks", checks)
+
+
 def records(pytester):
     (folder,) = (pytester.path / "results").iterdir()
     return {record["case"]: record for record in read_records(folder)}
@@ -167,6 +191,7 @@ def test_a_cell_that_holds_the_contract_is_proven_and_timed(run, pytester):
     result.stdout.fnmatch_lines(["*Plain in RNN, train: *x the time of keras GRU*"])
 
 
+@pytest.mark.usefixtures("quick_checks")
 def test_a_cell_that_breaks_the_contract_is_not_timed(run, pytester):
     result = run("--cell=my_cells.py:Leaking")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -185,8 +210,10 @@ def test_a_cell_that_breaks_the_contract_is_not_timed(run, pytester):
         ("--cell=broken.py:Cell", "*broken.py cannot be imported: ZeroDivisionError: division by zero"),
     ],
 )
-def test_a_target_that_cannot_be_loaded_is_an_error_before_the_first_case(run, pytester, option, message):
-    (pytester.path / "broken.py").write_text("1 / 0\n")
+def test_a_target_that_cannot_be_loaded_is_an_error_before_the_first_case(
+    run, pytester, write, option, message
+):
+    write("broken.py", "1 / 0\n")
     result = run(option)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])
@@ -199,6 +226,7 @@ def test_a_target_that_cannot_be_loaded_is_an_error_before_the_first_case(run, p
         ([], None, '{"alpha": 1}', "--kwargs is for the cells of --cell; there is no --cell"),
         (["a.py:A"], None, "alpha=1", "--kwargs: expected a JSON object, such as"),
         (["a.py:A"], None, "[1]", "--kwargs: expected a JSON object, such as"),
+        (["a.py:A"], None, "[" * 100_000, "--kwargs: expected a JSON object, such as"),
     ],
 )
 def test_arguments_that_are_none_are_refused(targets, baseline, kwargs, message):
@@ -206,6 +234,7 @@ def test_arguments_that_are_none_are_refused(targets, baseline, kwargs, message)
         UserCells.of(targets, baseline, kwargs)
 
 
+@pytest.mark.usefixtures("quick_checks")
 def test_any_cell_at_any_shape_is_measured_against_the_same_arrangement_of_the_built_in(run, pytester):
     """Arguments of its own, an unregistered class that `Bidirectional` clones, dropout that it hides."""
     result = run(
@@ -231,6 +260,7 @@ def test_any_cell_at_any_shape_is_measured_against_the_same_arrangement_of_the_b
     assert "Leaky in RNN has no option recurrent_dropout: the cell takes none" in lacking["message"]
 
 
+@pytest.mark.usefixtures("quick_checks")
 def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytester):
     run("--cell=my_cells.py:Plain", "--baseline=my_cells.py:Leaking", "-k", "infer-Plain")
     record = records(pytester)["infer-Plain-rnn-b2-t4-f3-u4"]
@@ -340,10 +370,11 @@ class Ends(Average):
 """
 
 
-def test_odd_cells_are_judged_as_check_judges_them(run, pytester):
+@pytest.mark.usefixtures("quick_checks")
+def test_odd_cells_are_judged_as_check_judges_them(run, pytester, write):
     """One run of cells that need a square shape, are a stack, differ in training, or end the process; their
     file leaves functions eager, which no row pays for."""
-    (pytester.path / "odd.py").write_text(ODD_CELLS)
+    write("odd.py", ODD_CELLS)
     right, wrong = ("stacked", "Average", "Normalises"), ("eight_wide", "Ends")
     result = run(*(f"--cell=odd.py:{name}" for name in (*right, *wrong)), "--shape=2,4,6,6")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -370,8 +401,8 @@ def test_odd_cells_are_judged_as_check_judges_them(run, pytester):
         ("import ctypes\nctypes.string_at(0)", "*ended the process while it was loaded: SIGSEGV*"),
     ],
 )
-def test_a_file_that_ends_the_process_does_not_end_the_run_without_a_word(run, pytester, file, message):
-    (pytester.path / "ends.py").write_text(file)
+def test_a_file_that_ends_the_process_does_not_end_the_run_without_a_word(run, write, file, message):
+    write("ends.py", file)
     result = run("--cell=ends.py:Cell")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message])

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -52,6 +53,25 @@ def test_a_wrong_cell_is_told_what_to_change(capfd):
     assert words.rpartition("broken_cells.py:BuildIsTrue")[2].startswith(
         ": the contract is broken: 1 failed,"
     )
+
+
+def test_junit_has_a_test_a_check(tmp_path, capfd):
+    file = tmp_path / "check.xml"
+    assert run(WRONG, f"--junit={file}") == 1
+    (suite,) = ElementTree.parse(file).getroot()
+    (failed,) = suite.findall("testcase[failure]")
+    assert failed.get("name") == "build" and failed.get("classname") == WRONG
+    assert "expected `build` to be a method" in failed.find("failure").get("message")
+    assert int(suite.get("tests")) == len(suite) > 40 and suite.get("failures") == "1"
+    assert int(suite.get("skipped")) == len(suite.findall("testcase[skipped]")) > 0
+
+
+def test_junit_says_that_the_target_cannot_be_loaded_or_it_cannot_be_written(tmp_path, capfd):
+    file = tmp_path / "check.xml"
+    assert run("no_such_file.py:Cell", f"--junit={file}") == 2
+    assert "no_such_file.py" in ElementTree.parse(file).find(".//error").get("message")
+    assert run("no_such_file.py:Cell", f"--junit={tmp_path}") == 2
+    assert f"--junit: cannot be written: [Errno 21] Is a directory: '{tmp_path}'" in capfd.readouterr().err
 
 
 def test_json_says_the_same_in_the_form_of_a_program(capfd):

@@ -69,7 +69,7 @@ def process(name: str, generator, noise: float = 0.01, subjects=None, baselines=
 
 
 def session(folder: Path, processes: int = 5, *, noise=0.01, seed=0, turns=True, before=None, **after):
-    """Two sides as `ci/gate.sh` leaves them; `before` and `after` are keywords of `process`."""
+    """Two sides as `gate --measure` leaves them; `before` and `after` are keywords of `process`."""
     generator = np.random.default_rng(seed)
     lines = []
     for turn in range(2 * processes):
@@ -584,8 +584,24 @@ def test_what_is_no_side_is_not_pinned(tmp_path, pin, damage):
 def test_a_run_is_not_pinned_twice(tmp_path, pin, capsys):
     run = str(min((session(tmp_path / "session") / "base").iterdir()))
     assert bench_main(["gate", "--accept", "--current", run, run]) == 2
-    assert "a process twice" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"a process twice: run run-00 is named twice: {run}/records.csv" in error
+    shutil.copytree(run, tmp_path / "copy")
+    assert bench_main(["gate", "--accept", "--current", run, str(tmp_path / "copy")]) == 2
+    error = capsys.readouterr().err
+    assert f"run-00 stands in {run}/records.csv and in {tmp_path}/copy/records.csv: a copy is no" in error
     assert not Path("results").exists()
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_accept_says_how_many_processes_it_has_and_how_to_get_the_rest(tmp_path, pin, capsys, count):
+    folder = session(tmp_path / "session")
+    _keep("base", count)(folder)
+    assert pin(folder) == (2 if count < 2 else 0)
+    printed = "".join(capsys.readouterr())
+    assert (f"{count} of 5 processes" in printed) == (count < 5)
+    how = f"for each of the other {5 - count} run `python -m bench run --sweep=gate`, and name all"
+    assert (how in printed) == (count < 5)
 
 
 @pytest.mark.parametrize("machine", ["../../etc", "/", "..", "C:\\x", "a" * 999])

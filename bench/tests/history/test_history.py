@@ -392,7 +392,7 @@ FRAGMENTS = [
 ]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_mutated_files_never_raise_and_never_spoil_the_rest(mutable, data):
     """What is read of a mutated file can be true, what is not is told of, and the good run is there."""

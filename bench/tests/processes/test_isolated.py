@@ -16,7 +16,6 @@ from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.cases.user_cells import NO_USER_CELLS
-from bench.processes import isolated
 from bench.processes.isolated import Isolated
 from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import prepare
@@ -30,15 +29,6 @@ BENCHMARK = Path(bench.__file__).parent / "benchmarks" / "benchmark_cost.py"
 SHAPE = (2, 4, 3, 5)
 EXPLODING = {"unroll": True, "jit_compile": True}
 CPU = ("cpu", NO_USER_CELLS)
-
-
-@pytest.fixture(scope="module")
-def nursery():
-    """One for all tests of this file: it takes seconds to import TensorFlow."""
-    made = isolated.nursery("cpu")
-    yield made
-    if made is not None:
-        made.close()
 
 
 @pytest.fixture
@@ -174,20 +164,9 @@ def test_sweeps_that_measure_memory_or_may_be_too_large_are_isolated(name):
 
 
 @pytest.fixture
-def run_isolated(pytester, monkeypatch, nursery):
+def run_isolated(pytester, monkeypatch, one_nursery):
     """run_isolated(sweep, *options): the records of a run of the sweep."""
 
-    class Kept:
-        """The nursery of all tests, that a run's end does not end."""
-
-        alive = property(lambda self: nursery.alive)
-        fork = staticmethod(nursery.fork)
-        wait = staticmethod(nursery.wait)
-
-        def close(self):
-            pass
-
-    monkeypatch.setattr(proving, "nursery", lambda device: Kept())
     monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
     monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')

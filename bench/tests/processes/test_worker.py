@@ -250,6 +250,15 @@ def test_closing_ends_it_and_twice_is_once(start):
         made.call("greet", "nobody")
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises here, also where a shell started pytest in the background, which makes it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_is_the_parents_and_ends_the_worker(start):
     made = start()
     made.ready()

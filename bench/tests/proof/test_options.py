@@ -479,6 +479,22 @@ def test_a_layer_that_never_had_the_fast_kernel_did_not_fall_back():
     assert kernels.fallback_of(layer, GPU, "while") is None
 
 
+def test_fused_rnn_says_why_its_native_engine_does_not_run(monkeypatch):
+    from cells.engines import native
+
+    def unavailable(_):
+        raise native.Unavailable("there is no C++\ncompiler")
+
+    monkeypatch.setattr(native, "programs", unavailable)
+    case = replace(case_of("gru-fused", "infer"), depth=2, bidirectional=True)
+    layer = make_layer(SUBJECTS["gru-fused"], case)
+    layer.build((case.batch_size, case.timesteps, case.features))
+    said = "the native engine cannot: there is no C++ compiler"
+    assert kernels.fallback_of(layer, case, "while") == said
+    assert kernels.fallback_of(layer, case, "native") is None
+    assert kernels.fallback_of(layer, replace(case, jit_compile=True), "while") is None
+
+
 def test_on_a_cpu_the_demanded_kernel_is_no_device_and_auto_falls_back():
     with pytest.raises(devices.NoDevice, match="runs on a GPU only") as refused:
         proven(SUBJECTS["lstm-builtin"], case_of("lstm-builtin", "infer", use_cudnn="True"))

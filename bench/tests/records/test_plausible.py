@@ -41,6 +41,8 @@ def test_every_case_of_every_sweep_can_be():
 BROKEN: dict[str, list[Any]] = {
     **{name: [0, -5] for name in (*SHAPE, "depth")},
     "rounds": [0, -1, None],
+    "instances": [0, -1],
+    "instance_spread": [-0.01],
     "median_s": [0.0, -1.0, 1e300, None],
     "min_s": [-1.0, 1.0, None],
     "iqr_s": [-0.1],

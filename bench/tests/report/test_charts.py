@@ -1,6 +1,5 @@
 """The charts: what is in their axes, that nothing covers the data, and that the files are reproducible."""
 
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from bench.report import formatting, labels, quantities
 from bench.report.charts import drawing, run_charts
 from bench.report.studies import CHARTS
 from bench.tests.sample_records import SUBJECTS, WITH_LINES, default_run, record
-from bench.timing.intervals import Interval
 
 
 def figure_of(name: str, records):
@@ -121,24 +119,47 @@ def test_a_built_in_is_compared_with_itself(figures):
 
 
 def test_options_have_a_row_a_subject_and_option(figures):
-    assert [len(error_bars(axes)) for axes in figures["options"].axes] == [12, 12]
+    assert [len(error_bars(axes)) for axes in figures["options"].axes] == [20, 20]
     rows = rows_of(figures["options"].axes[0])
-    assert len(rows) == 12
+    assert len(rows) == 20  # three options of four subjects, and XLA of eight
     assert "slstm in RNN: implementation=1" in rows
 
 
-def test_the_cost_of_an_option_is_a_quotient_where_the_baseline_is_shared():
-    exact = {"ratio": 0.8, "ratio_low": 0.8, "ratio_high": 0.8}
-    unrolled = {"ratio": 0.4, "ratio_low": 0.2, "ratio_high": 0.8}
-    figure = figure_of("options", [record(figures=exact), record(unroll=True, figures=unrolled)])
-    assert span(figure.axes[0]) == pytest.approx((0.25, 1.0))
+def test_an_option_has_a_cost_where_it_was_timed_in_turns_with_the_same_without_it():
+    """Two ratios to a third are no pair."""
+    plain, unrolled = (
+        record(),
+        record(unroll=True, figures={"ratio": 0.4, "ratio_low": 0.2, "ratio_high": 0.8}),
+    )
+    assert unrolled["baseline"] != plain["case"]
+    assert CHARTS["options"].draw([plain, unrolled]) is None
+    figure = figure_of("options", [plain, unrolled, {**unrolled, "baseline": plain["case"]}])
+    assert span(figure.axes[0]) == pytest.approx((0.2, 0.8))
 
 
-def test_quotient_adds_relative_widths_in_quadrature():
-    unit = Interval(1.0, math.exp(-0.3), math.exp(0.3))
-    other = Interval(2.0, 2 * math.exp(-0.4), 2 * math.exp(0.4))
-    assert quantities.quotient(unit, other).high == pytest.approx(0.5 * math.exp(0.5))
-    assert quantities.quotient(unit, other).low == pytest.approx(0.5 * math.exp(-0.5))
+def test_charts_of_time_rank_subjects_as_their_pairs_do():
+    """Measured minutes apart, the three take the same time; the pairs say otherwise."""
+    baseline = {"median_s": 0.010, "baseline_median_s": 0.010}
+    rows = quantities.by_pairs(
+        [
+            record("lstm-builtin", figures={**baseline, "ratio": 1.01}),
+            record("slstm-rnn", figures={**baseline, "baseline_median_s": 0.014, "ratio": 0.73}),
+            record("lstm-rnn", figures={**baseline, "baseline_median_s": 0.012, "ratio": 0.9}),
+        ]
+    )
+    times = [row["median_s"] for row in rows]
+    assert times == pytest.approx([0.012, 0.73 * 0.012, 0.9 * 0.012])
+    alone = record("lstm-builtin", figures={"baseline": None})
+    assert quantities.by_pairs([alone]) == [alone]
+
+
+def test_a_dot_is_faint_where_its_interval_is_wider_than_what_it_finds():
+    vague, sharp = (2.5, 1.4, 4.7), (2.5, 2.3, 2.7)
+    for (value, low, high), alpha in ((vague, 0.35), (sharp, None)):
+        figures = {"ratio": value, "ratio_low": low, "ratio_high": high}
+        figure = figure_of("ratio", [record(figures=figures)])
+        (bars,) = error_bars(figure.axes[0])
+        assert bars.lines[0].get_alpha() == alpha
 
 
 @pytest.mark.parametrize(

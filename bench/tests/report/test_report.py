@@ -231,7 +231,7 @@ def test_the_command_selects_the_case():
 
     wanted = record("slstm-rnn", "train", jit_compile=True)
     sweep, case = (word.partition("=")[2] for word in cases.command(wanted).split()[-2:])
-    assert [c.case.id for c in comparisons([sweep])].count(case) == 1
+    assert [c.case.id for c in comparisons([sweep]) if c.first].count(case) == 1
 
 
 def test_the_command_of_a_case_that_is_no_sweeps_names_the_case_alone():
@@ -293,29 +293,49 @@ def test_texts_are_shown_with_what_they_began_with(whole_page):
     assert {e.text for e in whole_page.all("strong")} >= {"O"}
 
 
-def test_summary_names_the_fastest_the_slowest_and_the_noise():
-    def at(subject, ratio):
-        return record(
-            subject, figures={"ratio": ratio, "ratio_low": ratio * 0.99, "ratio_high": ratio * 1.01}
-        )
+def at(subject, ratio, width=0.01, **fields):
+    """A row of a ratio whose interval is so wide, relatively, on each side."""
+    ends = {"ratio": ratio, "ratio_low": ratio / (1 + width), "ratio_high": ratio * (1 + width)}
+    return record(subject, figures={**ends, **fields})
 
-    said = list(sentences.of_run([at("lstm-builtin", 1.02), at("slstm-rnn", 0.5), at("lstm-rnn", 2.0)]))
-    assert said[0].startswith("3 rows: 3 ok, none skipped or failed.")
-    assert "fastest is slstm in RNN at 0.50× [0.49, 0.51] of keras LSTM" in said[2]
-    assert "slowest is lstm in RNN at 2.00× [1.98, 2.02] of keras LSTM" in said[2]
+
+def test_summary_names_what_is_surely_faster_and_surely_slower_and_the_noise():
+    noise = at("lstm-builtin", 1.02)
+    rows = [at("slstm-rnn", 0.5), at("lstm-rnn", 2.0), at("gru-rnn", 1.005)]
+    said = list(sentences.of_run([noise, *rows]))
+    assert said[0].startswith("4 rows: 4 ok, none skipped or failed.")
+    assert rows[0]["machine"] in said[1] and "32" in said[1]
+    assert said[2] == (
+        "Infer (forward): faster: slstm in RNN at 0.50× [0.50, 0.51] of keras LSTM; "
+        "slower: lstm in RNN at 2.00× [1.98, 2.02] of keras LSTM; not told apart: 1."
+    )
     assert "1.02×" in said[3]
 
 
+def test_what_differs_by_noise_alone_is_nobodys_rank():
+    rows = [at("lstm-builtin", 1.0), at("lstm-rnn", 1.0), at("slstm-rnn", 0.99, width=0.02)]
+    said = " ".join(sentences.of_run(rows))
+    assert "Infer (forward): not told apart: 2." in said
+    assert "fastest" not in said and "slowest" not in said
+
+
+def test_a_ratio_that_is_vague_is_read_as_its_ends():
+    ends = {"ratio": 2.5, "ratio_low": 1.4, "ratio_high": 4.7}
+    said = " ".join(sentences.of_run([record(figures=ends)]))
+    assert "slstm in RNN at 1.40 to 4.70× of keras LSTM" in said
+    assert "2.50" not in said
+
+
 def test_what_xla_takes_is_said_of_pairs_alone():
-    """The times of two rows stand minutes apart: nothing follows from their quotient."""
+    """The times of two rows lie minutes apart: nothing follows from their quotient."""
     itself = {"median_s": 0.010, "ratio": 1.0, "ratio_low": 1.0, "ratio_high": 1.0}
     plain = record("lstm-builtin", figures=itself)
     compiled = {"median_s": 0.004, "ratio": 0.5, "ratio_low": 0.4, "ratio_high": 0.6}
     said = sentences.of_run([plain, record("lstm-builtin", jit_compile=True, figures=compiled)])
-    assert not any("XLA takes" in sentence for sentence in said)
+    assert not any("XLA" in sentence for sentence in said)
     in_turns = record("lstm-builtin", jit_compile=True, figures={**compiled, "baseline": plain["case"]})
     said = list(sentences.of_run([plain, in_turns]))
-    assert "XLA takes 0.50× [0.40, 0.60] (keras LSTM, infer) of the plain time." in said
+    assert "XLA, against the same without: faster: keras LSTM, infer 0.50× [0.40, 0.60]." in said
 
 
 def test_the_costs_of_options_have_a_column_each_and_say_what_failed():
@@ -393,6 +413,19 @@ def test_a_csv_stands_for_its_run_and_several_runs_go_beside_their_folders(resul
         str(results / "report.html"),
         "here.html",
     ]
+
+
+def test_charts_are_drawn_anew_where_they_are_asked_for(results, capsys):
+    run = results / "20250102-000000-1"
+    assert run_command(run) == 0
+    assert not (run / "charts").exists()
+    assert run_command(run, "--charts") == 0
+    drawn = sorted((run / "charts").iterdir())
+    assert str(run / "charts" / "ratio.png") in map(str, drawn)
+    assert capsys.readouterr().out.split()[2:] and {file.suffix for file in drawn} == {".png"}
+    drawn[0].write_bytes(b"torn")
+    assert run_command(run, "--charts") == 0
+    assert drawn[0].read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
@@ -660,3 +693,22 @@ def test_browser_the_page_is_as_wide_as_the_screen_and_its_colours_are_the_reade
     assert light == (scheme == "light")
     assert opened.execute_script("return [...document.images].every((image) => image.naturalWidth > 0)")
     opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_a_page_of_many_runs_has_their_rows_and_no_more(tmp_path, monkeypatch):
+    """Charts and details would make it megabytes; each run's own report has them."""
+    monkeypatch.setattr(html, "MOST_WHOLE", 2)
+    failed = record("gru-rnn", status="failed", reason="error", figures={"message": "it raised"})
+    records = [failed, *(each for each in default_run() if each["case"] != failed["case"])]
+    folders = [write_run(tmp_path / f"run-{number}", records) for number in range(3)]
+    page = Page()
+    page.feed(html.write_report(folders, tmp_path / "report.html").read_text())
+    assert not page.all("img") and not page.all("article")
+    cases_ = [each for each in page.all("th") if each.attributes.get("class") == "case"]
+    assert len(cases_) == 3 * (1 + len(records))
+    assert page.text.count("python -m bench report") == 3
+    targets = {each.attributes["href"] for each in page.all("a")}
+    assert targets <= {f"#{each.attributes.get('id')}" for each in page.elements}
+    page = Page()
+    page.feed(html.write_report(folders[:2], tmp_path / "report.html").read_text())
+    assert page.all("img") and page.all("article")

@@ -17,8 +17,9 @@ def test_one_line_a_subject_and_mode_with_xla_beside_it():
     ]
     assert summary_lines(rows, LABELS) == [
         "at b32-t50-f64-u128:",
-        "  keras LSTM, infer: 1.50x the time of a second keras LSTM [1.25, 2.00]",
-        "  slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]; both under XLA 1.50x [1.25, 2.00]",
+        "  keras LSTM, infer: between 1.25 and 2.00 times the time of a second keras LSTM",
+        "  slstm in RNN, train: 0.71x the time of keras LSTM [0.69, 0.74]; "
+        "both under XLA between 1.25 and 2.00 times",
         "3 cases: 3 ok, 0 skipped, 0 failed; half of the ratios are known to ±33.3%, nine in ten to ±33.3%",
     ]
 
@@ -69,6 +70,18 @@ def test_throttled_cases_are_named():
     assert not any("throttled" in line for line in summary_lines(rows[1:], LABELS))
 
 
+def test_why_the_native_engine_did_not_run_is_said():
+    reason = "the native engine cannot: there is no C++ compiler"
+    rows = [
+        record("slstm-fused", mode, figures={**FIGURES, "kernel": "while", "fallback": reason})
+        for mode in ("infer", "train")
+    ]
+    line = f"not the native engine: infer-slstm-fused-b32-t50-f64-u128 and 1 more: {reason}"
+    assert line in summary_lines(rows, LABELS)
+    builtin = record("lstm-builtin", figures={**FIGURES, "fallback": "no_gpu"})
+    assert not any("native" in line for line in summary_lines([builtin], LABELS))
+
+
 def test_what_did_not_run_is_listed_with_its_reason():
     rows = [
         record("gru-rnn", status="failed", reason="wrong_answer", figures={"message": "off by 1"}),
@@ -117,7 +130,8 @@ def test_a_run_of_the_default_sweep():
     lines = summary_lines(rows, {})
     assert sum("; both under XLA " in line for line in lines) == 22  # eleven subjects, two modes
     assert sum(" the time of " in line for line in lines) == len(rows) - 22
-    assert lines[-1].startswith(f"{len(rows)} cases: {len(rows)} ok, 0 skipped, 0 failed; ")
+    cases = len({row["case"] for row in rows})
+    assert lines[-1].startswith(f"{cases} cases in {len(rows)} rows: {len(rows)} ok, 0 skipped, 0 failed; ")
 
 
 def test_nothing_ran():

@@ -3,12 +3,28 @@
 import gc
 from collections.abc import Callable
 from functools import partial
+from itertools import groupby
 
 import pytest
 
 from bench.timing import blocks
-from bench.timing.blocks import Blocks, Budget, rounds_for, summarise, time_call, time_pair, time_queue
-from bench.timing.intervals import FEWEST_BLOCKS, Interval, blocks_for
+from bench.timing.blocks import (
+    Blocks,
+    Budget,
+    Instances,
+    Plan,
+    plain_rounds,
+    plan_for,
+    rounds_for,
+    summarise,
+    time_call,
+    time_instances,
+    time_pair,
+    time_planned,
+    time_queue,
+    visits,
+)
+from bench.timing.intervals import FEWEST_BLOCKS, FEWEST_INSTANCES, Interval, blocks_for
 
 pytest_plugins = ["pytester"]
 
@@ -103,12 +119,13 @@ def test_what_a_leg_says_is_what_counts():
 
 def test_planted_times_are_recovered_exactly():
     timing, pedantic = timed(Replay(constant(0.75), constant(0.25)))
-    assert timing == blocks.Timing(0.75, 0.75, 0.0, 0.25, Interval(3.0, 3.0, 3.0), FEWEST_BLOCKS)
+    certain = Interval(3.0, 3.0, 3.0)
+    assert timing == blocks.Timing(0.75, 0.75, 0.0, 0.25, certain, FEWEST_BLOCKS, (3.0,), None)
     assert timing.rounds == pedantic.rounds
 
 
 def test_absolute_figures_are_those_of_single_calls():
-    timing = summarise(Blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, [2.0, 8.0] * 6))
+    timing = summarise([Blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, [2.0, 8.0] * 6)])
     assert (timing.median_s, timing.min_s, timing.iqr_s, timing.baseline_median_s) == (3.5, 1.0, 3.0, 5.0)
     assert timing.ratio.value == 0.7 and timing.rounds == 6
 
@@ -204,6 +221,105 @@ def test_the_garbage_collector_is_on_again_after_an_exception():
     with pytest.raises(MemoryError, match="planted"):
         timed(Replay(explode, constant(0.5)))
     assert gc.isenabled()
+
+
+# --- instances ---
+
+
+def instances_of(ratios: list[float], made: list[int], seconds: float = 0.1):
+    """The first pair and the others, whose subjects take so many times the baseline's second."""
+
+    def pair(number: int):
+        return (lambda: ratios[number]), (lambda: 1.0)
+
+    def make(number: int):
+        made.append(number)
+        return pair(number)
+
+    return pair(0), Instances(make, seconds)
+
+
+def test_the_interval_is_over_instances_and_not_over_their_blocks():
+    """Every block of an instance says the same: over blocks the interval would be a point."""
+    made: list[int] = []
+    ratios = [1.0, 1.0, 1.2, 1.2, 1.0, 1.2]
+    timed = time_instances(*_first(instances_of(ratios, made)))
+    timing = summarise(timed)
+    assert made == [1, 2, 3, 4, 5]
+    assert timing.instances == pytest.approx(ratios)
+    assert timing.ratio.value == pytest.approx(1.2**0.5)
+    assert timing.ratio.low < 1.0 and timing.ratio.high > 1.2
+    assert timing.instance_spread == pytest.approx(
+        0.0999, abs=1e-3
+    )  # of log 1.2, thrice there and thrice not
+    assert timing.rounds == sum(len(blocks.ratios()) for blocks in timed)
+
+
+def _first(instances, budget: Budget = PLENTY):
+    first, more = instances
+    return first, plain_rounds, budget, more
+
+
+def test_fewer_than_three_instances_are_the_programs_alone():
+    timed = [blocks_of(0.9, 1.0, 1.1), blocks_of(0.9, 1.0, 1.1)]
+    assert summarise(timed).instance_spread is None
+    assert summarise(timed).ratio == Interval(1.0, 0.9, 1.1)
+
+
+@pytest.mark.parametrize(
+    ("instance_s", "instances"),
+    [
+        (None, 1),
+        (0.01, blocks.MOST_INSTANCES),
+        (0.4, 4),
+        (1.2, FEWEST_INSTANCES),
+        (4.0, FEWEST_INSTANCES),
+        (4.1, 1),
+    ],
+)
+def test_a_trace_that_takes_long_is_made_seldom(instance_s, instances):
+    plan = plan_for(blocks_of(*NOISY, seconds=0.01), Budget(1.0, 1), instance_s)
+    assert plan.instances == instances
+
+
+def test_the_blocks_that_the_time_allows_are_spread_over_the_instances():
+    pilot = blocks_of(*NOISY)
+    rounds = rounds_for(pilot, Budget(100.0, 1))
+    assert plan_for(pilot, Budget(100.0, 1), 1.0) == Plan(6, -(-rounds // 6))
+    assert plan_for(pilot, Budget(0.001, 1), 0.0).blocks == blocks.LEAST_IN_INSTANCE
+
+
+def test_a_visit_begins_with_calls_that_are_not_timed():
+    """Else what the caches hold would favour one of the two."""
+    calls: list[str] = []
+
+    def pair(number):
+        return tuple(lambda name=name: calls.append(f"{name}{number}") or 1.0 for name in "SB")
+
+    time_planned([pair(0), pair(1)], 6, plain_rounds)
+    visit = [f"S{n}B{n}" + f"B{n}S{n}S{n}B{n}" * 3 for n in range(2)]
+    assert "".join(calls) == "".join(visit) * 2
+
+
+@pytest.mark.parametrize("blocks", [2, 3, 4, 7, 40])
+def test_each_instance_is_visited_alike_for_all_its_blocks(blocks):
+    order = visits(4, blocks)
+    counts = {order.count(number) for number in range(4)}
+    assert counts == {len(order) // 4} and blocks <= len(order) // 4 <= 1.5 * blocks
+    assert {len(list(group)) for _, group in groupby(order)} <= {2, 3, 4}
+    assert visits(1, blocks) == [0] * blocks
+
+
+def test_a_burst_of_other_work_falls_on_all_instances():
+    """While it lasts, the subject takes twice as long: no instance stands out."""
+    calls = [0]
+
+    def subject():
+        calls[0] += 1
+        return 2.0 if calls[0] < 30 else 1.0
+
+    timing = summarise(time_planned([(subject, lambda: 1.0)] * 4, 12, plain_rounds))
+    assert timing.instances == (1.0, 1.0, 1.0, 1.0)
 
 
 BENCHMARK = """

@@ -11,6 +11,7 @@ from bench.timing.intervals import (
     WISHED_HALF_WIDTH,
     Interval,
     blocks_for,
+    instances_interval,
     ratio_interval,
 )
 
@@ -146,3 +147,52 @@ def test_the_blocks_asked_for_bring_the_wished_interval_more_often_than_not(pilo
 def test_a_pilot_of_fewer_than_two_blocks_says_nothing(pilot):
     with pytest.raises(ValueError):
         blocks_for(pilot)
+
+
+# --- instances ---
+
+# The logarithm of the speed that a trace draws, as seen: nothing; 1%; one of two speeds, or of three; and one
+# that is drawn by a trace in six.
+SPEEDS = {
+    "alike": lambda generator, shape: np.zeros(shape),
+    "near": lambda generator, shape: generator.normal(0, 0.01, shape),
+    "two": lambda generator, shape: generator.choice([0, math.log(1.15)], shape),
+    "three": lambda generator, shape: generator.choice(
+        [0, math.log(1.12), math.log(1.2)], shape, p=[0.4, 0.4, 0.2]
+    ),
+    "seldom": lambda generator, shape: generator.choice([0, math.log(1.15)], shape, p=[5 / 6, 1 / 6]),
+}
+_SAMPLES = 600
+
+
+def simulated(speeds: str, instances: int, blocks: int, noise: float = 0.02) -> np.ndarray:
+    """Ratios of a layer to a second one of itself: samples, instances, blocks.
+
+    Both sides of an instance draw a speed. A block's ratio scatters by `noise`, and one in 25 is disturbed by
+    a tenth.
+    """
+    generator = np.random.default_rng(instances)
+    shape = (_SAMPLES, instances, 1)
+    drawn = SPEEDS[speeds](generator, shape) - SPEEDS[speeds](generator, shape)
+    scatter = generator.normal(0, noise, (_SAMPLES, instances, blocks))
+    disturbed = generator.random(scatter.shape) < 0.04
+    return np.exp(drawn + scatter + disturbed * generator.normal(0, 0.1, scatter.shape))
+
+
+@pytest.mark.parametrize("speeds", SPEEDS)
+@pytest.mark.parametrize(("instances", "blocks"), [(4, 10), (6, 3)])
+def test_intervals_over_instances_hold_the_layers_ratio(speeds, instances, blocks):
+    """In 95%, and in more where the speeds are few; 600 samples scatter by 0.9%."""
+    found = [instances_interval(sample) for sample in simulated(speeds, instances, blocks)]
+    covered = sum(each.low <= 1 <= each.high for each in found) / _SAMPLES
+    assert 0.93 <= covered <= 0.99
+    if speeds in ("two", "three"):  # each block as if it were a trace of its own
+        assert _over_blocks(speeds, instances, blocks) < 0.9
+
+
+def _over_blocks(speeds: str, instances: int, blocks: int) -> float:
+    """The share that holds 1 of intervals that count every block as if it were a trace of its own."""
+    samples = simulated(speeds, instances, blocks)[:200].reshape(200, -1)
+    return (
+        sum(each.low <= 1 <= each.high for each in (ratio_interval(list(sample)) for sample in samples)) / 200
+    )

@@ -2,11 +2,13 @@
 
     forward, backward = native.programs(recurrence)  # `Unavailable` says why where they cannot be had
 
-`recurrence.cc` holds the loops, `support.cc` the matrix products and the threads. What differs from cell to
-cell is the elementwise part: `translation.py` traces it as a TensorFlow graph, with its gradient, and writes
-it in C++ operation by operation. `library.py` has the machine's compiler make of both a library of two
-TensorFlow operations, and keeps it in the user's cache folder for the next time. `check.py` compares what a
-new library computes, its gradients too, with TensorFlow.
+Two programs hold the loops: `recurrence.cc` that of a cell of gates, where one product and an elementwise
+equation are a step; `stages.cc` that of any step of products, elementwise loops and reductions of rows.
+`support.cc` has the matrix products and the threads of both, `operation.h` the call of an operation. What
+differs from cell to cell is written in C++, operation by operation, from a TensorFlow graph and its gradient:
+by `translation.py` for gates, by `cells/engines/tracing/stages.py` for stages. `library.py` has the machine's
+compiler make a library of two TensorFlow operations, and keeps it in the user's cache folder for the next
+time. What a new library computes, its gradients too, is compared with TensorFlow once (`check.py` for gates).
 
 It takes float32 on a machine without a GPU. Where a cell's equation has an operation that is not known here,
 where there is no compiler, under XLA and in a SavedModel, `cells/engines/xla.py` does the work.
@@ -15,15 +17,20 @@ where there is no compiler, under XLA and in a SavedModel, `cells/engines/xla.py
 import os
 from functools import partial
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util  # no public name
 from tensorflow.python.saved_model import save_context  # no public name
 
 from cells.engines.native import check
+from cells.engines.native.cores import usable_cores
 from cells.engines.native.library import checked, operations
 from cells.engines.native.translation import Unavailable, header_of
 
-__all__ = ["Unavailable", "in_place", "programs"]
+__all__ = ["NO_MASK", "Unavailable", "compiled", "in_place", "programs", "threads"]
+
+# What stands for an operand that there is not; not a tensor, which would cost as much as all else here.
+_NONE, NO_MASK = np.zeros(0, "float32"), np.zeros(0, bool)
 
 
 def programs(recurrence):
@@ -32,18 +39,36 @@ def programs(recurrence):
     Raises:
         Unavailable: they cannot be had; says why.
     """
-    if tf.config.list_physical_devices("GPU"):
-        raise Unavailable("it is for machines without a GPU")
-    header = header_of(recurrence)
-    forward, backward = operations(header)
 
-    def programs_of(recurrence):
+    def programs_of(operations, recurrence):
+        forward, backward = operations
         return partial(_forward, recurrence, forward), partial(_backward, recurrence, backward)
 
-    fault = checked(header, lambda: check.fault(recurrence, programs_of))
+    def fault_of(operations):
+        return check.fault(recurrence, partial(programs_of, operations))
+
+    return programs_of(compiled("recurrence", lambda: header_of(recurrence), fault_of), recurrence)
+
+
+def compiled(source, write_header, fault_of):
+    """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
+
+    Args:
+        source: "recurrence" or "stages".
+        write_header: () -> the text of "cell.h".
+        fault_of: operations -> what they compute otherwise than TensorFlow; asked once for a library.
+
+    Raises:
+        Unavailable: they cannot be had; says why.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        raise Unavailable("it is for machines without a GPU")
+    header = write_header()
+    made = operations(header, source)
+    fault = checked(header, lambda: fault_of(made))
     if fault:
         raise Unavailable(f"what was compiled computes {fault} otherwise than TensorFlow")
-    return programs_of(recurrence)
+    return made
 
 
 def in_place():
@@ -55,29 +80,27 @@ def in_place():
     )
 
 
-def _threads():
-    """How many threads TensorFlow gives an operation: as many as told, or one for each core."""
+def threads():
+    """How many threads an operation takes: as many as TensorFlow is told, or one for each usable core."""
     by_environment = os.environ.get("TF_NUM_INTRAOP_THREADS", "")  # passed over where it is no number
     told = tf.config.threading.get_intra_op_parallelism_threads()
     told = told or (int(by_environment) if by_environment.isdecimal() else 0)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return told or usable or 1
+    return told or usable_cores()
 
 
 def _forward(recurrence, operation, operands, constants, zero_masked, sequence, save):
     """As `xla._forward`: (outputs or None, final states, what the backward pass needs or None)."""
-    none = tf.zeros([0])
     width = recurrence.gates * recurrence.units
     results = operation(
         operands["inputs"],
-        operands.get("kernel", none),
-        operands.get("bias", tf.zeros([width])),
-        operands.get("separate_bias", none),
+        operands.get("kernel", _NONE),
+        operands["bias"] if "bias" in operands else np.zeros(width, "float32"),
+        operands.get("separate_bias", _NONE),
         *_of_both(operands, constants),
         save=save,
         sequence=sequence,
         zero_masked=zero_masked,
-        threads=_threads(),
+        threads=threads(),
     )
     states = recurrence.states
     outputs, *products = results[:3]
@@ -96,16 +119,15 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
 
 def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
     """As `cells.engines.xla._backward`: the gradients of the operands."""
-    none = tf.zeros([0])
     products, kept = saved
     results = operation(
         *products,
         *_of_both(operands, constants),
         *kept,
-        none if outputs is None else outputs,
+        _NONE if outputs is None else outputs,
         *states,
         zero_masked=zero_masked,
-        threads=_threads(),
+        threads=threads(),
     )
     of_products, of_inputs, multiplied, waited, of_bias, of_separate_bias = results[:6]
     if not recurrence.separate:
@@ -133,9 +155,9 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
 def _of_both(operands, constants):
     """What both operations take; an empty vector stands for what there is not."""
     return [
-        operands.get("recurrent", tf.zeros([0])),
-        constants.get("mask", tf.zeros([0], tf.bool)),
-        tf.stack(constants["drops"]) if "drops" in constants else tf.zeros([0]),
+        operands.get("recurrent", _NONE),
+        constants.get("mask", NO_MASK),
+        tf.stack(constants["drops"]) if "drops" in constants else _NONE,
         *operands["vectors"],
         *operands["states"],
     ]

@@ -13,20 +13,8 @@
 // product waits until all units of the others are there.
 
 #include <sched.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <initializer_list>
-
-#include "tensorflow/c/kernels.h"
-#include "tensorflow/c/ops.h"
-#include "tensorflow/c/tf_status.h"
-#include "tensorflow/c/tf_tensor.h"
-
-#include "support.h"
-#include "vectors.h"
+#include "operation.h"
 
 namespace {
 
@@ -62,33 +50,6 @@ struct Team {
       if (spins > 1000) sched_yield();
     }
   }
-};
-
-// The product for a number of vectors that is known here; see support.h.
-template <int N, typename... Arguments>
-void multiply(Arguments... arguments) {
-  if constexpr (N == 1) fused_rnn_multiply1(arguments...);
-  if constexpr (N == 2) fused_rnn_multiply2(arguments...);
-  if constexpr (N == 3) fused_rnn_multiply3(arguments...);
-  if constexpr (N == 4) fused_rnn_multiply4(arguments...);
-}
-
-// Where each of some vectors lies that lie in order.
-template <int N>
-struct Places {
-  int at[N];
-  Places() {
-    for (int n = 0; n < N; n++) at[n] = n * LANES;
-  }
-};
-
-// Memory that is freed at the end of the scope.
-struct Memory {
-  float* at;
-  explicit Memory(long size) : at(static_cast<float*>(aligned_alloc(64, (size * 4 + 127) / 64 * 64))) {}
-  ~Memory() { free(at); }
-  Memory(const Memory&) = delete;
-  operator float*() const { return at; }
 };
 
 // --- what both directions share
@@ -214,87 +175,6 @@ void multiply_gates(bool apart, long rows, long depth, const float* left, long l
       multiply<wide(COUNT)>(rows, depth, left, left_stride, right, sum + first * LANES, sum_stride, in_order.at);
   }
 }
-
-// A call's tensors: its inputs in order, and its outputs.
-class Tensors {
- public:
-  explicit Tensors(TF_OpKernelContext* context) : context(context), status(TF_NewStatus()) {
-    count = TF_NumInputs(context);
-    tensors = static_cast<TF_Tensor**>(calloc(count, sizeof(TF_Tensor*)));
-    for (int index = 0; index < count; index++) TF_GetInput(context, index, &tensors[index], status);
-  }
-  ~Tensors() {
-    if (TF_GetCode(status) != TF_OK) TF_OpKernelContext_Failure(context, status);
-    for (int index = 0; index < count; index++)
-      if (tensors[index]) TF_DeleteTensor(tensors[index]);
-    free(tensors);
-    TF_DeleteStatus(status);
-  }
-  // The next input, which must have so many elements.
-  const float* next(const char* name, long elements) {
-    TF_Tensor* tensor = tensors[at++];
-    if (TF_TensorElementCount(tensor) != elements && !failed()) {
-      char message[200];
-      snprintf(message, sizeof message, "FusedRNN: the operand `%s` has %lld elements where there must be %ld",
-               name, static_cast<long long>(TF_TensorElementCount(tensor)), elements);
-      TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
-    }
-    return static_cast<const float*>(TF_TensorData(tensor));
-  }
-  // The same of a matrix or more; null where it is left out, which a vector in its place says.
-  const float* optional(const char* name, long elements) {
-    if (rank() > 1) return next(name, elements);
-    at++;
-    return nullptr;
-  }
-  // A dimension of the input that comes next.
-  long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
-  int rank() const { return TF_NumDims(tensors[at]); }
-
-  float* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
-    if (failed()) return nullptr;
-    int64_t shape[] = {a, b, c};
-    TF_Tensor* tensor = TF_AllocateOutput(context, made++, TF_FLOAT, shape, rank, a * b * c * 4, status);
-    if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
-    TF_DeleteTensor(tensor);  // the context holds another reference
-    return data;
-  }
-  // An output of so many vectors of units for each step of each sequence, or an empty one and null.
-  float* steps_if(bool is_wanted, const Sizes& sizes, long count) {
-    if (is_wanted) return output(3, sizes.batch, sizes.steps, count * sizes.units);
-    output(1, 0);
-    return nullptr;
-  }
-  // An output in the place of an input of three dimensions, if nothing else needs that.
-  float* output_instead_of(int input) {
-    if (failed()) return nullptr;
-    int64_t shape[3];
-    for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
-    TF_DeleteTensor(tensors[input]);  // this reference to it would be another need
-    tensors[input] = nullptr;
-    int found;
-    TF_Tensor* tensor =
-        TF_ForwardInputOrAllocateOutput(context, &input, 1, made++, shape, 3, &found, status);
-    if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
-    TF_DeleteTensor(tensor);
-    return data;
-  }
-  bool failed() const { return TF_GetCode(status) != TF_OK; }
-  // Whether there is memory for what a call needs besides, as large as the weights or the batch.
-  bool granted(std::initializer_list<const float*> memory) {
-    for (const float* each : memory)
-      if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
-    return !failed();
-  }
-
- private:
-  TF_OpKernelContext* context;
-  TF_Status* status;
-  TF_Tensor** tensors;
-  int count, at = 0, made = 0;
-};
 
 // What both directions work with.
 struct Pass {
@@ -743,12 +623,12 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
 
   // Without a mask the outputs are the states that are kept.
   const bool masked = settings.sequence && forward.mask;
-  forward.outputs = tensors.steps_if(masked, sizes, 1);
-  forward.products = tensors.steps_if(settings.save, sizes, GATES);
-  forward.apart = tensors.steps_if(settings.save && SEPARATE, sizes, SEPARATE);
+  forward.outputs = tensors.output_if(masked, sizes.batch, sizes.steps, sizes.units);
+  forward.products = tensors.output_if(settings.save, sizes.batch, sizes.steps, GATES * sizes.units);
+  forward.apart = tensors.output_if(settings.save && SEPARATE, sizes.batch, sizes.steps, SEPARATE * sizes.units);
   for (int index = 0; index < STATES; index++) {
     bool kept = (settings.save && index < CARRIED) || (settings.sequence && !masked && index == OUTPUT);
-    forward.kept[index] = tensors.steps_if(kept, sizes, 1);
+    forward.kept[index] = tensors.output_if(kept, sizes.batch, sizes.steps, sizes.units);
   }
   for (int index = 0; index < STATES; index++)
     forward.final[index] = tensors.output(2, sizes.batch, sizes.units);
@@ -801,12 +681,12 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
 
   // What the gradients need takes the place of what is read for the last time, if it is as large.
   backward.of_products = tensors.output_instead_of(0);
-  backward.of_inputs = tensors.steps_if(SEPARATE, sizes, GATES);
+  backward.of_inputs = tensors.output_if(SEPARATE, sizes.batch, sizes.steps, GATES * sizes.units);
   if (RECURRENT && TOGETHER && SEPARATE == 1)
     backward.multiplied = tensors.output_instead_of(1);
   else
-    backward.multiplied = tensors.steps_if(RECURRENT && TOGETHER, sizes, 1);
-  backward.waited = tensors.steps_if(LATE, sizes, 1);
+    backward.multiplied = tensors.output_if(RECURRENT && TOGETHER, sizes.batch, sizes.steps, sizes.units);
+  backward.waited = tensors.output_if(LATE, sizes.batch, sizes.steps, sizes.units);
   float* of_bias = tensors.output(1, width);
   float* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
   float* of_vectors[VECTORS + 1];
@@ -854,41 +734,12 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   }
 }
 
-void unknown_shapes(TF_ShapeInferenceContext* context, TF_Status* status) {
-  TF_ShapeInferenceContextSetUnknownShape(context, status);
-}
-
-// Registers an operation with its kernel: `specifications` are its inputs, "->", its outputs and a null.
-void add_operation(const char* name, const char* const* specifications, bool flags,
-                   void (*compute)(void*, TF_OpKernelContext*)) {
-  TF_OpDefinitionBuilder* definition = TF_NewOpDefinitionBuilder(name);
-  bool is_output = false;
-  for (; *specifications; specifications++)
-    if (!strcmp(*specifications, "->"))
-      is_output = true;
-    else if (is_output)
-      TF_OpDefinitionBuilderAddOutput(definition, *specifications);
-    else
-      TF_OpDefinitionBuilderAddInput(definition, *specifications);
-  if (flags) {
-    TF_OpDefinitionBuilderAddAttr(definition, "save: bool");
-    TF_OpDefinitionBuilderAddAttr(definition, "sequence: bool");
-  }
-  TF_OpDefinitionBuilderAddAttr(definition, "zero_masked: bool");
-  TF_OpDefinitionBuilderAddAttr(definition, "threads: int");
-  TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, unknown_shapes);
-  TF_Status* status = TF_NewStatus();
-  TF_RegisterOpDefinition(definition, status);
-  if (TF_GetCode(status) == TF_OK)
-    TF_RegisterKernelBuilder(
-        name, TF_NewKernelBuilder(name, "CPU", make_settings, compute, delete_settings), status);
-  TF_DeleteStatus(status);
-}
-
 struct Registration {
   Registration() {
-    add_operation(NAME "Forward", FORWARD, true, compute_forward);
-    add_operation(NAME "Backward", BACKWARD, false, compute_backward);
+    const char* const forward[] = {"save: bool", "sequence: bool", "zero_masked: bool", "threads: int", nullptr};
+    const char* const backward[] = {"zero_masked: bool", "threads: int", nullptr};
+    add_operation(NAME "Forward", FORWARD, forward, make_settings, compute_forward, delete_settings);
+    add_operation(NAME "Backward", BACKWARD, backward, make_settings, compute_backward, delete_settings);
   }
 } registration;
 

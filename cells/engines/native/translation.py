@@ -26,6 +26,9 @@ _OPERATIONS = {
     "Erfc": "erfc({0})",
     "Exp": "exp({0})",
     "Expm1": "expm1({0})",
+    "Floor": "round_down({0})",
+    "FloorDiv": "round_down({0} / {1})",
+    "FloorMod": "rest_of_division({0}, {1})",
     "Greater": "{0} > {1}",
     "GreaterEqual": "{0} >= {1}",
     "Identity": "{0}",
@@ -76,6 +79,11 @@ _OPERATIONS = {
     "TanhGrad": "{1} * (1.0f - rounded({0} * {0}))",
     "Xdivy": "select({0} == 0.0f, {0}, {0} / {1})",
     "ZerosLike": "all(0.0f)",
+}
+_CASTS = {
+    (tf.bool, tf.float32): "select({0}, all(1.0f), all(0.0f))",
+    (tf.int32, tf.float32): "__builtin_convertvector({0}, Vector)",
+    (tf.bool, tf.int32): "{0} & 1",
 }
 
 
@@ -214,31 +222,42 @@ def _code(tensor, expression):
         value = np.unique(tf.make_ndarray(operation.get_attr("value")))
         if len(value) != 1:
             raise Unavailable("it has a constant of several values")
-        return _constant(float(value[0]))
+        return constant(float(value[0]))
     if operation.type == "IdentityN":
         return expression(inputs[tensor.value_index])
-    if operation.type == "AddN":
-        return " + ".join(map(expression, inputs))
-    if operation.type == "LeakyRelu":
-        slope = _constant(operation.get_attr("alpha"))
-        return "select({0} > 0.0f, {0}, {0} * {1})".format(expression(inputs[0]), slope)
-    if operation.type == "LeakyReluGrad":
-        slope = _constant(operation.get_attr("alpha"))
-        return "select({1} > 0.0f, {0}, {0} * {2})".format(*map(expression, inputs), slope)
     if operation.type == "Fill":
         return expression(inputs[1])
     if operation.type in ("Reshape", "BroadcastTo") and inputs[0].shape == tensor.shape:
         return expression(inputs[0])
-    if operation.type == "Cast" and inputs[0].dtype == tensor.dtype:
-        return expression(inputs[0])
-    if operation.type == "Cast" and inputs[0].dtype == tf.bool and tensor.dtype == tf.float32:
-        return f"select({expression(inputs[0])}, all(1.0f), all(0.0f))"
-    if operation.type not in _OPERATIONS:
-        raise Unavailable(f"its equation has the operation {operation.type}")
-    return _OPERATIONS[operation.type].format(*map(expression, inputs))
+    return template_of(operation).format(*map(expression, inputs))
 
 
-def _constant(value):
+def template_of(operation):
+    """The C++ of an elementwise operation of TensorFlow, by the operands {0}, {1}, ...
+
+    Raises:
+        Unavailable: it is not known here.
+    """
+    kind = operation.type
+    if kind == "AddN":
+        return " + ".join(f"{{{n}}}" for n in range(len(operation.inputs)))
+    if kind == "LeakyRelu":
+        return f"select({{0}} > 0.0f, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
+    if kind == "LeakyReluGrad":
+        return f"select({{1}} > 0.0f, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
+    if kind == "Cast":
+        source, target = operation.inputs[0].dtype, operation.outputs[0].dtype
+        if source == target:
+            return "{0}"
+        if (source, target) in _CASTS:
+            return _CASTS[source, target]
+    if kind not in _OPERATIONS:
+        raise Unavailable(f"its equation has the operation {kind}")
+    return _OPERATIONS[kind]
+
+
+def constant(value):
+    """The C++ of a number in every lane."""
     if np.isfinite(value):
         return f"all({value!r}f)"
     return (

@@ -50,9 +50,11 @@ inline Vector rounded(Vector result) {
 inline Mask rounded(Mask result) { return result; }
 
 inline Vector all(float number) { return number - Vector{}; }
+inline Mask all(int32_t number) { return number - Mask{}; }
 inline Vector minimum(Vector a, Vector b) { return a < b ? a : (a == a ? b : a); }
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : (a == a ? b : a); }
 inline Vector select(Mask where, Vector a, Vector b) { return where ? a : b; }
+inline Mask select(Mask where, Mask a, Mask b) { return where ? a : b; }
 inline Vector absolute(Vector x) { return (Vector)((Mask)x & INT32_MAX); }
 inline Vector sign(Vector x) {
   return x > 0.0f ? all(1.0f) : x < 0.0f ? all(-1.0f) : x == 0.0f ? all(0.0f) : x;
@@ -144,6 +146,23 @@ inline Vector erf(Vector x) { return each(x, [](float a) { return __builtin_erff
 inline Vector erfc(Vector x) { return each(x, [](float a) { return __builtin_erfcf(a); }); }
 inline Vector sine(Vector x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
 inline Vector cosine(Vector x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
+inline Vector round_down(Vector x) { return each(x, [](float a) { return __builtin_floorf(a); }); }
+// What is left of x / y, with the sign of y.
+inline Vector rest_of_division(Vector x, Vector y) {
+  x = normalised(x), y = normalised(y);
+  for (int lane = 0; lane < LANES; lane++) {
+    float rest = __builtin_fmodf(x[lane], y[lane]);
+    x[lane] = rest != 0 && (rest < 0) != (y[lane] < 0) ? rest + y[lane] : rest;
+  }
+  return x;
+}
+inline Mask rest_of_division(Mask x, Mask y) {
+  for (int lane = 0; lane < LANES; lane++) {
+    int32_t rest = y[lane] ? x[lane] % y[lane] : 0;
+    x[lane] = rest && (rest < 0) != (y[lane] < 0) ? rest + y[lane] : rest;
+  }
+  return x;
+}
 inline Vector power(Vector x, Vector y) {
   x = normalised(x), y = normalised(y);
   for (int lane = 0; lane < LANES; lane++) x[lane] = __builtin_powf(x[lane], y[lane]);

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from cells.engines.tracing import rewrite
-from cells.engines.tracing.nodes import Batch, Level, Node, Ref, leaf, ordered
+from cells.engines.tracing.nodes import Batch, Level, Node, Ref, Refused, leaf, ordered
 from cells.engines.tracing.trace import Step
 
 
@@ -80,7 +80,12 @@ def plan_of(step, masked):
     Args:
         step: `Step`.
         masked: whether steps may be masked; a state is then not the value of the step before.
+
+    Raises:
+        Refused: Keras' loop must run it.
     """
+    if masked and not all(state.has_rows or step.batch is not None for state in step.states):
+        raise Refused("has a state that is not one for each sequence, and steps are masked")
     states, output, new = step.states, step.output, list(step.new_states)
     delayed: list[int] = []
     held = masked and output not in new

@@ -17,6 +17,7 @@ from cells.engines import native, xla
 from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
 from cells.engines.tracing.nodes import Level, dimensions, replay
+from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
@@ -31,8 +32,14 @@ def native_programs(plan):
     Raises:
         native.Unavailable: it cannot; says why.
     """
-    gates = gates_of(plan)
-    return _programs(partial(_NativeFrame, gates, native.programs(gates.recurrence())), reduce_retracing=True)
+    try:
+        gates = gates_of(plan)
+        frame = partial(_GatesFrame, gates, native.programs(gates.recurrence()))
+    except native.Unavailable:
+        stages = staged(plan)
+        made = native.compiled("stages", lambda: stages.header, partial(fault, stages))
+        frame = partial(_StagedFrame, stages, made)
+    return _programs(frame, reduce_retracing=True)
 
 
 def _programs(frame, **options):
@@ -249,7 +256,7 @@ class _XlaFrame(_Frame):
         return XlaLoop(plan, self.known, self.stacks, self.first, self.batch, self.steps, self.end, mask)
 
 
-class _NativeFrame(_Frame):
+class _GatesFrame(_Frame):
     axis = 1
 
     def __init__(self, gates, programs, *arguments):
@@ -260,6 +267,19 @@ class _NativeFrame(_Frame):
         self.stack_of(*self.plan.inputs_after)
         known = self.known, self.stack_of, self.first, self.batch, self.steps
         return NativeLoop(self.gates, self.programs, *known, self.mask, self.zero_masked)
+
+
+class _StagedFrame(_Frame):
+    axis = 1
+
+    def __init__(self, stages, operations, *arguments):
+        self.programs = stages, operations
+        super().__init__(stages.plan, *arguments)
+
+    def _loop(self):
+        self.stack_of(*self.plan.inputs, *self.plan.inputs_after)
+        known = self.known, self.stacks, self.first, self.batch, self.steps
+        return StagedLoop(*self.programs, *known, self.mask)
 
 
 def _merged(refs, floats, others):

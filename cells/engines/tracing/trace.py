@@ -439,13 +439,13 @@ class _Reader:
         if kind == "Einsum" and _multiplies(operation.get_attr("equation").decode()):
             return [matmul(*inputs)]
         level = max((each.level for each in inputs), default=Level.CONSTANT)
-        attributes = _attributes(operation)
+        attributes = attributes_of(operation)
         made = Node(
             kind,
             tuple(inputs),
             tuple(map(tuple, shapes)),
             tuple(each.dtype for each in operation.outputs),
-            _maker(operation, attributes),
+            maker_of(operation, attributes),
             level,
             attributes,
         )
@@ -530,7 +530,7 @@ def _of_seeds(made):
     return True
 
 
-def _attributes(operation):
+def attributes_of(operation):
     """The attributes of an operation that its inputs do not tell."""
     told = set()
     for argument in operation.op_def.input_arg:
@@ -540,7 +540,7 @@ def _attributes(operation):
     }
 
 
-def _maker(operation, attributes):
+def maker_of(operation, attributes):
     """`Node.make` of a traced operation."""
     build = getattr(tf.raw_ops, operation.type, None)
     if build is None:

@@ -131,7 +131,7 @@ class Recurrence:
             known_steps: a number of steps that sequences are not padded for.
 
         Returns:
-            (outputs [batch, steps, ...] or None, last output [batch, ...], list of the final states).
+            (outputs [batch, steps, ...] or None, last output [batch, ...] or None, list of the final states).
         """
         step = self.plan.step
         weights = [supply() for _, supply in step.weights]
@@ -153,4 +153,4 @@ class Recurrence:
             return None, states[-1], states[:-1]
         if "steps" in constants:
             outputs = outputs[:, :steps]
-        return outputs, outputs[:, -1], states
+        return outputs, None, states

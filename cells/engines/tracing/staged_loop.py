@@ -1,0 +1,470 @@
+"""The loop of a plan on the native engine, as stages: products, elementwise loops, reductions of rows.
+
+Forward and back it is the same kind of program (`stages`): a step that carries states, reads stacks and
+writes stacks. Back, it carries the gradients of the states; the step is computed again but for its products,
+whose results are read, and gives the gradients of the products, of what it read, and totals for the weights
+that are no matrices. A matrix' gradient is one product after the loop. Stacks are [batch, steps, ...].
+"""
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.python.framework import func_graph  # no public name
+
+from cells.engines import native
+from cells.engines.tracing.nodes import Batch, Level, Ref, dimensions, replay
+from cells.engines.tracing.plan import Plan
+from cells.engines.tracing.stages import Slots, StepWriter, is_turned, whole
+
+_PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
+_MOST_WRITES = 62  # bits of an integer, one for each
+TOLERANCE = 1e-3  # of the largest number of an array: float32, a few sums
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A plan's loop as two programs.
+
+    Attributes:
+        plan: the `Plan`.
+        header: their "cell.h".
+        vectors, matrices: by program, the weights that they take; of matrices whether they are transposed.
+        yields: the values that the forward program writes, after the looped states.
+        gradients: by value, the place of its gradient among what the backward program writes.
+        lefts: by value, that of what a weight multiplied.
+        writes: how many there are.
+        totals: the weights of which it takes totals.
+        row_totals: those that have a row for each sequence, as dropout masks have.
+    """
+
+    plan: Plan
+    header: str
+    vectors: tuple[list[Ref], list[Ref]]
+    matrices: tuple[list[tuple[Ref, bool]], list[tuple[Ref, bool]]]
+    yields: list[Ref]
+    gradients: dict[Ref, int]
+    lefts: dict[Ref, int]
+    writes: int
+    totals: list[Ref]
+    row_totals: list[Ref]
+
+
+def staged(plan):
+    """The `Staged` of a plan.
+
+    Raises:
+        native.Unavailable: its loop has no stages; says why.
+    """
+    if plan.step.batch is not None:
+        raise native.Unavailable("it is traced for one number of sequences alone")
+    if not plan.looped:
+        raise native.Unavailable("nothing is left in its loop")
+    return _Stager(plan).staged()
+
+
+class _Stager:
+    def __init__(self, plan):
+        self.plan = plan
+        self.states = [plan.states[n] for n in plan.looped]
+        self.new = [plan.new[n] for n in plan.looped]
+        self.cuts = list(map(Ref, plan.cuts))
+        own = (ref for ref in plan.outputs if ref not in self.new)
+        self.yields = list(dict.fromkeys([*own, *self.cuts]))
+        values = [ref for each in plan.loop for ref in (*each.inputs, *each.results())]
+        sizes = {size for ref in values for size in ref.shape if size and not isinstance(size, Batch)}
+        self.batch = next((prime for prime in _PRIMES if all(size % prime for size in sizes)), None)
+        if self.batch is None:
+            raise native.Unavailable("its values have too many sizes")
+        self.totals = [ref for ref in plan.summed if not ref.has_rows]
+        self.row_totals = [ref for ref in plan.summed if ref.has_rows]
+        for ref in (*self.states, *plan.inputs):
+            if not ref.has_rows:
+                raise native.Unavailable("it has a state or reads a value that has no row for each sequence")
+
+    def staged(self):
+        forward, backward = self.forward(), self.backward()
+        if max(len(each["slots"].writes) for each in (forward, backward)) > _MOST_WRITES:
+            raise native.Unavailable("it has too many states and products")
+        header = "\n".join(
+            [
+                f"const char* const FORWARD[] = {{{_signature(forward)}, nullptr}};",
+                f"const char* const BACKWARD[] = {{{_signature(backward)}, nullptr}};",
+                forward["code"],
+                backward["code"],
+            ]
+        )
+        return Staged(
+            plan=self.plan,
+            header=header,
+            vectors=(forward["vectors"], backward["vectors"]),
+            matrices=(forward["matrices"], backward["matrices"]),
+            yields=self.yields,
+            gradients=backward["gradients"],
+            lefts=backward["lefts"],
+            writes=len(backward["slots"].writes),
+            totals=self.totals,
+            row_totals=self.row_totals,
+        )
+
+    def placeholder(self, ref):
+        return tf.raw_ops.Placeholder(dtype=ref.dtype, shape=dimensions(ref.shape, self.batch))
+
+    def given(self, writer, refs, known):
+        """Adds placeholders of values to `known`; returns what the writer makes of them."""
+        made = []
+        for ref in refs:
+            known[ref] = self.placeholder(ref)
+            made.append((writer.given if ref.has_rows else writer.given_weight)(known[ref]))
+        return made
+
+    def weights(self, writer, known):
+        """Adds the weights that the loop takes."""
+        cuts = self.plan.cuts
+        as_vectors = {ref for each in self.plan.loop for ref in each.inputs[: 1 if each in cuts else None]}
+        as_vectors |= {*self.new, *self.plan.outputs}
+        vectors = [ref for ref in self.plan.weights if ref in as_vectors]
+        given = self.given(writer, vectors, known)
+        for each in cuts:
+            known.setdefault(each.inputs[1], self.placeholder(each.inputs[1]))
+        return vectors, given
+
+    def matrices(self, writer, known):
+        by_tensor = {known[each.inputs[1]].ref(): each.inputs[1] for each in self.plan.cuts}
+        return [(by_tensor[tensor], turned) for tensor, turned in writer.matrices]
+
+    def forward(self):
+        writer, known = StepWriter(self.batch), {}
+        with func_graph.FuncGraph("forward").as_default():
+            states = self.given(writer, self.states, known)
+            reads = self.given(writer, self.plan.inputs, known)
+            vectors, of_vectors = self.weights(writer, known)
+            results = replay([*self.new, *self.yields], known, self.batch)
+            left = [writer.left(each, apart=n < len(states)) for n, each in enumerate(results)]
+        new, yields = left[: len(states)], left[len(states) :]
+        after = [whole(each, each.shape) for each in states]
+        slots = Slots(
+            states, new, reads, of_vectors, [*after, *yields], of_states=frozenset(range(len(states)))
+        )
+        matrices = self.matrices(writer, known)
+        code = writer.code("Forward", False, slots)
+        return {"code": code, "slots": slots, "vectors": vectors, "matrices": matrices}
+
+    def backward(self):
+        plan = self.plan
+        writer, known = StepWriter(self.batch, totals=True), {}
+        own = [ref for ref in plan.outputs if ref.is_float and ref not in self.new]
+        floats = [n for n, ref in enumerate(self.states) if ref.is_float]
+        with func_graph.FuncGraph("backward").as_default():
+            before = self.given(writer, self.states, known)
+            inputs = self.given(writer, plan.inputs, known)
+            products = self.given(writer, self.cuts, known)
+            vectors, of_vectors = self.weights(writer, known)
+            upstream: dict[Ref, Any] = {}
+            of_own = self.given(writer, own, upstream)
+            of_states = [self.placeholder(self.states[n]) for n in floats]
+            states = [writer.given(each) for each in of_states]
+            results = [*(self.new[n] for n in floats), *own]
+            of_results = [*of_states, *(upstream[ref] for ref in own)]
+            totals = _pull_back(
+                plan, [self.states[n] for n in floats], known, results, of_results, self.batch
+            )
+            new = [writer.left(totals[self.states[n]], apart=True) for n in floats]
+            written, gradients = [], {}
+            for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_float)):
+                gradients[ref] = _place_of(written, writer.left(totals[ref]))
+            lefts = {}
+            for ref in dict.fromkeys(each.inputs[0] for each in plan.cuts):
+                lefts[ref] = _place_of(written, writer.left(replay([ref], known, self.batch)[0]))
+            sums = [writer.left(totals[ref]) for ref in self.totals]
+            for ref in self.row_totals:  # is summed as a state is carried
+                total = self.placeholder(ref)
+                states.append(writer.given(total))
+                new.append(writer.left(total + totals[ref], apart=True))
+        places = {ref: self.new.index(ref) for ref in self.new}
+        added = [ref for ref in plan.outputs if ref.is_float and ref in places]
+        reads = [*before, *inputs, *products, *of_own, *(states[floats.index(places[ref])] for ref in added)]
+        added_to = {len(reads) - len(added) + n: floats.index(places[ref]) for n, ref in enumerate(added)}
+        slots = Slots(states, new, reads, of_vectors, written, sums, frozenset(range(len(before))), added_to)
+        matrices = self.matrices(writer, known)
+        code = writer.code("Backward", True, slots)
+        return {
+            "code": code,
+            "slots": slots,
+            "vectors": vectors,
+            "matrices": matrices,
+            "gradients": gradients,
+            "lefts": lefts,
+        }
+
+
+def _place_of(written, view):
+    """The place of a view among what is written, added where it is new: equal gradients are written once."""
+    if view not in written:
+        written.append(view)
+    return written.index(view)
+
+
+def _signature(program):
+    """The names of an operation's inputs and outputs, as C++."""
+    slots = program["slots"]
+    names = ["sizes: int32", "mask: bool"]
+    names += [f"initial{n}: float" for n in range(len(slots.states))]
+    for n in range(len(slots.reads)):
+        names += [f"read{n}: float", *([f"first{n}: float"] if n in slots.before else [])]
+    names += [f"vector{n}: float" for n in range(len(slots.vectors))]
+    names += [f"matrix{n}: float" for n in range(len(program["matrices"]))]
+    names += ["->", *(f"write{n}: float" for n in range(len(slots.writes)))]
+    names += [f"final{n}: float" for n in range(len(slots.states))]
+    names += [f"total{n}: float" for n in range(len(slots.totals))]
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _pull_back(plan, states, known, results, upstream, batch):
+    """The gradients of a step by value: of states, of what is read, of products, and of weights but matrices.
+
+    Args:
+        plan: `Plan`.
+        states: the states of floats.
+        known: dict of tensors of what a step takes, its products' results among it.
+        results, upstream: the step's results, and their gradients.
+        batch: the number of sequences.
+    """
+    sources = [*states, *(ref for ref in plan.inputs if ref.is_float), *map(Ref, plan.cuts), *plan.summed]
+    parts: dict[Ref, list] = {ref: [] for ref in sources}
+
+    def pull(results, upstream):
+        tensors = replay(results, known, batch)
+        for ref, each in zip(
+            sources, tf.gradients(tensors, [known[s] for s in sources], upstream), strict=True
+        ):
+            if each is not None:
+                parts[ref].append(tf.convert_to_tensor(each))
+
+    pull(results, upstream)
+    for cut in reversed(plan.cuts):
+        left, right = cut.inputs
+        of_product = _sum(parts[Ref(cut)], known[Ref(cut)])
+        parts[Ref(cut)] = [of_product]
+        turned = is_turned(cut.kind, cut.attributes.get)
+        if turned is None or len(right.shape) != 2:
+            raise native.Unavailable(f"its loop has the product {cut.kind} of a weight {list(right.shape)}")
+        of_left = tf.matmul(of_product, known[right], transpose_b=not turned)
+        if left in parts:
+            parts[left].append(of_left)
+        else:
+            pull([left], [of_left])
+    return {ref: _sum(each, known[ref]) for ref, each in parts.items()}
+
+
+def _sum(tensors, like):
+    if not tensors:
+        return tf.zeros_like(like)
+    return tensors[0] if len(tensors) == 1 else tf.add_n(tensors)
+
+
+# --- running it
+
+
+class StagedLoop:
+    """One trace of the loop; see `NativeLoop`.
+
+    Args:
+        staged: `Staged`.
+        operations: the two TensorFlow operations of its library.
+        known, stacks: dicts of tensors by values, the same at every step, and of stacks.
+        states: the looped states before the first step.
+        batch, steps: how many, ints or tensors.
+        mask: [batch, steps], bool, or None.
+    """
+
+    def __init__(self, staged, operations, known, stacks, states, batch, steps, mask):
+        self.staged, self.operations, self.plan = staged, operations, staged.plan
+        self.known, self.stacks, self.batch, self.steps = known, stacks, batch, steps
+        self.refs = [staged.plan.states[n] for n in staged.plan.looped]
+        self.first = [self.flat(each, ref) for each, ref in zip(states, self.refs, strict=True)]
+        self.mask = native.NO_MASK if mask is None else mask
+
+    def forward(self, keep, yields):
+        """As `XlaLoop.forward`."""
+        plan, staged = self.plan, self.staged
+        new = [plan.new[n] for n in plan.looped]
+        written = [*new, *staged.yields]
+        cuts = list(map(Ref, plan.cuts))
+        wanted = [
+            (keep and (ref in new or ref in cuts)) or (yields and ref in plan.outputs) for ref in written
+        ]
+        results = self.run(0, self.first, list(map(self.stack, plan.inputs)), wanted)
+        stacks, final = results[: len(written)], results[len(written) :]
+        outputs = {}
+        if yields:
+            outputs = {ref: self.shaped(stacks[written.index(ref)], ref, True) for ref in plan.outputs}
+        final = [self.shaped(each, ref, False) for each, ref in zip(final, self.refs, strict=True)]
+        products = [stacks[written.index(ref)] for ref in cuts]
+        return outputs, final, [*stacks[: len(new)], *products] if keep else None
+
+    def backward(self, saved, of_outputs, of_states):
+        """As `XlaLoop.backward`."""
+        plan, staged = self.plan, self.staged
+        new = [plan.new[n] for n in plan.looped]
+        before, products = saved[: len(new)], saved[len(new) :]
+        reads = [each for both in zip(before, self.first, strict=True) for each in both]
+        reads += [*map(self.stack, plan.inputs), *products]
+        own = [ref for ref in plan.outputs if ref.is_float and ref not in new]
+        own += [ref for ref in plan.outputs if ref.is_float and ref in new]
+        reads += [
+            self.flat(of_outputs[ref], ref, True) if ref in of_outputs else tf.zeros([0]) for ref in own
+        ]
+        floats = [ref for ref in self.refs if ref.is_float]
+        first = [self.flat(each, ref) for each, ref in zip(of_states, floats, strict=True)]
+        first += [tf.zeros([self.batch, math.prod(ref.shape[1:])]) for ref in staged.row_totals]
+        results = self.run(1, first, reads, [True] * staged.writes)
+        stacks, results = results[: staged.writes], results[staged.writes :]
+        final, row_totals = results[: len(floats)], results[len(floats) : len(first)]
+        totals = [*results[len(first) :], *row_totals]
+        final = [self.shaped(each, ref, False) for each, ref in zip(final, floats, strict=True)]
+        totals = zip((*staged.totals, *staged.row_totals), totals, strict=True)
+        pairs = [
+            (self.known[ref], tf.reshape(each, dimensions(ref.shape, self.batch))) for ref, each in totals
+        ]
+        pairs += [
+            (self.stacks[ref], self.shaped(stacks[staged.gradients[ref]], ref, True))
+            for ref in plan.inputs
+            if ref.is_float
+        ]
+        for cut in plan.cuts:
+            left, right = cut.inputs
+            if right.level == Level.WEIGHT:
+                lefts, of_products = (
+                    tf.reshape(stacks[place], [-1, ref.shape[-1]])
+                    for place, ref in ((staged.lefts[left], left), (staged.gradients[Ref(cut)], Ref(cut)))
+                )
+                turned = is_turned(cut.kind, cut.attributes.get)
+                both = (of_products, lefts) if turned else (lefts, of_products)
+                pairs.append((self.known[right], tf.matmul(*both, transpose_a=True)))
+        return final, pairs
+
+    def run(self, direction, states, reads, wanted):
+        """What one of the operations gives."""
+        vectors, matrices = self.staged.vectors[direction], self.staged.matrices[direction]
+        refs = [*vectors, *(ref for ref, _ in matrices)]
+        tensors = replay(refs, self.known, self.batch)
+        results = self.operations[direction](
+            tf.stack([tf.cast(each, tf.int32) for each in (self.batch, self.steps)]),
+            self.mask,
+            *states,
+            *reads,
+            *(_bits(tf.reshape(each, [-1])) for each in tensors[: len(vectors)]),
+            *(
+                tf.transpose(each) if turned else each
+                for each, (_, turned) in zip(tensors[len(vectors) :], matrices, strict=True)
+            ),
+            wanted=sum(1 << n for n, each in enumerate(wanted) if each),
+            threads=native.threads(),
+        )
+        return results if isinstance(results, (list, tuple)) else [results]
+
+    def stack(self, ref):
+        """A stack as the operations read it."""
+        return self.flat(self.stacks[ref], ref, True)
+
+    def flat(self, tensor, ref, is_stack=False):
+        """A value as the operations take it."""
+        lead = [self.batch, self.steps] if is_stack else [self.batch]
+        return _bits(tf.reshape(tensor, [*lead, math.prod(ref.shape[1:])]))
+
+    def shaped(self, tensor, ref, is_stack):
+        """What an operation gives, as the value that it is."""
+        if ref.dtype != tf.float32:
+            tensor = tf.bitcast(tensor, tf.int32)
+            tensor = tensor if ref.dtype == tf.int32 else tensor != 0
+        lead = [self.batch, self.steps] if is_stack else [self.batch]
+        return tf.reshape(tensor, [*lead, *ref.shape[1:]])
+
+
+def _bits(tensor):
+    """A tensor as floats, of the same bits where it has integers."""
+    if tensor.dtype == tf.bool:
+        tensor = -tf.cast(tensor, tf.int32)
+    return tensor if tensor.dtype == tf.float32 else tf.bitcast(tensor, tf.float32)
+
+
+# --- comparing it with TensorFlow
+
+
+def fault(staged, operations, batch=3, steps=2):
+    """What a library computes otherwise than TensorFlow, "its values" or "its gradients"; None if nothing."""
+    plan = staged.plan
+    refs = [plan.states[n] for n in plan.looped]
+    rng = np.random.default_rng(0)
+
+    def drawn(shape, dtype=tf.float32, scale=1.0):
+        numbers = rng.uniform(-scale, scale, shape)
+        if dtype == tf.int32:
+            numbers = np.round(8 + 7 * numbers)
+        return tf.constant(numbers > 0 if dtype == tf.bool else numbers.astype(dtype.as_numpy_dtype))
+
+    def weight(ref):
+        shape = dimensions(ref.shape, batch)
+        return drawn(shape, ref.dtype, shape[0] ** -0.5 if len(shape) == 2 else 1.0)
+
+    with tf.init_scope():
+        weights = list(dict.fromkeys([*plan.weights, *(each.inputs[1] for each in plan.cuts)]))
+        weights = [ref for ref in weights if ref.level == Level.WEIGHT]
+        given = {
+            "weights": list(map(weight, weights)),
+            "states": [drawn(dimensions(ref.shape, batch), ref.dtype) for ref in refs],
+            "stacks": [drawn([batch, steps, *ref.shape[1:]], ref.dtype) for ref in plan.inputs],
+        }
+        compare = tf.function(partial(_both, staged, operations, weights, batch, steps), autograph=False)
+        found, expected = compare(given)
+    for name, mine, others in zip(("its values", "its gradients"), found, expected, strict=True):
+        if not all(map(_is_close, mine, others)):
+            return name
+    return None
+
+
+def _is_close(one, other):
+    scale = np.max(np.abs(other), initial=1)
+    return np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True)
+
+
+def _both(staged, operations, weights, batch, steps, given):
+    """(values, gradients) of the operations, and those that TensorFlow gives step by step."""
+    plan = staged.plan
+    given = tf.nest.map_structure(tf.identity, given)
+    known = dict(zip(weights, given["weights"], strict=True))
+    stacks = dict(zip(plan.inputs, given["stacks"], strict=True))
+    loop = StagedLoop(staged, operations, dict(known), stacks, given["states"], batch, steps, None)
+    outputs, final, saved = loop.forward(keep=True, yields=True)
+    refs = [plan.states[n] for n in plan.looped]
+    states, by_step = given["states"], []
+    for step in range(steps):
+        values = {**known, **dict(zip(refs, states, strict=True))}
+        values.update({ref: stack[:, step] for ref, stack in stacks.items()})
+        states = replay([plan.new[n] for n in plan.looped], values, batch)
+        by_step.append(replay(plan.outputs, values, batch))
+    plain_outputs = [tf.stack(each, axis=1) for each in zip(*by_step, strict=True)]
+    float_outputs = [n for n, ref in enumerate(plan.outputs) if ref.is_float]
+    float_states = [n for n, ref in enumerate(refs) if ref.is_float]
+    results = [*(plain_outputs[n] for n in float_outputs), *(states[n] for n in float_states)]
+    upstream = [tf.random.stateless_uniform(tf.shape(each), [n, 5], -1.0) for n, each in enumerate(results)]
+    of_states, pairs = loop.backward(
+        saved,
+        {plan.outputs[n]: each for n, each in zip(float_outputs, upstream, strict=False)},
+        upstream[len(float_outputs) :],
+    )
+    by_tensor: dict[Any, list] = {}
+    for tensor, gradient in pairs:  # a weight may have several, to be summed
+        by_tensor.setdefault(tensor.ref(), []).append(gradient)
+    sources = [*(given["states"][n] for n in float_states), *(each.deref() for each in by_tensor)]
+    gradients = tf.gradients(results, sources, upstream, unconnected_gradients="zero")
+    found = [*(outputs[plan.outputs[n]] for n in range(len(plan.outputs))), *final]
+    to_floats = lambda tensors: [tf.cast(each, tf.float32) for each in tensors]  # noqa: E731
+    return (to_floats(found), [*of_states, *map(tf.add_n, by_tensor.values())]), (
+        to_floats([*plain_outputs, *states]),
+        gradients,
+    )
