@@ -19,7 +19,7 @@ from bench.cases.comparisons import Comparison, Row, Task
 from bench.cases.cost_estimate import affordable_max_time, comparison_seconds, expected_seconds
 from bench.cases.devices import may_have_gpu
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
-from bench.cases.subjects import SUBJECTS
+from bench.cases.subjects import SUBJECTS, WHOLE
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
 from bench.contract.load_cell import FORM, TargetError
@@ -101,10 +101,18 @@ def pytest_addoption(parser):
         f"{FORM}; may repeat.",
     )
     group.addoption(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help="the same for a whole layer or model of your own: a class, or a function that makes one; may "
+        "repeat.",
+    )
+    group.addoption(
         "--kwargs",
         metavar="JSON",
         default="{}",
-        help="the other arguments of --cell, a JSON object: '{\"alpha\": 0.5}'.",
+        help="the other arguments of --cell and --layer, a JSON object: '{\"alpha\": 0.5}'.",
     )
     group.addoption(
         "--step-shape",
@@ -213,7 +221,7 @@ def _read_choice(config) -> Choice:
         shapes=tuple(map(read_shape, ask("shape"))),
         options=tuple(map(read_option, ask("option"))),
         modes=read_modes(ask("mode")) if ask("mode") is not None else (),
-        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape")),
+        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape"), ask("layer")),
         full=ask("full"),
         device=_device_of(config),
     )
@@ -239,16 +247,17 @@ def _load_user_cells(config) -> None:
         TargetError: one cannot be loaded.
     """
     choice = config.stash[_choice]
-    named = {(subject.target or "", subject.kwargs) for subject in choice.user_cells.subjects.values()}
+    own = choice.user_cells.subjects.values()
+    named = {(subject.target or "", subject.kwargs, subject.layer == WHOLE) for subject in own}
     if not named or _forking in config.stash:
         return
     from bench.processes.contract_worker import UserCell, load_apart
     from bench.processes.isolated import nursery
 
     forking = config.stash[_forking] = nursery(choice.device)
-    for target, kwargs in sorted(named):
-        load_apart(UserCell(target, json.loads(kwargs)), forking)
-        loaded(target, kwargs)
+    for target, kwargs, whole in sorted(named):
+        load_apart(UserCell(target, json.loads(kwargs), whole=whole), forking)
+        loaded(target, kwargs, whole)
 
 
 def pytest_report_header(config):

@@ -17,6 +17,7 @@ def check(
     units: int = 16,
     features: Features = None,
     kwargs: Mapping[str, Any] | None = None,
+    layer: bool = False,
 ) -> ContractReport:
     """Asks a cell every check of the contract, as `python -m bench check` does.
 
@@ -27,6 +28,8 @@ def check(
         units: what it is made with.
         features: the size of one step of the inputs, or its shape, for a cell that needs a certain one.
         kwargs: its other arguments.
+        layer: whether it is a whole layer or model, sequences in, whatever out: it is asked a lighter
+            contract, and need not take a number of units.
 
     Returns:
         The report: `.ok`, `.failed`, `.raise_if_failed()`; it prints as the command does.
@@ -40,13 +43,13 @@ def check(
     started = time.monotonic()
     if isinstance(cell, str):
         with contract_nursery() as nursery:
-            report = check_apart(UserCell(cell, dict(kwargs or {}), units, features), nursery)
+            report = check_apart(UserCell(cell, dict(kwargs or {}), units, features, layer), nursery)
     else:
         from bench.backend.devices import check_backend
 
         check_backend()
-        target = Target.of(cell, **(kwargs or {}))
-        report = check_here(UserCell(target.text, {}, units, features, target))
+        target = replace(Target.of(cell, **(kwargs or {})), whole=layer)
+        report = check_here(UserCell(target.text, {}, units, features, layer, target))
     return replace(report, seconds=time.monotonic() - started)
 
 

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.api.comparison_report import ComparisonReport
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
     from bench.runner.proving import Prover
 
 Side = str | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class WholeLayer:
+    """A side that is a whole layer or model, or makes one."""
+
+    made_by: Side
+
+
 Shape = tuple[int, int, int, int]
 _MIN_ROUNDS = 6
 _SWEEP = "compare"
@@ -36,6 +46,7 @@ def compare(
     step_shape: tuple[int, ...] | None = None,
     device: str | None = None,
     contract: bool = True,
+    layer: bool = False,
 ) -> ComparisonReport:
     """Proves two cells and times them in turns, in this process: the time of `cell` / the time of `other`.
 
@@ -55,6 +66,8 @@ def compare(
         step_shape: the shape of a step of the inputs, where it is no vector; the features are its product.
         device: `cpu` or `gpu`; None is the GPU if TensorFlow sees one.
         contract: whether a cell is asked the cell contract first, once a process, as a run does: seconds.
+        layer: whether `cell` is, or makes, a whole layer or model: sequences in, whatever out. It is compared
+            with itself, run eagerly in float64, before it is timed.
 
     Returns:
         The report: `.ratio`, `.interval`, `.medians`, `.proof`, `.kernel`, `.assert_at_most(1.2)`.
@@ -67,7 +80,7 @@ def compare(
         UnsupportedBackend: Keras runs on another backend than TensorFlow.
     """
     (report,) = compare_each(
-        cell,
+        WholeLayer(cell) if layer else cell,
         [other],
         shape=shape,
         modes=[mode],
@@ -82,8 +95,8 @@ def compare(
 
 
 def compare_each(
-    cell: Side,
-    others: Sequence[Side],
+    cell: Side | WholeLayer,
+    others: Sequence[Side | WholeLayer],
     *,
     shape: Sequence[int],
     modes: Sequence[str] = ("infer",),
@@ -143,7 +156,7 @@ def _options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _subjects(
-    sides: Sequence[Side], kwargs: dict[str, Any], step_shape: tuple[int, ...] | None
+    sides: Sequence[Side | WholeLayer], kwargs: dict[str, Any], step_shape: tuple[int, ...] | None
 ) -> tuple[dict[str, Subject], list[Subject]]:
     """All subjects by name, and that of each side. A user's cell whose name is taken gets a number."""
     known, found = dict(SUBJECTS), []
@@ -157,18 +170,20 @@ def _subjects(
 
 
 def _subject(
-    side: Side, kwargs: dict[str, Any], step_shape: tuple[int, ...] | None, taken: set[str]
+    side: Side | WholeLayer, kwargs: dict[str, Any], step_shape: tuple[int, ...] | None, taken: set[str]
 ) -> Subject:
+    whole = isinstance(side, WholeLayer)
+    side = side.made_by if isinstance(side, WholeLayer) else side
     if isinstance(side, str) and ":" not in side:
         return _named(side)
     if isinstance(side, str):
         from bench.contract.switches import load_held
 
-        target, text = load_held(side, kwargs), side
+        target, text = load_held(side, kwargs, whole), side
     else:
-        target, text = Target.of(side, **kwargs), None
+        target, text = replace(Target.of(side, **kwargs), whole=whole), None
     name = _unlike(_name_of(target.text), taken)
-    return own_subject(name, target, text, _json(kwargs) if text else "{}", step_shape)
+    return own_subject(name, target, text, _json(kwargs) if text else "{}", None if whole else step_shape)
 
 
 def _named(name: str) -> Subject:

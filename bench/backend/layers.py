@@ -88,9 +88,11 @@ def step_flops(layer, case: Case) -> Flops | None:
 
     Dropout is left out, and so is the sum of the weights' gradients over the steps.
     """
-    total = Flops()
+    total, loops = Flops(), list(loops_of(layer))
+    if not loops:
+        return None
     try:
-        for loop in loops_of(layer):
+        for loop in loops:
             cells, initial = cells_of(loop, case.depth), loop.get_initial_state(case.batch_size)
             for cell, states in zip(cells, initial if len(cells) > 1 else [initial], strict=True):
                 total += count(_step_graph(cell, states, case).outputs)

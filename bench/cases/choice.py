@@ -69,7 +69,8 @@ class Choice:
     @property
     def _names_cases(self) -> bool:
         """True where the options name cases by themselves: subjects, or user cells at a shape."""
-        return bool(self.subjects or (self.user_cells.targets and (self.shapes or self.options)))
+        own = self.user_cells.targets or self.user_cells.layers
+        return bool(self.subjects or (own and (self.shapes or self.options)))
 
     def _own_sweep(self) -> Sweep:
         """The subjects and the user's cells, at the given shapes with the given options."""
@@ -127,7 +128,8 @@ class Choice:
     def _check_heeded(self, rows: Sequence[Row], sweeps: Iterable[str]) -> None:
         """Raises ChoiceError for an option that none of a sweep's rows would heed."""
         sweep = f"--sweep {', '.join(sweeps)}"
-        targets, cells = self.user_cells.targets, {row.case.cell for row in rows}
+        cells = {row.case.cell for row in rows}
+        targets = (*self.user_cells.targets, *self.user_cells.layers)
         own = self.user_cells.subjects.values()
         if any(subject.target in targets and subject.cell not in cells for subject in own):
             takers = [name for name in SWEEPS if any(grid.user_cells for grid in SWEEPS[name].grids)]

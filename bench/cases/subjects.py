@@ -345,13 +345,14 @@ def user_subject(
     Args:
         make_cell: is called with `units`, and with those of the case's `activation`, `use_bias`,
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
-        layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
+        layer: `rnn`, in `keras.layers.RNN`; `fused`, in `cells.FusedRNN`; or `layer`: it is a whole layer.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
         factory: what makes the cell where no text does.
         step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
-    label = f"{name} in {_USER_LAYERS[layer][0]}"
+    words, wrap, honoured = _USER_LAYERS[layer]
+    label = words.format(name)
 
     def make_one(case):
         given = _cell_arguments(case, frozenset())
@@ -361,8 +362,6 @@ def user_subject(
         cell = make_cell(case.units, **given)
         return cell if step_shape is None else _shaped(cell, case, step_shape, label)
 
-    _, wrap, layer_options = _USER_LAYERS[layer]
-    honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
     return Subject(
         name,
         layer,
@@ -391,12 +390,26 @@ def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
     return ShapedSteps(cell, step_shape)
 
 
+def _whole(make_layer: Callable[[Case], Any]) -> Callable[[Case], Any]:
+    """case -> the user's layer, as it is."""
+
+    def make(case):
+        from bench.cases.layers.whole import WholeLayer
+
+        return WholeLayer(make_layer(case))
+
+    return make
+
+
+WHOLE = "layer"  # what ids call the layer of a subject that is a user's whole layer
+_OF_CELLS = _AROUND | frozenset(_CELL_OPTIONS)
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have
 _USER_LAYERS: dict[str, tuple[str, Callable[..., Any], frozenset[str]]] = {
-    "rnn": ("RNN", _in_rnn, _LAYER_OPTIONS),
-    "fused": ("FusedRNN", _in_fused_rnn, _FUSED_LAYER_OPTIONS),
+    "rnn": ("{} in RNN", _in_rnn, _LAYER_OPTIONS | _OF_CELLS),
+    "fused": ("{} in FusedRNN", _in_fused_rnn, _FUSED_LAYER_OPTIONS | _OF_CELLS),
+    WHOLE: ("{}", _whole, frozenset()),
 }
-USER_LAYERS = tuple(_USER_LAYERS)
+USER_LAYERS = tuple(layer for layer in _USER_LAYERS if layer != WHOLE)
 
 
 def _peer(

@@ -11,7 +11,7 @@ from functools import cache
 from inspect import Parameter
 from typing import Any
 
-from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
+from bench.cases.subjects import SUBJECTS, USER_LAYERS, WHOLE, Subject, user_subject
 from bench.contract.load_cell import FORM, Target, parse_kwargs, parse_step_shape
 
 BASELINES = ("lstm", "gru", "simple_rnn")
@@ -32,12 +32,14 @@ class UserCells:
         baseline: that of `--baseline`: a built-in's name or a target; None where it was not given.
         kwargs: that of `--kwargs`, a JSON object: the other arguments of each cell of `targets`.
         step_shape: that of `--step-shape`: the shape of one step of the inputs, where it is no vector.
+        layers: the texts of `--layer`: whole layers or models.
     """
 
     targets: tuple[str, ...] = ()
     baseline: str | None = None
     kwargs: str = _NO_KWARGS
     step_shape: tuple[int, ...] | None = None
+    layers: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -46,6 +48,7 @@ class UserCells:
         baseline: str | None = None,
         kwargs: str = _NO_KWARGS,
         step_shape: str | None = None,
+        layers: Sequence[str] = (),
     ) -> "UserCells":
         """Reads the options; each target counts once.
 
@@ -58,11 +61,13 @@ class UserCells:
             ("--kwargs", kwargs != _NO_KWARGS),
             ("--step-shape", step_shape is not None),
         ):
-            if given and not targets:
+            takers = targets if option == "--step-shape" else (*targets, *layers)
+            if given and not takers:
                 raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
         _parsed("--kwargs", parse_kwargs, kwargs)
         shape = None if step_shape is None else _parsed("--step-shape", parse_step_shape, step_shape)
-        brought = cls(tuple(dict.fromkeys(targets)), baseline, kwargs, shape)
+        unlike = map(tuple, map(dict.fromkeys, (targets, layers)))
+        brought = cls(next(unlike), baseline, kwargs, shape, next(unlike))
         for _ in brought._subjects():
             pass
         return brought
@@ -73,8 +78,10 @@ class UserCells:
         return {subject.name: subject for subject in self._subjects()}
 
     def joining(self, layers: Sequence[str]) -> tuple[str, ...]:
-        """The names of the subjects, in `layers`, that join a sweep; a baseline does not join."""
-        return tuple(f"{_name(target)}-{layer}" for layer in layers for target in self.targets)
+        """The names of the subjects, in `layers`, that join a sweep; a baseline does not join. A whole layer
+        joins where a cell in `keras.layers.RNN` does."""
+        whole = [f"{_name(target)}-{WHOLE}" for target in self.layers if "rnn" in layers]
+        return (*(f"{_name(target)}-{layer}" for layer in layers for target in self.targets), *whole)
 
     def _subjects(self):
         baseline, known = "lstm-builtin", {subject.cell: "" for subject in SUBJECTS.values()}
@@ -90,6 +97,8 @@ class UserCells:
             baseline = f"{_name(self.baseline)}-rnn"
         for target in self.targets:
             yield from _subjects_of("--cell", target, baseline, self.kwargs, self.step_shape, known)
+        for target in self.layers:
+            yield from _subjects_of("--layer", target, baseline, self.kwargs, None, known, (WHOLE,))
 
 
 NO_USER_CELLS = UserCells()
@@ -109,17 +118,18 @@ def _subjects_of(
     kwargs: str,
     step_shape: tuple[int, ...] | None,
     known: dict[str, str],
+    layers: Sequence[str] = USER_LAYERS,
 ):
-    """The target's subjects, one for each layer that its cell may stand in."""
+    """The target's subjects, one for each of the layers that its cell may stand in."""
     name = _name(text)
     if not name:
         raise UserCellError(f"{option} {text}: expected {FORM}")
     if known.setdefault(name, text) != text:
         raise UserCellError(f"{option} {text}: there is a cell {name!r} already; give yours another name")
-    for layer in USER_LAYERS:
+    for layer in layers:
         yield _subject(
             name,
-            lambda: loaded(text, kwargs),
+            lambda: loaded(text, kwargs, layers == (WHOLE,)),
             baseline,
             layer,
             target=text,
@@ -147,7 +157,7 @@ def own_subject(
     kwargs: str = _NO_KWARGS,
     step_shape: tuple[int, ...] | None = None,
 ) -> Subject:
-    """The subject of a cell that is loaded already, in `keras.layers.RNN`.
+    """The subject of a cell that is loaded already, in `keras.layers.RNN`, or of a whole layer.
 
     Args:
         name: what ids call the cell.
@@ -157,7 +167,7 @@ def own_subject(
         name,
         lambda: target,
         "lstm-builtin",
-        "rnn",
+        WHOLE if target.whole else "rnn",
         target=text,
         kwargs=kwargs,
         factory=None if text else target,
@@ -171,16 +181,16 @@ def _name(text: str) -> str:
 
 
 @cache
-def loaded(text: str, kwargs: str = _NO_KWARGS) -> Target:
-    """The target that a text names, with the other arguments of its cell, loaded once, with every switch of
-    the process held.
+def loaded(text: str, kwargs: str = _NO_KWARGS, whole: bool = False) -> Target:
+    """The target that a text names, with the other arguments of its cell or `whole` layer, loaded once, with
+    every switch of the process held.
 
     Raises:
         TargetError: there is no such file, module or name, or importing it raises.
     """
     from bench.contract.switches import load_held
 
-    return load_held(text, json.loads(kwargs))
+    return load_held(text, json.loads(kwargs), whole)
 
 
 @cache

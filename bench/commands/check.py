@@ -29,7 +29,12 @@ class BadOption(ValueError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    parser.add_argument("target", metavar="TARGET", help=f"the cell: {FORM}")
+    parser.add_argument("target", metavar="TARGET", nargs="?", help=f"the cell: {FORM}")
+    parser.add_argument(
+        "--layer",
+        metavar="TARGET",
+        help="a whole layer or model instead, or a function that makes one: it is asked a lighter contract",
+    )
     parser.add_argument("--units", type=int, default=16, help="what Name is called with (default: 16)")
     parser.add_argument(
         "--kwargs",
@@ -102,7 +107,11 @@ def _cell(arguments: argparse.Namespace) -> UserCell:
     if arguments.step_shape is not None:
         features = _parsed("--step-shape", parse_step_shape, arguments.step_shape)
     kwargs = _parsed("--kwargs", parse_kwargs, arguments.kwargs)
-    return UserCell(arguments.target, kwargs, arguments.units, features)
+    if (arguments.target is None) == (arguments.layer is None):
+        raise BadOption(f"expected a cell, {FORM}, or --layer=TARGET, and not both")
+    whole = arguments.layer is not None
+    target = arguments.layer if whole else arguments.target
+    return UserCell(target, kwargs, arguments.units, features, whole)
 
 
 def _limits(arguments: argparse.Namespace) -> ContractLimits:

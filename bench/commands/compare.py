@@ -5,15 +5,15 @@ Each is proven before it is timed, in turns with the first. Exit code 0; 1 if th
 """
 
 import argparse
-import json
 import sys
+from typing import Any
 
-from bench.api.compare import compare_each
+from bench.api.compare import WholeLayer, compare_each
 from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
 from bench.cases.case import DEVICES, MODES
 from bench.cases.read_options import read_option
 from bench.cases.user_cells import BASELINES
-from bench.contract.load_cell import FORM, TargetError, parse_step_shape
+from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.records.text import one_line
 from bench.report import formatting
 
@@ -24,8 +24,19 @@ _WORST = (BEYOND, UNSURE, WITHIN)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
     side = f"{FORM}, or {', '.join(BASELINES)}, or a subject such as slstm-fused"
-    parser.add_argument("first", metavar="FIRST", help=f"what is compared: {side}")
-    parser.add_argument("others", metavar="OTHER", nargs="*", help="with each of these (default: lstm)")
+    parser.add_argument(
+        "sides",
+        metavar="CELL",
+        nargs="*",
+        help=f"the first is compared with each other one (default: lstm): {side}",
+    )
+    parser.add_argument(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help="a whole layer or model, or a function that makes one: it comes before the cells; may repeat",
+    )
     parser.add_argument(
         "--shape", required=True, metavar="B,T,F,U", help="batch size, timesteps, features, units"
     )
@@ -52,10 +63,14 @@ def _positive(text: str) -> float:
 def main(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     verdicts = []
+    sides = [*map(WholeLayer, arguments.layer), *arguments.sides]
+    if not sides:
+        print(f"error: nothing to compare: name a cell ({FORM}), or a --layer", file=sys.stderr)
+        return 2
     try:
         for report in compare_each(
-            arguments.first,
-            arguments.others or ["lstm"],
+            sides[0],
+            sides[1:] or ["lstm"],
             shape=arguments.shape,
             modes=arguments.mode.split(","),
             seconds=arguments.seconds,
@@ -92,12 +107,8 @@ _SAID = {
 }
 
 
-def _kwargs(text: str) -> dict:
-    expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
+def _kwargs(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{expected}, got {text!r} ({error})") from None
-    if not isinstance(found, dict):
-        raise ValueError(f"{expected}, got {text}")
-    return found
+        return parse_kwargs(text)
+    except ValueError as error:
+        raise ValueError(f"--kwargs: {error}") from None

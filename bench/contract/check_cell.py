@@ -15,7 +15,7 @@ from typing import Any
 from bench.contract.advice import advice
 from bench.contract.cell_under_test import Cells, dtype_policy, is_out_of_memory, one_line, surroundings
 from bench.contract.check import Check, Refused, Seen, Skipped
-from bench.contract.checks import CHECKS
+from bench.contract.checks import CHECKS, LAYER_CHECKS
 from bench.contract.load_cell import Target
 from bench.contract.report import ENDED, OUT_OF_MEMORY, CheckResult, ContractReport
 from bench.contract.switches import changed_since, values
@@ -35,7 +35,8 @@ def check_cell(
         features: the size of one step of the inputs, or its shape; by default 4 (5 if that is `units`), so
             that a mix-up of the two shows. A cell that needs as many features as units is checked with
             `features=units`, one whose steps are images with their shape.
-        checks: those to ask, in the order of the table; by default all.
+        checks: those to ask, in the order of the table; by default all, for a target that makes whole layers
+            those of `LAYER_CHECKS`.
 
     Raises:
         TargetError: the constructor raises.
@@ -63,7 +64,8 @@ class Contract:
         checks: Sequence[Check] | None = None,
     ) -> None:
         self.target = Target.of(target)
-        self.checks = {check.name: check for check in (CHECKS if checks is None else checks)}
+        table = LAYER_CHECKS if self.target.whole else CHECKS
+        self.checks = {check.name: check for check in (table if checks is None else checks)}
         self._cells = Cells(self.target, units, step_shape(units, features))
 
     def ask(self, name: str, found: Mapping[str, CheckResult]) -> CheckResult:

@@ -67,6 +67,7 @@ class Target:
         file: the file that it stands in.
         kwargs: its arguments beside units.
         switched: what its file changed for the whole process when it was loaded, which is undone.
+        whole: whether it makes whole layers, which need not take a number of units.
     """
 
     text: str
@@ -74,9 +75,10 @@ class Target:
     file: Path | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict, hash=False)
     switched: tuple[str, ...] = ()
+    whole: bool = False
 
     @classmethod
-    def of(cls, factory: "Target | Callable[..., Any]", **kwargs: Any) -> "Target":
+    def of(cls, factory: "Target | Callable[..., Any]", /, **kwargs: Any) -> "Target":
         """`factory` itself if it is a `Target`, else a `Target` around the class or function `factory`.
 
         Raises:
@@ -85,11 +87,12 @@ class Target:
         if isinstance(factory, Target):
             return factory
         _check_makes_cells(_name_of(factory), factory)
+        source = None
         # a built-in or a partial has no source file, and neither has a class of a notebook
         with contextlib.suppress(TypeError, OSError):
             source = inspect.getsourcefile(factory)
-            return cls(_name_of(factory), factory, Path(source) if source else None, kwargs)
-        return cls(_name_of(factory), factory, None, kwargs)
+        file = Path(source) if source else None
+        return cls(_name_of(factory), factory, file, kwargs)
 
     def make(self, units: int, **extra: Any) -> Any:
         """A new cell of `units` units; `extra` overrides the target's own keyword arguments.
@@ -98,13 +101,26 @@ class Target:
         raises.
         """
         arguments = {**self.kwargs, **extra}
-        name = self.units_argument
+        name = self._units_argument_or_none
+        if name is None:
+            with _users_errors(f"{self.text} cannot be made with {_arguments_text(arguments)}"):
+                return self.factory(**arguments)
         if name in arguments:
             raise TargetError(f"{self.text}: {name} is what `units` sets; take it out of the other arguments")
         with _users_errors(f"{self.text} cannot be made with {_call_text(name, units, arguments)}"):
             if self._is_positional(name):
                 return self.factory(units, **arguments)
             return self.factory(**{name: units}, **arguments)
+
+    @property
+    def _units_argument_or_none(self) -> str | None:
+        """`units_argument`; None for what makes whole layers and has none."""
+        try:
+            return self.units_argument
+        except TargetError:
+            if not self.whole:
+                raise
+            return None
 
     @cached_property
     def units_argument(self) -> str:
@@ -161,17 +177,17 @@ class Target:
         return inspect.Parameter.empty
 
 
-def load_target(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
+def load_target(text: str, kwargs: Mapping[str, Any] | None = None, whole: bool = False) -> Target:
     """The `Target` that `text` names, in the form `package.module:Name` or `path/to/file.py:Name`.
 
     Raises `TargetError` if there is no such file, module or name, if importing it raises, or if no argument
-    takes the number of units.
+    takes the number of units, and it does not make `whole` layers.
     """
     module, name = _module_of(text)
     factory = _find(module, name, text)
     source = getattr(module, "__file__", None)
-    target = Target(text, factory, Path(source) if source else None, dict(kwargs or {}))
-    if target.units_argument in target.kwargs:
+    target = Target(text, factory, Path(source) if source else None, dict(kwargs or {}), (), whole)
+    if target._units_argument_or_none in target.kwargs:
         raise TargetError(f"{text}: {target.units_argument} is what `units` sets; take it out of the kwargs")
     return target
 
@@ -384,4 +400,8 @@ def _name_of(factory: Callable[..., Any]) -> str:
 
 
 def _call_text(name: str, units: int, arguments: Mapping[str, Any]) -> str:
-    return ", ".join([f"{name}={units}", *(f"{key}={value!r}" for key, value in arguments.items())])
+    return _arguments_text({name: units, **arguments})
+
+
+def _arguments_text(arguments: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"

@@ -85,14 +85,14 @@ def held() -> Iterator[list[Change]]:
                     changes.append(Change(switch.name, _shown(was), _shown(now), undone))
 
 
-def load_held(text: str, kwargs: Mapping[str, Any] | None = None) -> Target:
+def load_held(text: str, kwargs: Mapping[str, Any] | None = None, whole: bool = False) -> Target:
     """`load_target` with every switch held; what the file changed stands in the target.
 
     Raises:
         TargetError: as `load_target` does, or the file changed a switch that cannot be set back.
     """
     with held() as changes:
-        target = load_target(text, kwargs)
+        target = load_target(text, kwargs, whole)
     stuck = [str(change) for change in changes if not change.undone]
     if stuck:
         raise TargetError(f"{text} changes the whole process, which cannot be undone: {', '.join(stuck)}")

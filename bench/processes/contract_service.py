@@ -42,6 +42,7 @@ class ContractService:
         kwargs: Mapping[str, Any],
         units: int,
         features: int | tuple[int, ...] | None,
+        whole: bool,
         limit_s: float,
     ) -> tuple[str | None, list[tuple[str, str]]]:
         """Loads the target; the other arguments are those of `check_cell`, and the limit as in `ask`.
@@ -53,7 +54,7 @@ class ContractService:
             TargetError: it cannot be loaded.
         """
         with self._traced(limit_s):
-            loaded = load_held(target, kwargs)
+            loaded = load_held(target, kwargs, whole)
         self._contract = Contract(loaded, units, features)
         checks = [(check.name, check.question) for check in self._contract.checks.values()]
         return (str(loaded.file) if loaded.file else None), checks

@@ -53,6 +53,7 @@ class UserCell:
         kwargs: its arguments beside units.
         units: what it is made with.
         features: the size of one step of the inputs, or its shape; None: a small one that is not `units`.
+        whole: whether it is a whole layer, which is asked the lighter contract.
         factory: what makes it where the target names nothing: a class or function of this process alone.
     """
 
@@ -60,6 +61,7 @@ class UserCell:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     units: int = 16
     features: int | tuple[int, ...] | None = None
+    whole: bool = False
     factory: Target | None = None
 
 
@@ -150,13 +152,18 @@ class Verdicts:
         return f"{len(report.failed)} of the contract's checks failed: {found}"
 
     def _report(self, cell: UserCell, nursery: Nursery | None) -> ContractReport:
-        key = (cell.target, repr(cell.kwargs), cell.units, cell.features, cell.factory)
+        key = (cell.target, repr(cell.kwargs), cell.units, cell.features, cell.whole, cell.factory)
         if key not in self._reports:
             self._reports[key] = check_here(cell) if cell.factory else check_apart(cell, nursery)
         return self._reports[key]
 
 
-_FIRST = ("build", "initial_state_shapes", "call")  # the checks that first build the cell and take a step
+_FIRST = (
+    "build",
+    "initial_state_shapes",
+    "call",
+    "sequences",
+)  # the checks that first build the cell and take a step
 
 
 class _Session:
@@ -205,7 +212,7 @@ class _Session:
             cell = self._cell
             limit_s = self._limits.check_s
             file, self._checks = self._worker.call(
-                *("load", cell.target, cell.kwargs, cell.units, cell.features, limit_s),
+                *("load", cell.target, cell.kwargs, cell.units, cell.features, cell.whole, limit_s),
                 time_limit_s=limit_s + _GRACE_S,
             )
             self._file = file or self._file

@@ -174,7 +174,7 @@ def compose(
 
 
 def run_composition(
-    composition: Composition,
+    composition: Callable[[np.ndarray, Given], tuple[Arrays, Arrays]],
     weights: Sequence[np.ndarray],
     inputs: np.ndarray,
     initial_states: Sequence[np.ndarray],

@@ -13,8 +13,11 @@ from bench.backend import dropout_masks, kernels, layers
 from bench.backend.data import Arrays, Data
 from bench.backend.dropout_masks import DropoutMasks
 from bench.cases.case import Case
-from bench.cases.subjects import Subject, UnsupportedOption, make_layer
+from bench.cases.subjects import WHOLE, Subject, UnsupportedOption, make_layer
+from bench.contract.cell_under_test import dtype_policy
+from bench.proof import whole_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
+from bench.proof.whole_layer import Twin
 from cells.reference import REFERENCES, Recurrence, reference_for
 
 SEED = 20_16
@@ -43,17 +46,19 @@ class Problem:
         analytic: whether `composition` also computes in complex128.
         proof: `exact`, `consistent` or `statistical`, as in the records.
         rows: how many rows of the batch differ.
+        depth: how many layers one upon another, whose rounding errors add up.
         make_layer: makes another layer like `layer`, built; its weights are those of its own seed.
     """
 
     case: Case
     layer: Any
     data: Data
-    composition: Composition
+    composition: Composition | Twin
     drops: list[DropoutMasks]
     analytic: bool
     proof: str
     rows: int
+    depth: int
     make_layer: Callable[[], Any]
 
 
@@ -69,6 +74,8 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
             the case asks for, or what they drop is not what they should.
     """
     layer = _built_layer(subject, case)
+    if subject.layer == WHOLE:
+        return _whole_problem(subject, case, layer)
     lost = layers.lost_option(layer, case)
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
@@ -89,7 +96,25 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     data = _data(layer, case, weights, rows, composition)
     proof = "statistical" if hidden else proof
     fresh = partial(_built_layer, subject, case)
-    return Problem(case, layer, data, composition, drops, analytic, proof, rows, fresh)
+    return Problem(case, layer, data, composition, drops, analytic, proof, rows, case.depth, fresh)
+
+
+def _whole_problem(subject: Subject, case: Case, layer) -> Problem:
+    """The problem of a user's whole layer, which is compared with itself, run eagerly in float64."""
+    twin_case = replace(case, dtype="float64")
+    with dtype_policy("float64"):  # whatever the layer makes beside its weights, a model's inputs too
+        twin = _built_layer(subject, twin_case)
+    training, weights = case.mode == "train", _weights(layer)
+    draw = np.random.default_rng(SEED)
+    sizes = (case.batch_size, case.timesteps, case.features)
+    inputs = draw.standard_normal(sizes).astype(layers.float_dtype(layer))
+    whole_layer.check_provable(layer, twin, inputs, training)
+    shapes = whole_layer.output_shapes(layer, inputs, training)
+    data = Data(weights, inputs, [], _cotangents(draw, shapes, inputs.dtype))
+    depth = whole_layer.weighted_layers(layer)
+    composition = whole_layer.Twin(twin, training)
+    fresh = partial(_built_layer, subject, case)
+    return Problem(case, layer, data, composition, [], False, "consistent", case.batch_size, depth, fresh)
 
 
 def _built_layer(subject: Subject, case: Case):
@@ -225,11 +250,16 @@ def _data(layer, case: Case, weights: Arrays, rows: int, composition: Compositio
         for state in layers.initial_state_arrays(layer, case.batch_size)
     ]
     mask = None if case.masked is None else _mask(case, rows)[repeated]
-    cotangents = [
-        draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
-        for shape, differentiable in _output_shapes(case, composition, weights, states)
-    ]
+    cotangents = _cotangents(draw, _output_shapes(case, composition, weights, states), dtype)
     return Data(weights, inputs, states, cotangents, mask)
+
+
+def _cotangents(draw: np.random.Generator, shapes, dtype) -> list[np.ndarray | None]:
+    """What the gradient of each output starts from, at random; None for one that has no gradient."""
+    return [
+        draw.uniform(-1, 1, shape).astype(dtype) if differentiable else None
+        for shape, differentiable in shapes
+    ]
 
 
 def _mask(case: Case, rows: int) -> np.ndarray:

@@ -148,10 +148,12 @@ def _coarser(problem: Problem) -> float:
 
 
 def _output_names(problem: Problem) -> list[str]:
-    outputs = ["the outputs"]
+    states = len(problem.data.initial_states)
+    count = len(problem.data.cotangents) - states
+    outputs = ["the outputs"] if count == 1 else [f"output {i}" for i in range(count)]
     if problem.case.merge_mode == "none":
         outputs = ["the outputs forward", "the outputs backward"]
-    return [*outputs, *(f"final state {i}" for i in range(len(problem.data.initial_states)))]
+    return [*outputs, *(f"final state {i}" for i in range(states))]
 
 
 def _compare(name: str, got: np.ndarray, wanted: np.ndarray, tolerance: float) -> float:
@@ -201,7 +203,7 @@ def _tolerance(problem: Problem, name: str, wanted: np.ndarray) -> float:
         raise WrongAnswer(f"{name}: the reference itself is not finite at this shape")
     case = problem.case
     growth = 4 + math.sqrt(case.timesteps) + math.sqrt(case.features + case.units)
-    return _epsilon(problem) * 2 * growth * scale * case.depth
+    return _epsilon(problem) * 2 * growth * scale * problem.depth
 
 
 def _repeated(rows: np.ndarray, count: int) -> np.ndarray:
@@ -218,7 +220,7 @@ def _gradient_tolerance(problem: Problem) -> float:
     """The same forth and back; relative, since the gradients' size follows the weights."""
     case = problem.case
     growth = 4 + math.sqrt(case.timesteps) + math.sqrt(case.features + case.units)
-    return _epsilon(problem) * 4 * growth * case.depth
+    return _epsilon(problem) * 4 * growth * problem.depth
 
 
 def _epsilon(problem: Problem) -> float:

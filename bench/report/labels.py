@@ -23,7 +23,7 @@ _IN_WORDS = {
 # the groups of options; one of several options belongs to the first that any of them is in
 OPTION_GROUPS = options_of_cases.GROUPS
 _ELSEWHERE = {subject.layer: subject.runs_in for subject in SUBJECTS.values() if subject.runs_in}
-_LAYERS = {"rnn": "RNN", "fused": "FusedRNN"}  # of a user's cell
+_USER_LABELS = {"rnn": "{} in RNN", "fused": "{} in FusedRNN", "layer": "{}"}
 FAMILIES = tuple(EQUATIONS)[:5]
 
 
@@ -32,7 +32,7 @@ def label(record: Record) -> str:
     subject, layer = record["subject"], record["layer"]
     if subject in SUBJECTS:
         return SUBJECTS[subject].label
-    return f"{record['cell']} in {_LAYERS[layer]}" if layer in _LAYERS else subject
+    return _USER_LABELS[layer].format(record["cell"]) if layer in _USER_LABELS else subject
 
 
 def baseline_label(record: Record) -> str:

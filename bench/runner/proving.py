@@ -11,7 +11,7 @@ from bench.backend.programs import Program
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
 from bench.cases.cost_estimate import check_size
-from bench.cases.subjects import Subject, UnsupportedOption, check_installed
+from bench.cases.subjects import WHOLE, Subject, UnsupportedOption, check_installed
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.contract.report import BrokenContract
 from bench.processes.contract_worker import UserCell, Verdicts
@@ -260,5 +260,9 @@ def _user_cell(subject: Subject) -> UserCell:
     """The cell of a user's subject, as the contract is asked about it."""
     kwargs = json.loads(subject.kwargs)
     return UserCell(
-        subject.target or subject.cell, kwargs, features=subject.step_shape, factory=subject.factory
+        subject.target or subject.cell,
+        kwargs,
+        features=subject.step_shape,
+        whole=subject.layer == WHOLE,
+        factory=subject.factory,
     )

@@ -12,7 +12,7 @@ from bench.backend import devices, layers
 from bench.backend.flops import Flops
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
-from bench.cases.subjects import Subject
+from bench.cases.subjects import WHOLE, Subject
 from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
 from bench.contract.switches import described
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
@@ -272,7 +272,10 @@ class Run:
 def _switched(user_cells: UserCells) -> dict[str, Any]:
     """What the files of the user's cells changed for the whole process, which is undone."""
     own = user_cells.subjects.values()
-    found = {subject.target: loaded(subject.target or "", subject.kwargs).switched for subject in own}
+    found = {
+        subject.target: loaded(subject.target or "", subject.kwargs, subject.layer == WHOLE).switched
+        for subject in own
+    }
     undone = {target: list(changes) for target, changes in found.items() if changes}
     return {"undone": undone} if undone else {}
 

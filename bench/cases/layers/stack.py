@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from bench.cases.layers.whole import WholeLayer
+
 
 class Stack(keras.layers.Layer):
     """Recurrent layers one upon another, which gives the states of all of them.
@@ -52,7 +54,10 @@ def initial_state_of(layer, batch_size: int) -> list[Any]:
 
 
 def loops_of(layer) -> Iterator[Any]:
-    """The layers that run a cell: from below, and at each level forward before backward."""
+    """The layers that run a cell: from below, and at each level forward before backward; none of a whole
+    layer, which does not show any."""
+    if isinstance(layer, WholeLayer):
+        return
     if isinstance(layer, Stack):
         for each in layer.layers:
             yield from loops_of(each)

@@ -415,3 +415,38 @@ def test_a_cell_of_images_takes_vectors_of_as_many_features():
         UserCells.of(["a.py:A"], step_shape="8,x")
     with pytest.raises(UserCellError, match="--step-shape is for the cells of --cell"):
         UserCells.of([], step_shape="8,8,1")
+
+
+LAYERS = """
+import keras
+
+
+def two_layers(units):
+    lower = keras.layers.SimpleRNN(units, return_sequences=True)
+    return keras.Sequential([lower, keras.layers.SimpleRNN(2)])
+
+
+def fixed():
+    return keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(2)])
+"""
+
+
+def test_whole_layers_run_here_and_isolated(run, pytester, monkeypatch):
+    (pytester.path / "my_layers.py").write_text(LAYERS)
+    run("--layer=my_layers.py:two_layers", "--layer=my_layers.py:fixed", "--shape=2,3,3,4", sweep=None)
+    (records,) = map(read_records, (pytester.path / "results").iterdir())
+    assert [(record["case"], record["status"]) for record in records] == [
+        (f"{mode}-{name}-layer-b2-t3-f3-u4", "ok")
+        for name in ("two_layers", "fixed")
+        for mode in ("infer", "train")
+    ]
+    assert {record["proof"] for record in records} == {"consistent"}
+    assert {record["baseline"] for record in records} == {
+        f"{mode}-lstm-builtin-b2-t3-f3-u4" for mode in ("infer", "train")
+    }
+    grid = Grid((), ((2, 3, 3, 4),), modes=("infer",), user_cells=("rnn",))
+    monkeypatch.setitem(SWEEPS, "apart", Sweep("?", (grid,), memory=True))
+    shutil.rmtree(pytester.path / "results")
+    run("--layer=my_layers.py:two_layers", sweep="--sweep=apart")
+    (records,) = map(read_records, (pytester.path / "results").iterdir())
+    assert [(record["status"], record["peak_bytes"] is not None) for record in records] == [("ok", True)]
