@@ -127,7 +127,7 @@ class FusedRNN(RNN):
             return str(refusal)
         lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]
         if choice.engine != "keras":
-            lines += choice.recurrence.describe()
+            lines += choice.recurrence.describe(choice.engine)
         if choice.reason:
             lines.append(f"No faster one: {choice.reason}.")
         return "\n".join(lines)
@@ -450,8 +450,8 @@ def _cast(value, dtype):
     """A tensor or a variable as a tensor of a dtype; to look is cheaper than Keras' cast."""
     import tensorflow as tf
 
-    value = ops.convert_to_tensor(value)
-    return tf.convert_to_tensor(value) if value.dtype == dtype else ops.cast(value, dtype)
+    value = tf.convert_to_tensor(value)
+    return value if value.dtype == dtype else tf.cast(value, dtype)
 
 
 def _name(cell):

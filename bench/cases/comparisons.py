@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 
-from bench.cases.case import Case
+from bench.cases.case import MODES, Case
 from bench.cases.cost_estimate import memory_bytes
 from bench.cases.subjects import SUBJECTS, Subject
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
@@ -179,9 +179,13 @@ def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
     return Case(case.cell, case.layer, case.mode, *shape, device=case.device)
 
 
-def _torch(case: Case, subjects: Mapping[str, Subject]) -> Case | None:
-    name = f"{case.cell}-torch"
-    return _against(name, case, jit_compile=False, subjects=subjects) if name in subjects else None
+def _peer(
+    case: Case, subjects: Mapping[str, Subject], layer: str, modes: tuple[str, ...] = MODES
+) -> Case | None:
+    name = f"{case.cell}-{layer}"
+    if name not in subjects or case.mode not in modes:
+        return None
+    return _against(name, case, jit_compile=False, subjects=subjects)
 
 
 def _simple_rnn(case: Case, subjects: Mapping[str, Subject]) -> Case:
@@ -194,7 +198,9 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
     "loop": _loop,  # the same cell in Keras' loop: the built-in layer where there is one, else `RNN`
     "loop_xla": partial(_loop, jit_compile=True),  # that under XLA
     "default_option": _default_option,  # the same subject, every option at its default
-    "torch": _torch,  # the same cell in PyTorch
+    "torch": partial(_peer, layer="torch"),  # the same cell in PyTorch
+    "onnx": partial(_peer, layer="onnx", modes=("infer",)),  # in ONNX Runtime, which does not train
+    "jax": partial(_peer, layer="jax"),  # in Keras on JAX
     "simple_rnn": _simple_rnn,  # the built-in SimpleRNN
     "plain_builtin": _plain_builtin,  # `Subject.baseline`, never under XLA
 }

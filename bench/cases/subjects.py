@@ -423,7 +423,10 @@ def _peer(
         _check_plain(label, case)
         if layer == "onnx" and case.mode != "infer":
             raise UnsupportedOption(f"{label} infers only")
-        return getattr(keras.layers, keras_name)(case.units, return_sequences=True, return_state=True)
+        returned = {"return_sequences": True, "return_state": True}
+        if keras_name == "RNN":
+            return keras.layers.RNN(_our_cell(cell, frozenset())(case), **returned)
+        return getattr(keras.layers, keras_name)(case.units, **returned)
 
     return Subject(
         cell,
@@ -452,6 +455,11 @@ def _onnx(cell: str, keras_name: str, operator: str) -> Subject:
 
 def _keras2(cell: str, keras_name: str) -> Subject:
     return _peer(cell, "keras2", keras_name, f"Keras 2 {keras_name}", "keras2", "tf_keras", runs_in="Keras 2")
+
+
+def _jax(cell: str, keras_name: str) -> Subject:
+    label = f"Keras {keras_name} on JAX" if keras_name != "RNN" else f"{cell} in RNN on JAX"
+    return _peer(cell, "jax", keras_name, label, "keras_jax", "jax", runs_in="Keras on JAX")
 
 
 def _compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
@@ -534,6 +542,9 @@ SUBJECTS: dict[str, Subject] = {
         _keras2("lstm", "LSTM"),
         _keras2("gru", "GRU"),
         _keras2("simple_rnn", "SimpleRNN"),
+        _jax("lstm", "LSTM"),
+        _jax("gru", "GRU"),
+        _jax("slstm", "RNN"),
         _block_kernel("lstm", "BlockLSTMV2"),
         _block_kernel("gru", "GRUBlockCell", "reset_after"),
     )

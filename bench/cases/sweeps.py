@@ -229,14 +229,15 @@ SWEEPS: dict[str, Sweep] = {
         ),
     ),
     "fused": Sweep(
-        "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over PyTorch?",
+        "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over what one would "
+        "pick instead: PyTorch, ONNX Runtime, Keras on JAX?",
         (
-            Grid(FUSED, FUSED_SHAPES, user_cells=IN_FUSED),
+            Grid(FUSED, (*FUSED_SHAPES, BASE), user_cells=IN_FUSED),
             Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
             # what compiling and training take there
             Grid(
                 LOOPS,
-                FUSED_SHAPES,
+                (*FUSED_SHAPES, BASE),
                 PLAIN_AND_XLA,
                 modes=("train",),
                 user_cells=IN_RNN,
@@ -250,7 +251,7 @@ SWEEPS: dict[str, Sweep] = {
                 baselines=("loop",),
             ),
         ),
-        baselines=("loop", "loop_xla", "torch"),
+        baselines=("loop", "loop_xla", "torch", "onnx", "jax"),
         memory=True,
     ),
     "options": Sweep(

@@ -128,8 +128,8 @@ class Record(TypedDict):
         str | None,
         _Says(
             "what the compiled graph runs the steps with: `cudnn`, `block`, `native` (the C++ engine of "
-            "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; empty: the library does not "
-            "say"
+            "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; in ONNX Runtime, the "
+            "operator; empty: the library does not say"
         ),
     ]
     xla: Annotated[bool | None, _Says("the program was compiled by XLA")]

@@ -109,8 +109,8 @@ class Recurrence:
         """The input of the late gates' recurrent product, from the pre-activations of the others."""
         return self.late_input(self.arrange(blocks[: self.together + self.separate]), states, vectors)
 
-    def describe(self):
-        """What is computed where, a line each."""
+    def describe(self, engine):
+        """What is computed where, a line each; by every engine."""
         sizes = f"{self.units} x {self.gates * self.units}"
         products = f"the recurrent products ({sizes}) and " if self.recurrent else ""
         return [

@@ -16,7 +16,7 @@ from keras import layers, ops
 from cells import FusedRNN
 from cells.engines.native import translation
 from cells.engines.tracing.nodes import Level, Refused
-from cells.engines.tracing.plan import plan_of
+from cells.engines.tracing.plan import light_work_in_the_loop, plan_of
 from cells.engines.tracing.trace import trace
 from cells.tests.support import arrays, assert_same
 
@@ -567,6 +567,16 @@ def kinds(nodes):
 
 def test_a_product_of_parts_is_hoisted_with_its_bias():
     assert kinds(planned(OneDenseCell()).loop) == ["AddV2", "Tanh", "matmul"]
+
+
+def test_stages_do_light_work_in_the_loop_where_it_reads_no_more():
+    cell = NormalisedCell()
+    specs = [tf.TensorSpec([None, UNITS])]
+    plan = plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), False)
+    light = light_work_in_the_loop(plan)
+    assert {ref.node.kind for ref in plan.inputs} != {"matmul"} == {ref.node.kind for ref in light.inputs}
+    last = planned(LastInputCell(), (FEATURES, UNITS))
+    assert light_work_in_the_loop(last) is last  # has work after the loop
 
 
 def test_products_of_a_state_are_one():

@@ -1,4 +1,4 @@
-"""Keras on JAX: its LSTM, GRU and SimpleRNN, and S-LSTM in its RNN, in a function that `jax.jit` compiles."""
+"""Keras on JAX: its LSTM and GRU, and S-LSTM in its RNN, in a function that `jax.jit` compiles."""
 
 import os
 import time
@@ -17,7 +17,6 @@ from cells import SLSTMCell
 _LAYERS = {
     "lstm": keras.layers.LSTM,
     "gru": keras.layers.GRU,
-    "simple_rnn": keras.layers.SimpleRNN,
     "slstm": lambda units, **options: keras.layers.RNN(SLSTMCell(units), **options),
 }
 

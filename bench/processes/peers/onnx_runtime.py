@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx
@@ -54,6 +55,7 @@ def load(cell: str, mode: str, data: PeerData) -> Loaded:
 
     run()
     facts = {"compile_s": time.perf_counter() - start, "graph_nodes": len(graph.node)}
+    facts["kernel"] = _kernel(graph)
     return Loaded(run, answer, facts)
 
 
@@ -93,10 +95,23 @@ def _graph(cell: str, data: PeerData):
     )
 
 
-def _session(graph):
+def _kernel(graph) -> str | None:
+    """The operator that runs the steps in the graph that ONNX Runtime makes of this one."""
+    with TemporaryDirectory() as folder:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(Path(folder, "optimized.onnx"))
+        _session(graph, options)
+        made = onnx.load(options.optimized_model_filepath).graph
+    has_state = [each for each in made.node if len(each.output) > 1]  # the last output, too
+    return has_state[0].op_type.lower() if has_state else None
+
+
+def _session(graph, options=None):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR_VERSION)
     onnx.checker.check_model(model)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
 
 
 def _bound(session, graph, arrays: Arrays):

@@ -37,6 +37,7 @@ _LINES = {
     ("torch", False): ((0, (5, 1, 1, 1, 1, 1)), "P"),
     ("onnx", False): ((0, (1, 1)), "X"),
     ("keras2", False): ((0, (6, 2)), "v"),
+    ("jax", False): ((0, (3, 1, 1, 1, 1, 1)), ">"),
     ("block", False): ((0, (3, 1, 1, 1)), "<"),
     ("static_unroll", False): ((0, (4, 1)), "h"),
     ("dynamic_unroll", False): ((0, (2, 1)), "p"),

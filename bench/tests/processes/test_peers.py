@@ -144,7 +144,7 @@ def test_a_peer_is_right(peers, name, mode):
     proof = verify(problem, answer)
     assert 0 < proof.max_abs_error < proof.tolerance < 1e-5
     if mode == "train":
-        states = [f"initial_state {i}" for i in range(2 if problem.case.cell == "lstm" else 1)]
+        states = [f"initial_state {i}" for i in range(2 if "lstm" in problem.case.cell else 1)]
         assert list(answer.gradients) == ["kernel", "recurrent_kernel", "bias", "inputs", *states]
         assert 0 < proof.gradient_error < proof.gradient_tolerance < 1e-4
     else:
@@ -179,6 +179,12 @@ def test_a_peer_tells_its_version_and_threads(peers, peer):
 def test_keras_2_says_which_kernel_it_runs_and_not_the_one_it_carries_along(peers):
     problem = prepare(SUBJECTS["lstm-keras2"], case_of("lstm-keras2", "infer"))
     assert peers.program("keras2", problem).kernel == "while"
+
+
+@needs("onnx_runtime")
+def test_onnx_runtime_says_which_operator_it_runs(peers):
+    problem = prepare(SUBJECTS["gru-onnx"], case_of("gru-onnx", "infer"))
+    assert peers.program("onnx_runtime", problem).kernel == "gru"
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])

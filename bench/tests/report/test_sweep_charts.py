@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.cases.case import Case
-from bench.cases.sweeps import FUSED_SHAPES, SWEEPS
+from bench.cases.sweeps import BASE, FUSED_SHAPES, SWEEPS
 from bench.report import labels, select
 from bench.report.charts import dot_chart, drawing
 from bench.report.studies import CHARTS, STUDIES, deepbench
@@ -259,7 +259,8 @@ def test_the_fused_layers_rows_stand_by_shape(figures):
     labels = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     downwards = sorted(labels, key=labels.get, reverse=not axes.yaxis_inverted())
     shapes = [" · ".join(map(str, shape)) for shape in FUSED_SHAPES]
-    assert [label for label in downwards if " in " not in label] == shapes
+    base = " · ".join(map(str, BASE))
+    assert [label for label in downwards if " in " not in label and label != base] == shapes
     at = downwards.index(shapes[3])
     assert downwards[at + 1].endswith(" in FusedRNN")
 
@@ -294,8 +295,8 @@ def test_the_overview_has_a_column_a_pair_and_no_quotient_of_times(figures, runs
     swept = [row for row in runs["fused"] if row["case"] == "infer-lstm-fused-b32-t100-f128-u256"]
     bars = [patch for patch in infer.patches if patch.get_gid() == swept[0]["case"]]
     assert [bar.get_height() for bar in bars] == [pytest.approx(1 / row["ratio"]) for row in swept]
-    assert len(bars) == 3
-    assert len(infer.patches) == 8 * 2 + 2, "PyTorch has the LSTM and the GRU"
+    assert len(bars) == 5
+    assert len(infer.patches) == 8 * 2 + 2 + 2 + 3, "rivals have the LSTM and the GRU, JAX the S-LSTM too"
     assert any(list(line.get_ydata()) == [1, 1] for line in infer.lines)
 
 

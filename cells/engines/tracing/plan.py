@@ -115,6 +115,36 @@ def plan_of(step, masked):
     return _placed(step, output, states, new, delayed, looped, held)
 
 
+def light_work_in_the_loop(plan):
+    """The plan of an engine whose loop does light work at no price but the work.
+
+    What is elementwise or reduces rows, and is known before the loop, is computed in it, if the loop then
+    reads no more than before: nothing of it is written and read again for all steps, nor of its gradient.
+    """
+    roots = [plan.output, *plan.new]
+    nodes = ordered(roots)
+    users: dict[Node, set[Node]] = {each: set() for each in nodes}
+    for each in nodes:
+        for ref in each.inputs:
+            users[ref.node].add(each)
+    kept = {ref.node for ref in roots}
+    light: set[Node] = set()
+    for each in reversed(nodes):
+        is_light = each.level == Level.INPUT and each.inputs and each.kind in rewrite.LIGHT
+        if is_light and each not in kept and all(u in light or u.level == Level.STATE for u in users[each]):
+            light.add(each)
+    reads = _unique(
+        ref
+        for each in (*plan.loop, *light)
+        for ref in each.inputs
+        if ref.level == Level.INPUT and ref.node not in light
+    )
+    if plan.after or sum(ref.size for ref in reads) > sum(ref.size for ref in plan.inputs):
+        return plan
+    output, *new = rewrite.split_before_adding(rewrite.in_the_loop(roots, light))
+    return _placed(plan.step, output, plan.states, new, list(plan.delayed), list(plan.looped), plan.held)
+
+
 def _delay(states, output, new):
     """States whose next value needs no state are known before the loop, and what needs them alone too."""
     states = list(states)

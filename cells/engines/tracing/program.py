@@ -17,6 +17,7 @@ from cells.engines import native, xla
 from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
 from cells.engines.tracing.nodes import Level, dimensions, replay
+from cells.engines.tracing.plan import light_work_in_the_loop
 from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
@@ -27,7 +28,7 @@ def xla_programs(plan):
 
 
 def native_programs(plan):
-    """(forward, backward) of a plan whose loop the native engine runs, for every shape.
+    """(the plan that is run, (forward, backward)) of a plan for the native engine, for every shape.
 
     Raises:
         native.Unavailable: it cannot; says why.
@@ -36,10 +37,18 @@ def native_programs(plan):
         gates = gates_of(plan)
         frame = partial(_GatesFrame, gates, native.programs(gates.recurrence()))
     except native.Unavailable:
-        stages = staged(plan)
+        stages = _stages_of(plan)
         made = native.compiled("stages", lambda: stages.header, partial(fault, stages))
         frame = partial(_StagedFrame, stages, made)
-    return _programs(frame, reduce_retracing=True)
+        plan = stages.plan
+    return plan, _programs(frame, reduce_retracing=True)
+
+
+def _stages_of(plan):
+    try:
+        return staged(light_work_in_the_loop(plan))
+    except native.Unavailable:
+        return staged(plan)
 
 
 def _programs(frame, **options):

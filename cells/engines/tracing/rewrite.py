@@ -36,6 +36,14 @@ CHEAP = frozenset(
     ]
 )
 
+# What an engine's loop may do as well as TensorFlow before it: it takes no longer than to read the result.
+LIGHT = ELEMENTWISE | frozenset(
+    [
+        *("ConcatV2", "Cumsum", "ExpandDims", "LogSoftmax", "Max", "Mean", "Min", "Reshape", "Softmax"),
+        *("Split", "SplitV", "Squeeze", "StridedSlice", "Sum", "parts"),
+    ]
+)
+
 Rule = Callable[[Node, Callable[[Ref], Ref]], Sequence[Ref] | None]
 
 
@@ -332,6 +340,17 @@ def parts_in_the_loop(roots):
             return None
         source, sizes = split
         return parts(new(source), sizes, Level.STATE)
+
+    return rewrite(roots, rule)
+
+
+def in_the_loop(roots, nodes):
+    """Nodes that are known before the loop as a part of it."""
+
+    def rule(each, new):
+        if each not in nodes:
+            return None
+        return _like(each, list(map(new, each.inputs)), level=Level.STATE).results()
 
     return rewrite(roots, rule)
 

@@ -102,22 +102,27 @@ class Recurrence:
         self.plan = plan
         self.draws = Draws(plan.step)
 
-    def describe(self):
-        """What is computed where, a line each."""
-        return self.plan.describe()
+    def describe(self, engine):
+        """What is computed where by an engine, a line each."""
+        plan = self._native[0] if engine == "native" else self.plan
+        return plan.describe()
 
     @cached_property
     def compiled(self):
         """The two programs of the XLA engine, or the sentence that says why they cannot be had."""
         return unsupported(self.plan.step) or program.xla_programs(self.plan)
 
-    @cached_property
+    @property
     def native(self):
         """The two programs of the native engine, or the sentence that says why they cannot be had."""
+        return self._native[1]
+
+    @cached_property
+    def _native(self):
         try:
             return program.native_programs(self.plan)
         except native.Unavailable as reason:
-            return str(reason)
+            return self.plan, str(reason)
 
     def run(self, programs, sequences, states, mask, *, zero_masked, sequence, save, known_steps=None):
         """Runs it over a batch of sequences.
