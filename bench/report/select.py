@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from bench.cases.case import MODES, TASK_MODES, shape_id
-from bench.records.schema import BY_NAME, SHAPE, Value
+from bench.records.schema import SHAPE, Value
 from bench.report import labels
 from bench.report.labels import Record
 
@@ -20,21 +20,29 @@ def framed(records: Iterable[Record]) -> "pd.DataFrame":
     """The records as a frame, one a row.
 
     Returns:
-        their columns, NaN where a figure is missing. Beside them `record`, the record itself, and what
-        `labels` says of it: `label`, `family`, `options` (the words of its id), `order` (of subjects), `at`
-        (its shape) and `series`.
+        the columns of `_COLUMNS`, NaN where a figure is missing. Beside them `record`, the record itself, and
+        what `labels` says of it: `label`, `family`, `options` (the words of its id), `order` (of subjects),
+        `at` (its shape) and `series`.
     """
     import pandas as pd
 
     rows = list(records)
+    columns: dict[str, pd.Series] = {
+        name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in _COLUMNS.items()
+    }
     said = {
         name: pd.Series(list(map(say, rows)), dtype=object)
         for name, say in (*_SAID.items(), ("series", series), ("record", lambda record: record))
     }
-    figures = {name: float for name, column in BY_NAME.items() if column.kind is float}
-    return pd.DataFrame(rows, columns=[*BY_NAME]).astype(figures).assign(**said)
+    return pd.DataFrame(columns | said)
 
 
+_COLUMNS: dict[str, type] = {
+    **dict.fromkeys(("sweep", "case", "baseline", "subject", "layer", "mode", "dtype", "status"), object),
+    **dict.fromkeys(SHAPE, int),
+    "jit_compile": object,
+    **dict.fromkeys(("median_s", "ratio", "gflops_per_s", "roofline_fraction"), float),
+}
 _SAID = {
     "label": labels.label,
     "family": labels.family,
