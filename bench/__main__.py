@@ -55,12 +55,13 @@ def _in_one_line(command: Callable[[], int], debug: bool) -> int:
 
 
 def _commands() -> dict[str, tuple[str, Callable, Callable]]:
-    from bench.commands import advise, check, compare, gate, history, readme, report, selftest
+    from bench.commands import advise, check, compare, doctor, gate, history, readme, report, selftest
 
     return {
         "advise": ("the fastest verified ways at a shape", advise.add_arguments, advise.main),
         "check": ("is my cell right? the cell contract", check.add_arguments, check.main),
         "compare": ("times cells against each other, at my shape", compare.add_arguments, compare.main),
+        "doctor": ("what disturbs measuring here?", doctor.add_arguments, doctor.main),
         "gate": ("did a change make it slower? one verdict a case", gate.add_arguments, gate.main),
         "history": ("join the runs: draw charts, say what changed", history.add_arguments, history.main),
         "readme": ("write README.md's tables from a run", readme.add_arguments, readme.main),

@@ -1,5 +1,6 @@
 """Quantities of a record with their intervals: its ratio, its time, its throughput, its start."""
 
+import math
 from collections.abc import Iterable
 from statistics import median as median_of
 
@@ -76,6 +77,26 @@ def throughput_of(record: Record) -> Interval | None:
 def compared(record: Record) -> Interval | None:
     """The ratio to the baseline, or None where there is none."""
     return None if record["ratio"] is None else ratio_of(record)
+
+
+_GAP = 0.05  # between the instances' ratios, relative: less is noise
+
+
+def two_speeds(record: Record) -> tuple[list[float], list[float]] | None:
+    """The instances' ratios in two groups, where they fall into two speeds that lie far apart; else None.
+
+    A group has two instances at least, and the gap between the groups is twice as wide as either of them.
+    """
+    logarithms = sorted(math.log(float(ratio)) for ratio in str(record["instance_ratios"] or "").split())
+    cuts = range(2, len(logarithms) - 1)
+    cut = max(cuts, key=lambda number: logarithms[number] - logarithms[number - 1], default=None)
+    if cut is None:
+        return None
+    low, high = logarithms[:cut], logarithms[cut:]
+    gap = high[0] - low[-1]
+    if gap < max(math.log(1 + _GAP), 2 * (low[-1] - low[0]), 2 * (high[-1] - high[0])):
+        return None
+    return [math.exp(each) for each in low], [math.exp(each) for each in high]
 
 
 def inverse(ratio: Interval) -> Interval:

@@ -8,7 +8,7 @@ from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, order, short_shape
 from bench.report.progress import duration
-from bench.report.quantities import precision_in_words, ratio_of
+from bench.report.quantities import precision_in_words, ratio_of, two_speeds
 from bench.report.select import at_base
 
 
@@ -26,6 +26,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_not_measured(records),
         *_not_native(measured),
         *_throttled(measured),
+        *_two_speeds(compared),
         *_counts(records, compared),
     ]
 
@@ -172,6 +173,13 @@ def _throttled(measured: Sequence[Record]) -> Iterator[str]:
     throttled = [record for record in measured if record["throttled"]]
     if throttled:
         yield f"throttled: {_first(throttled)}: the GPU's clocks were held down"
+
+
+def _two_speeds(compared: Sequence[Record]) -> Iterator[str]:
+    rows = [record["case"] for record in compared if two_speeds(record)]
+    if rows:
+        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        yield f"two speeds: {rows[0]}{others}: each trace draws one of two and keeps it; the report has both"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from bench.__main__ import main
 COMMANDS = {
     "advise": ["--batch-size=1", "--timesteps=1", "--features=1", "--units=1", "--mode=infer"],
     "check": ["cells:SLSTMCell"],
+    "doctor": [],
     "gate": ["--current", "x"],
     "history": [],
     "readme": [],

@@ -1,1 +1,1 @@
-"""Time a call: ABBA blocks, confidence intervals, GPU clocks, memory. Imports no other room."""
+"""Time a call: ABBA blocks, intervals, GPU clocks, memory, the machine's state. Imports no other room."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import median
 
 from bench.cases.case import MODES
 from bench.report import formatting, labels, quantities, select
@@ -122,6 +123,21 @@ def _who(record: Record) -> str:
     return f"{labels.label(record)}, {record['mode']}"
 
 
+def _instances(record: Record) -> Iterator[str]:
+    """Says of how many traces the ratio is; where they run at two speeds, both."""
+    if not record["instances"]:
+        return
+    if record["instances"] == 1:
+        yield "Of one trace: the ratio is that of the two programs that were timed."
+        return
+    speeds = quantities.two_speeds(record)
+    if speeds is None:
+        yield f"Of {record['instances']} traces."
+        return
+    low, high = (f"{formatting.ratio(median(group))} ({len(group)})" for group in speeds)
+    yield f"Of {record['instances']} traces, which run at two speeds: {low} and {high}."
+
+
 def of_record(record: Record) -> Iterator[str]:
     """A record in words: its figures, its kernel and its proof, or why there are none."""
     if record["status"] != "ok":
@@ -133,6 +149,7 @@ def of_record(record: Record) -> Iterator[str]:
             f"{labels.series_name(record)}: {formatting.seconds(time.value)} a call, "
             f"{ratio} the time of {baseline}."
         )
+        yield from _instances(record)
     if figures := task_figures(record):
         yield f"{', '.join(figures)}."
     if record["kernel"]:

@@ -119,6 +119,18 @@ def test_the_case_in_flight_reads_killed_until_it_is_finished(tmp_path):
     assert read_records(writer.path) == [OTHER, OK]
 
 
+def test_a_row_is_written_anew_in_its_place(tmp_path):
+    """Rows that came before and after it, and one in flight, stay."""
+    writer = RecordWriter(tmp_path / "run")
+    writer.finish(OTHER)
+    writer.finish(OK)
+    writer.revise(0, {**OTHER, "message": "again"})
+    writer.begin(IN_FLIGHT | {"sweep": "another"})
+    *finished, in_flight = read_records(writer.path)
+    assert finished == [{**OTHER, "message": "again"}, OK]
+    assert in_flight["reason"] == "killed"
+
+
 def test_a_row_that_is_shorter_than_the_one_in_flight_leaves_nothing_of_it(tmp_path):
     writer = RecordWriter(tmp_path / "run")
     short = make_record(run_id="r", sweep="s", case="c", status="ok")

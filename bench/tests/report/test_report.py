@@ -264,6 +264,26 @@ def test_a_case_in_words(no_charts, tmp_path):
     assert "Proof (exact): the largest error seen is 1.2e-07, allowed is 3e-06." in detail.text
 
 
+@pytest.mark.parametrize(
+    ("instances", "ratios", "said"),
+    [
+        (1, "0.5000", "Of one trace: the ratio is that of the two programs that were timed."),
+        (4, "0.4900 0.5000 0.5100 0.5200", "Of 4 traces."),
+        (4, "0.4500 0.5000 0.5000 0.5000", "Of 4 traces."),  # one alone may be a burst
+        (
+            5,
+            "0.5000 0.5010 0.5700 0.5710 0.5720",
+            "Of 5 traces, which run at two speeds: 0.50× (2) and 0.57× (3).",
+        ),
+        (None, None, None),
+    ],
+)
+def test_a_case_whose_traces_run_at_two_speeds_shows_both(instances, ratios, said):
+    made = record(figures={"instances": instances, "instance_ratios": ratios})
+    told = [sentence for sentence in sentences.of_record(made) if "trace" in sentence]
+    assert told == ([said] if said else [])
+
+
 def test_what_was_not_measured_is_listed_with_its_reason(whole_page):
     listed = [e.text for e in whole_page.all("li")]
     assert f"{FAILED['case']}: failed, killed: out of <air>" in listed

@@ -82,6 +82,13 @@ def test_why_the_native_engine_did_not_run_is_said():
     assert not any("native" in line for line in summary_lines([builtin], LABELS))
 
 
+def test_traces_of_two_speeds_are_told():
+    figures = {**FIGURES, "instances": 4, "instance_ratios": "0.65 0.66 0.75 0.76"}
+    line = "two speeds: infer-slstm-rnn-b32-t50-f64-u128: each trace draws one of two and keeps it"
+    assert any(said.startswith(line) for said in summary_lines([record(figures=figures)], LABELS))
+    assert not any("two speeds" in said for said in summary_lines([record(figures=FIGURES)], LABELS))
+
+
 def test_what_did_not_run_is_listed_with_its_reason():
     rows = [
         record("gru-rnn", status="failed", reason="wrong_answer", figures={"message": "off by 1"}),
