@@ -59,7 +59,11 @@ class Record(TypedDict):
     ]
     machine: Annotated[
         str,
-        _Says("CPU (or GPU) model, cores and operating system: rows of different machines do not compare"),
+        _Says(
+            "the models of the GPU, where it computes, and of the CPU, cores and operating system: rows of "
+            "different machines do not compare. A rehearsal's begins with `a rehearsal on`: its figures say "
+            "nothing"
+        ),
     ]
     device: Annotated[str, _Says("`cpu` or `gpu`")]
     backend: Annotated[str, _Says("the Keras backend")]

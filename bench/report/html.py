@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.records.csv_file import records_file
 from bench.records.files import write_whole
-from bench.records.run_folder import read_run
+from bench.records.run_folder import check_not_mixed, read_run
 from bench.records.text import one_line
 from bench.report.page.section import Section, section
 
@@ -29,9 +29,10 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     """Writes the page of the runs, each a folder or a CSV, to `target`, which it returns.
 
     What is wrong with a run is said on the page and on stderr. Raises RecordError where a run's records
-    cannot be read, OSError where `target` cannot be written.
+    cannot be read or are a rehearsal's beside a measurement's, OSError where `target` cannot be written.
     """
     runs = [read_run(folder) for folder in run_folders]
+    check_not_mixed((run.folder, str(row["machine"])) for run in runs for row in run.records)
     for notice in (notice for run in runs for notice in run.notices):
         print(one_line(notice), file=sys.stderr)
     page = render([section(run, f"run-{number}") for number, run in enumerate(runs, 1)])

@@ -32,8 +32,8 @@ def programs(recurrence):
     Raises:
         Unavailable: they cannot be had; says why.
     """
-    if tf.config.list_physical_devices("GPU"):
-        raise Unavailable("it is for machines without a GPU")
+    if tf.config.list_logical_devices("GPU"):  # those in use: one that is hidden is none
+        raise Unavailable("it is for the CPU, and TensorFlow uses a GPU")
     header = header_of(recurrence)
     forward, backward = operations(header)
 
