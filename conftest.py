@@ -1,1 +1,21 @@
+import sys
+
+import pytest
+
 pytest_plugins = ["bench.plugin"]
+
+_started: list[str] = []
+
+
+def pytest_collectreport(report):
+    """Notes the first file whose import starts TensorFlow, which takes the devices as they are then."""
+    context = sys.modules.get("tensorflow.python.eager.context")
+    found = context and context.context_safe()  # no public way to ask
+    if found is not None and found._initialized and not _started:
+        _started.append(report.nodeid)
+
+
+@pytest.fixture
+def started_tensorflow():
+    """The file that has started TensorFlow by being collected, in a list; empty where none has."""
+    return list(_started)

@@ -6,6 +6,8 @@ TensorFlow is not imported before a case is about to run.
 import argparse
 import json
 import math
+import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,12 +15,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from _pytest.mark.expression import Expression  # pytest's own reading of -m; no public name
 
+from bench.cases import cudnn
 from bench.cases.choice import Choice
 from bench.cases.comparisons import Comparison, Row, Task
 from bench.cases.cost_estimate import affordable_max_time, comparison_seconds, expected_seconds
-from bench.cases.devices import may_have_gpu
+from bench.cases.devices import (
+    GROWTH,
+    NO_GPU,
+    clash_of_cudnn,
+    hide_gpus,
+    let_memory_grow,
+    may_have_gpu,
+    missing_gpu,
+)
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
+from bench.cases.rehearsal import rehearsed
 from bench.cases.subjects import SUBJECTS, WHOLE
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
@@ -48,7 +61,9 @@ _run = pytest.StashKey["Run"]()
 _forking = pytest.StashKey[Nursery | None]()
 _choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
+_notes = pytest.StashKey[list[str]]()
 _left_out = pytest.StashKey[list[str]]()
+_may_use_cudnn = pytest.StashKey[bool]()
 _latest = pytest.StashKey["tuple[str, Record]"]()
 _settings = pytest.StashKey["Settings"]()
 _max_time_s = pytest.StashKey[float]()  # of a case's blocks, the first time
@@ -168,9 +183,15 @@ def pytest_addoption(parser):
         help="how much memory such a process may take; beyond, the case fails (default: half of all).",
     )
     group.addoption(
+        "--rehearse",
+        action="store_true",
+        help="choose a GPU's cases, and compute a few of them on the CPU, small: shows that the way is open; "
+        "the rows are marked, and no reader mixes them with others.",
+    )
+    group.addoption(
         "--require-gpu",
         action="store_true",
-        help="fail where there is no GPU, and where no built-in layer ran on cuDNN.",
+        help="fail where there is no GPU, and where no built-in layer ran on cuDNN though one could.",
     )
 
 
@@ -192,6 +213,60 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
         raise pytest.UsageError("--require-gpu: contradicts --device=cpu")
+    if config.getoption("rehearse") and (
+        config.getoption("require_gpu") or config.getoption("device") != "auto"
+    ):
+        raise pytest.UsageError("--rehearse: is a GPU's run on the CPU; leave out --device and --require-gpu")
+    config.stash[_notes] = []
+    _show_devices(config)
+
+
+def _show_devices(config) -> None:
+    """Decides what TensorFlow, which nobody has imported yet, is to see, for as long as the session lasts.
+
+    `--device=cpu` sees no GPU, and neither do ordinary tests: what they ask for holds on a CPU.
+    """
+    before = {name: os.environ.get(name) for name in (*NO_GPU, *GROWTH)}
+    config.add_cleanup(lambda: _put_back(before))
+    on_cpu = config.getoption("device") == "cpu" or config.getoption("rehearse")
+    if not on_cpu and (_wants_gpu(config) or config.getoption("benchmark_only")):
+        let_memory_grow()
+        return
+    if may_have_gpu() and config.getoption("device") == "auto" and not config.getoption("benchmark_skip"):
+        config.stash[_notes].append("ordinary tests see no GPU; --benchmark-only measures on it")
+    hide_gpus()
+
+
+def _put_back(variables: dict[str, str | None]) -> None:
+    for name, value in variables.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def _wants_gpu(config) -> bool:
+    """True where a GPU was asked for: by `--device=gpu`, `--require-gpu` or `-m gpu`."""
+    return (
+        config.getoption("require_gpu") or config.getoption("device") == "gpu" or _has_gpu_tests_alone(config)
+    )
+
+
+def _has_gpu_tests_alone(config) -> bool:
+    """True where `-m` chooses tests marked `gpu` and none without a mark."""
+    text = config.getoption("markexpr")
+    try:
+        chosen = Expression.compile(text) if text else None
+    except SyntaxError:  # pytest says so itself
+        return False
+    return chosen is not None and chosen.evaluate(_is_gpu) and not chosen.evaluate(_is_none)
+
+
+def _is_gpu(name: str, /, **_: object) -> bool:
+    return name == "gpu"
+
+
+def _is_none(name: str, /, **_: object) -> bool:
+    return False
 
 
 def pytest_sessionstart(session):
@@ -200,6 +275,7 @@ def pytest_sessionstart(session):
     try:
         choice = config.stash[_choice] = _read_choice(config)
         rows = _without_refused(config, choice.rows())
+        rows = rehearsed(rows) if config.getoption("rehearse") else rows
     except (ChoiceError, UserCellError) as error:
         raise pytest.UsageError(str(error)) from error
     except TargetError as error:
@@ -261,12 +337,12 @@ def _load_user_cells(config) -> None:
 
 
 def pytest_report_header(config):
-    return config.stash.get(_left_out, [])
+    return [*config.stash.get(_notes, []), *config.stash.get(_left_out, [])]
 
 
 def _device_of(config) -> str:
     """`cpu` or `gpu`; for `auto` TensorFlow is asked, and so imported, only where there may be a GPU."""
-    if config.getoption("require_gpu"):
+    if config.getoption("require_gpu") or config.getoption("rehearse"):
         return "gpu"
     if config.getoption("device") != "auto":
         return config.getoption("device")
@@ -274,11 +350,18 @@ def _device_of(config) -> str:
         return "cpu"
     from bench.backend import devices
 
-    return "gpu" if devices.gpu_name() else "cpu"
+    if devices.gpu_name():
+        return "gpu"
+    if sys.platform == "linux":
+        config.stash[_notes].append(f"--device=auto: measures on the CPU: {missing_gpu()}")
+    return "cpu"
 
 
 def pytest_ignore_collect(collection_path, config):
-    """Leaves out our tests with `--benchmark-only`, our benchmarks with `--benchmark-skip`, and idle ones."""
+    """Leaves out our tests with `--benchmark-only`, our benchmarks with `--benchmark-skip`, and idle ones.
+
+    On a GPU ordinary tests are left out too: they hold on a CPU.
+    """
     house = Path(__file__).parent
     inside = collection_path.is_relative_to(house) or collection_path.is_relative_to(house.parent / "cells")
     if not inside:
@@ -286,7 +369,8 @@ def pytest_ignore_collect(collection_path, config):
     tests = "tests" in collection_path.relative_to(house.parent).parts
     benchmark = collection_path.parent == house / "benchmarks" and collection_path.name in _KINDS
     if tests:
-        return True if config.getoption("benchmark_only") else None
+        on_gpu = _wants_gpu(config) and not _has_gpu_tests_alone(config)
+        return True if config.getoption("benchmark_only") or on_gpu else None
     if benchmark:
         return True if config.getoption("benchmark_skip") or _is_idle(collection_path, config) else None
     return None
@@ -332,6 +416,9 @@ def pytest_collection_finish(session):
         return
     if "perform" in used:
         config.stash[_settings] = _task_settings(config)
+    config.stash[_may_use_cudnn] = any(
+        cudnn.can_run(replace(row.case, device="gpu")) for row in _rows_of(session)
+    )
     if used & {"measure", "perform"}:
         _share_out(config, _rows_of(session))
         config.stash[_run] = _start_run(config)
@@ -391,9 +478,11 @@ def _missing_gpu(config) -> str | None:
     """Says why this session has no GPU; None where it has one."""
     if config.getoption("device") == "cpu":
         return "--device=cpu was asked for"
+    if config.getoption("rehearse"):
+        return "this is a rehearsal"
     from bench.backend import devices
 
-    return None if devices.gpu_name() else "TensorFlow sees no GPU on this machine"
+    return None if devices.gpu_name() else missing_gpu()
 
 
 def pytest_unconfigure(config):
@@ -407,7 +496,7 @@ def pytest_unconfigure(config):
 
 def pytest_sessionfinish(session):
     """Measures again what is wide. With --require-gpu, a run in which no built-in layer ran on cuDNN has
-    failed."""
+    failed, if one could."""
     run = session.config.stash.get(_run, None)
     if run is not None and run.folder is not None and session.exitstatus in _COMPLETE:
         _measure_again(session.config, run)
@@ -438,17 +527,15 @@ def _lacks_cudnn(config) -> bool:
     run = config.stash.get(_run, None)
     if run is None or run.folder is None or not config.getoption("require_gpu"):
         return False
+    if not config.stash[_may_use_cudnn]:
+        return False
     return not any(record["layer"] == "builtin" and record["kernel"] == "cudnn" for record in run.records)
 
 
 def _print_expectation(session) -> None:
     """Prints how many cases there are and about how long they take; of training tasks that is not known."""
     config = session.config
-    rows = [
-        item.callspec.params["comparison"]
-        for item in session.items
-        if "comparison" in getattr(getattr(item, "callspec", None), "params", {})
-    ]
+    rows = [row for row in _rows_of(session) if isinstance(row, Comparison)]
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if not rows or reporter is None:
         return
@@ -456,7 +543,7 @@ def _print_expectation(session) -> None:
 
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
-    machine = {"cpu": "two cores", "gpu": "a GPU"}[config.stash[_choice].device]
+    machine = {"cpu": "two cores", "gpu": "a GPU"}[rows[0].case.device]
     reporter.write_line(f"{len(rows)} cases, about {duration(seconds)} on {machine}")
 
 
@@ -481,9 +568,12 @@ def _start_run(config) -> "Run":
     own = choice.user_cells.subjects
     if config.getoption("require_gpu") and (missing := _missing_gpu(config)):
         raise pytest.UsageError(f"--require-gpu: {missing}")
+    rehearsal = config.getoption("rehearse")
+    if choice.device == "gpu" and not rehearsal and (clash := clash_of_cudnn()):
+        raise pytest.UsageError(f"--device=gpu: {clash}")
     try:
         devices.check_backend()
-        device = devices.choose_device(choice.device)
+        device = devices.choose_device("cpu" if rehearsal else choice.device)
         _load_user_cells(config)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
@@ -499,6 +589,7 @@ def _start_run(config) -> "Run":
             _limits(config),
             choice.user_cells,
             config.stash.get(_forking, None),
+            rehearsal,
         )
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error

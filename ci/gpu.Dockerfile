@@ -13,6 +13,6 @@ WORKDIR /suite
 COPY . .
 RUN git config --global --add safe.directory /suite \
     && python -m venv /environment \
-    && /environment/bin/python -m pip install --no-cache-dir -e '.[gpu,test]' 'tensorflow[and-cuda]'
+    && /environment/bin/python -m pip install --no-cache-dir -e '.[gpu,test]'
 
 ENTRYPOINT ["ci/gpu.sh", "--environment", "/environment"]

@@ -7,11 +7,12 @@ usage() {
     cat <<'USAGE'
 usage: ci/gpu.sh [options] [-- PYTEST OPTIONS]
 
-  --device gpu|cpu      cpu tries the script where there is no GPU, and tests none (gpu)
-  --sweep NAME          what to measure; may repeat (default, options, char_shape)
-  --minutes N           what the sweeps may take in all (20)
+  --rehearse            the whole way on a CPU: a few small cases of each sweep, marked as a rehearsal's
+  --device gpu|cpu      cpu measures the sweeps on the CPU, and tests no GPU (gpu)
+  --sweep NAME          what to measure; may repeat (smoke, char_shape, options, default: what tells most first)
+  --minutes N           what the sweeps may take in all (60)
   --results DIR         the folder for all it finds, which must not exist (build/gpu/TIME)
-  --environment DIR     a virtual environment, made already (build/gpu/environment, made if need be)
+  --environment DIR     a virtual environment, made already (one in the user's cache, made if need be)
 
 The environment variable PYTHON names the interpreter that makes the environment (python3).
 Exit codes: 0 all holds; 1 a test or a case failed, or no built-in layer ran on cuDNN; 2 something could not
@@ -26,10 +27,11 @@ die() {
 
 say() { printf '\n=== %s (%s s)\n' "$*" "$SECONDS"; }
 
-device=gpu sweeps=() minutes=20 results='' environment='' pytest_options=()
+device=gpu rehearse='' sweeps=() minutes=60 results='' environment='' pytest_options=()
 while (($#)); do
     case $1 in
     -h | --help) usage && exit 0 ;;
+    --rehearse) rehearse=yes ;;
     --)
         shift
         pytest_options=("$@")
@@ -52,7 +54,8 @@ while (($#)); do
 done
 [[ $device == gpu || $device == cpu ]] || die "--device $device: must be gpu or cpu"
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || die "--minutes $minutes: must be a whole number from 1"
-((${#sweeps[@]})) || sweeps=(default options char_shape)
+[[ -z $rehearse ]] || device=cpu
+((${#sweeps[@]})) || sweeps=(smoke char_shape options default)
 
 repository=$(cd "$(dirname "$0")/.." && pwd)
 results=$(realpath -m -- "${results:-$repository/build/gpu/$(date -u +%Y%m%d-%H%M%S)}")
@@ -62,20 +65,29 @@ results=$(realpath -m -- "${results:-$repository/build/gpu/$(date -u +%Y%m%d-%H%
 cd "$repository" || die "$repository: cannot be entered"
 mkdir -p "$results" || die "--results $results: cannot be made"
 
+# outside of the checkout, which a runner wipes every night; made anew where what it is made of has changed
 install() {
-    environment=$repository/build/gpu/environment
-    [[ -e $environment/ready ]] && return
+    local python=${PYTHON:-python3} extras='gpu,test' made_of
+    [[ $device == gpu ]] || extras='test'
+    environment=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/recurrent-cell-benchmark/$device
+    made_of=$({ "$python" --version && echo "$repository" && cat pyproject.toml; } | sha256sum)
+    [[ -e $environment/ready && $(<"$environment/ready") == "$made_of" ]] && return
     say "environment $environment"
-    "${PYTHON:-python3}" -m venv --clear "$environment" || die "cannot make an environment in $environment"
-    local tensorflow=tensorflow
-    [[ $device == cpu ]] || tensorflow='tensorflow[and-cuda]'
-    PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip install --quiet -e '.[gpu,test]' "$tensorflow" ||
+    "$python" -m venv --clear "$environment" || die "cannot make an environment in $environment"
+    PIP_DISABLE_PIP_VERSION_CHECK=1 "$environment/bin/python" -m pip install --quiet -e ".[$extras]" ||
         die "cannot install what it takes"
-    touch "$environment/ready"
+    echo "$made_of" >"$environment/ready"
 }
 [[ $environment ]] || install
 
-if [[ $device == gpu ]]; then on_device=(--require-gpu); else on_device=(--device=cpu); fi
+max_time=0.5
+if [[ $rehearse ]]; then
+    on_device=(--rehearse) max_time=0.02
+elif [[ $device == gpu ]]; then
+    on_device=(--require-gpu)
+else
+    on_device=(--device=cpu)
+fi
 
 code=0
 ended() { # what became of a step: its exit code as pytest gives it, 124 or 137 where its time was over
@@ -114,17 +126,17 @@ print(json.dumps(environment.describe(runtime=devices.build_information(), gpu=g
 ended "${PIPESTATUS[0]}" "the machine"
 
 say "tests that need a GPU"
-run_pytest tests 900 --benchmark-skip -m gpu -rs
+run_pytest tests 900 --benchmark-skip -m gpu -rs bench/tests/backend
 
 deadline=$((SECONDS + 60 * minutes))
 for sweep in "${sweeps[@]}"; do
     left=$((deadline - SECONDS))
     ((left > 0)) || { ended 124 "$sweep" && continue; }
     say "sweep $sweep, $left s left"
-    run_pytest "$sweep" "$left" --benchmark-only --benchmark-max-time=0.5 "--sweep=$sweep" \
+    run_pytest "$sweep" "$left" --benchmark-only --benchmark-max-time=$max_time "--sweep=$sweep" \
         "--results=$results/runs" ${pytest_options[@]+"${pytest_options[@]}"}
 done
 
-[[ $device == gpu ]] || say "--device cpu: nothing of this says anything about a GPU"
+[[ $device == gpu ]] || say "on a CPU: nothing of this says anything about a GPU"
 say "results in $results, exit code $code"
 exit "$code"

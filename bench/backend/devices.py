@@ -11,6 +11,7 @@ import numpy as np
 
 from bench.backend.libraries import keras, tf
 from bench.cases.case import Case
+from bench.cases.devices import missing_gpu
 from bench.timing import memory
 from bench.timing.blocks import time_call
 
@@ -36,19 +37,23 @@ def check_backend() -> None:
 def choose_device(wanted: str) -> str:
     """Chooses `cpu` or `gpu` for `cpu`, `gpu` or `auto`, for the whole process.
 
-    On `cpu` TensorFlow sees no GPU from here on.
+    On `cpu` TensorFlow sees no GPU from here on. `hide_gpus`, before it is imported, does more: Keras asks
+    for physical devices too.
 
     Raises:
-        NoDevice: there is no GPU to be had.
+        NoDevice: there is no GPU to be had, or TensorFlow computes on it already.
     """
     gpus = tf.config.list_physical_devices("GPU")
     if wanted == "gpu" and not gpus:
-        raise NoDevice("--device gpu: TensorFlow sees no GPU on this machine; there is cpu")
+        raise NoDevice(f"--device gpu: {missing_gpu()}; there is cpu")
     if gpus and wanted != "cpu":
-        for gpu in gpus:  # else this process takes all the memory, and a worker finds none
-            tf.config.experimental.set_memory_growth(gpu, True)
         return "gpu"
-    tf.config.set_visible_devices([], "GPU")
+    try:
+        tf.config.set_visible_devices([], "GPU")
+    except RuntimeError as error:  # it has computed already
+        raise NoDevice(
+            "--device cpu: this process has used the GPU already; CUDA_VISIBLE_DEVICES=-1 hides it"
+        ) from error
     return "cpu"
 
 
@@ -142,10 +147,19 @@ def sync_seconds() -> float:
     return sorted(times)[50]
 
 
-def warm_up() -> None:
+def warm_up(device: str = "cpu") -> None:
     """Computes something small, so that thread pools, allocators and kernels are there: the memory that a
-    case takes after it is its own."""
+    case takes after it, and the time of its first call, are its own.
 
+    On a GPU XLA's compiler and cuDNN are loaded too, which takes seconds.
+    """
+    with tf.device(f"/{device}:0"):
+        for warm in _WARM[device]:
+            warm()
+    wait_for_device()()
+
+
+def _warm_loop() -> None:
     @partial(tf.function, autograph=False)
     def little(matrix):
         with tf.GradientTape() as tape:
@@ -154,7 +168,27 @@ def warm_up() -> None:
         return tape.gradient(loop[1], matrix)
 
     little(tf.fill((256, 256), 0.01))
-    wait_for_device()()
+
+
+def _warm_xla() -> None:
+    tf.function(lambda matrix: tf.tanh(matrix @ matrix), jit_compile=True, autograph=False)(
+        tf.fill((256, 256), 0.01)
+    )
+
+
+def _warm_cudnn() -> None:
+    """Runs a layer that Keras gives to cuDNN, forth and back."""
+    layer, inputs = keras.layers.LSTM(8), tf.ones((1, 2, 8))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        output = layer(inputs)
+    tape.gradient(output, inputs)
+
+
+_WARM: dict[str, tuple[Callable[[], None], ...]] = {
+    "cpu": (_warm_loop,),
+    "gpu": (_warm_loop, _warm_xla, _warm_cudnn),
+}
 
 
 def memory_mark(device: str) -> Callable[[], int | None]:
@@ -188,8 +222,10 @@ def matmul_peak(dtype: str, device: str) -> float:
         dtype: that of the matrices.
     """
     size = _PEAK_SIZES[device]
+    # random numbers, which no compiler knows and whose bits change: of equal ones a GPU clocks higher
+    numbers = np.random.default_rng(0).standard_normal((size, size), dtype=np.float32) / size**0.5
     with tf.device(f"/{device}:0"):
-        matrix = tf.cast(tf.fill((size, size), 1 / size), dtype)
+        matrix = tf.cast(tf.constant(numbers), dtype)
     wait = wait_for_device()
     times = []
     for jit_compile in (False, True):

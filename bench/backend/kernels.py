@@ -1,10 +1,11 @@
 """The kernels: which one runs a graph's steps, and why cuDNN's does not."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from bench.backend.devices import NoDevice
 from bench.backend.libraries import keras
+from bench.cases import cudnn
 from bench.cases.case import Case
 from bench.cases.layers.stack import loops_of
 from bench.records.text import one_line
@@ -48,24 +49,11 @@ def check_kernel_possible(layer, case: Case) -> None:
         raise KernelMissed(f"use_cudnn=True: the cuDNN kernel cannot run, for {', '.join(missed)}")
 
 
-# what the cuDNN kernel does not run with, by the argument to blame: (loop, case) -> whether that is so
-_BEYOND_CUDNN: dict[str, Callable[[Any, Case], bool]] = {
-    "no_gpu": lambda loop, case: case.device != "gpu",
-    "jit_compile": lambda loop, case: case.jit_compile,
-    "unroll": lambda loop, case: loop.unroll,
-    "activation": lambda loop, case: loop.activation is not keras.activations.tanh,
-    "recurrent_activation": lambda loop, case: loop.recurrent_activation is not keras.activations.sigmoid,
-    "use_bias": lambda loop, case: not loop.use_bias,
-    "reset_after": lambda loop, case: not getattr(loop, "reset_after", True),
-    "recurrent_dropout": lambda loop, case: bool(loop.recurrent_dropout),
-    "mask": lambda loop, case: case.masked in ("left", "full"),
-}
-
-
 def missed_requirements(layer, case: Case) -> list[str]:
     """Says why the cuDNN kernel cannot run the layer's loops, those that have it."""
     loops = [loop for loop in loops_of(layer) if hasattr(loop, "use_cudnn")]
-    return [name for name, missed in _BEYOND_CUDNN.items() if any(missed(loop, case) for loop in loops)]
+    own = [loop for loop in loops if loop.recurrent_activation is not keras.activations.sigmoid]
+    return [*cudnn.missed(case), *(["recurrent_activation"] if own else [])] if loops else []
 
 
 def fallback_of(layer, case: Case, kernel: str) -> str | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
 
+from bench.cases import cudnn
 from bench.cases.case import MODES, Case
 from bench.cases.cost_estimate import memory_bytes
 from bench.cases.subjects import SUBJECTS, Subject
@@ -88,8 +89,8 @@ def comparisons(
         Comparison(name, case, baseline, sweeps[name], first=number == 0)
         for name in dict.fromkeys(names)
         if sweeps[name].task is None
-        for case, rules in _cases(sweeps[name], device, user_cells).items()
-        for number, baseline in enumerate(baselines_of(case, rules, subjects))
+        for case, (rules, as_fit) in _cases(sweeps[name], device, user_cells).items()
+        for number, baseline in enumerate(baselines_of(case, rules, subjects, as_fit))
     ]
 
 
@@ -109,22 +110,36 @@ def tasks(
     ]
 
 
-def _cases(sweep: Sweep, device: str, user_cells: UserCells) -> dict[Case, tuple[str, ...]]:
-    """The sweep's cases, each once, with the rules that say what it is compared with."""
-    found: dict[Case, tuple[str, ...]] = {}
+def _cases(sweep: Sweep, device: str, user_cells: UserCells) -> dict[Case, tuple[tuple[str, ...], bool]]:
+    """The sweep's cases, each once, with the rules that say what it is compared with, and whether that too is
+    compiled as `fit` compiles it."""
+    found: dict[Case, tuple[tuple[str, ...], bool]] = {}
     for grid in sweep.grids:
         rules = sweep.baselines if grid.baselines is None else grid.baselines
-        for case in _cases_of_grid(grid, device, user_cells):
-            found.setdefault(case, rules)
+        for case, as_fit in _cases_of_grid(grid, device, user_cells):
+            found.setdefault(case, (rules, as_fit))
     return found
 
 
-def _cases_of_grid(grid: Grid, device: str, user_cells: UserCells) -> Iterator[Case]:
+def _cases_of_grid(grid: Grid, device: str, user_cells: UserCells) -> Iterator[tuple[Case, bool]]:
+    """The cases, and whether each is compiled as `fit` compiles it: where its options say nothing of XLA."""
     if device not in grid.devices:
         return
     subjects = (*grid.subjects, *user_cells.joining(grid.user_cells))
     for options, shape, subject, mode in product(grid.options, grid.shapes, subjects, grid.modes):
-        yield Case(*_names(subject), mode, *shape, **{**options, "device": device})
+        case = Case(*_names(subject), mode, *shape, **{**options, "device": device})
+        as_fit = "jit_compile" not in options
+        yield _as_fit(case) if as_fit else case, as_fit
+
+
+def _as_fit(case: Case) -> Case:
+    """The case, compiled as `fit` and `predict` compile it where nobody says anything of XLA."""
+    return replace(case, jit_compile=_is_keras(case) and cudnn.fit_compiles(case))
+
+
+def _is_keras(case: Case) -> bool:
+    """False for a peer, which no `fit` runs."""
+    return case.subject not in SUBJECTS or SUBJECTS[case.subject].kind != "peer"
 
 
 def _names(subject: str) -> tuple[str, str]:
@@ -149,7 +164,8 @@ def _against(name: str, case: Case, jit_compile: bool, subjects: Mapping[str, Su
     shape = (case.batch_size, case.timesteps, case.features, case.units)
     shared = (*_SAME_WORK, *(option for option in _SAME_EQUATION if option in subjects[name].options))
     given = {option: getattr(case, option) for option in shared}
-    return Case(*_names(name), case.mode, *shape, **given, jit_compile=jit_compile, device=case.device)
+    found = Case(*_names(name), case.mode, *shape, **given, jit_compile=jit_compile, device=case.device)
+    return replace(found, use_cudnn="False") if cudnn.refusal(found) else found
 
 
 def like(name: str, case: Case, subjects: Mapping[str, Subject]) -> Case:
@@ -176,7 +192,7 @@ def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False
 
 def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
     shape = (case.batch_size, case.timesteps, case.features, case.units)
-    return Case(case.cell, case.layer, case.mode, *shape, device=case.device)
+    return _as_fit(Case(case.cell, case.layer, case.mode, *shape, device=case.device))
 
 
 def _peer(
@@ -194,7 +210,7 @@ def _simple_rnn(case: Case, subjects: Mapping[str, Subject]) -> Case:
 
 # what a case is compared with, by rule; None is nothing, and no row
 BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
-    "builtin": _builtin,  # `Subject.baseline`, under XLA as the case is
+    "builtin": _builtin,  # `Subject.baseline`, under XLA as the case is, or as `fit` runs both
     "loop": _loop,  # the same cell in Keras' loop: the built-in layer where there is one, else `RNN`
     "loop_xla": partial(_loop, jit_compile=True),  # that under XLA
     "default_option": _default_option,  # the same subject, every option at its default
@@ -206,10 +222,25 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
 }
 
 
-def baselines_of(case: Case, rules: Sequence[str], subjects: Mapping[str, Subject]) -> list[Case]:
-    """The cases that `case` is compared with, by the rules of `BASELINES` that have one, each once."""
-    found = (BASELINES[rule](case, subjects) for rule in rules)
-    return list(dict.fromkeys(baseline for baseline in found if baseline is not None))
+_UNDER_XLA = ("loop_xla",)  # the rules that say themselves how the baseline is compiled
+
+
+def baselines_of(
+    case: Case, rules: Sequence[str], subjects: Mapping[str, Subject], as_fit: bool = False
+) -> list[Case]:
+    """The cases that `case` is compared with, each once: one for each of the rules that has one.
+
+    Args:
+        as_fit: whether they are compiled as `fit` compiles them, and not as the case is.
+    """
+    found = ((rule, BASELINES[rule](case, subjects)) for rule in rules)
+    return list(
+        dict.fromkeys(
+            _as_fit(baseline) if as_fit and rule not in _UNDER_XLA else baseline
+            for rule, baseline in found
+            if baseline is not None
+        )
+    )
 
 
 # --- what runs isolated ---

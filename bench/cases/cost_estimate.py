@@ -1,36 +1,55 @@
 """Estimates the time and memory of a comparison from its shape: roughly, before anything is made.
 
 Calibrated on two cores with AVX-512 (the committed runs): a call's time comes out within a factor of two.
+Of a GPU nothing has been measured: its figures are a current card's, too many seconds rather than too few.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.cases import cudnn
 from bench.cases.case import Case
 from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
 from bench.records.environment import memory_bytes as machine_bytes
 from bench.timing.blocks import LEAST_CALLS, PILOT_SHARE, affordable_instances
+from bench.timing.gpu_clocks import gpu_bytes
 
 if TYPE_CHECKING:
     from bench.cases.comparisons import Comparison
 
 _MOST_GATES = 4  # a user's cell is estimated as the largest of ours
-_FLOPS_PER_S = {"cpu": 100e9, "gpu": 5e12}
-# a step of the loop, whatever its size
+# of a GPU half of it in one large product, half a step's, which reads its weights from the card's memory
+_FLOPS_PER_S = {"cpu": 100e9, "gpu": 80e12}
+# a step of the loop, whatever its size; on a GPU TensorFlow launches each operation of a plain one
 _STEP_S = {
     ("cpu", "infer"): 100e-6,
     ("cpu", "train"): 250e-6,
     ("gpu", "infer"): 50e-6,
     ("gpu", "train"): 150e-6,
 }
-_MOST_MEMORY = 0.75  # of the machine's
-_WORKER_S = 1.0  # to fork it, and to warm it up
+_COMPILED_STEP_S = {"infer": 15e-6, "train": 50e-6}  # on a GPU: cuDNN's, XLA's
+_MOST_MEMORY = 0.75  # of the machine's, and of the GPU's
+_START_S = {"cpu": 0.0, "gpu": 20.0}  # of a session: CUDA, cuDNN and XLA are loaded
+# on a CPU to fork it, and to warm it up; on a GPU it starts from nothing, and opens the GPU
+_WORKER_S = {"cpu": 1.0, "gpu": 10.0}
 _PEER_S = 4.0  # its program, and the wait until its threads are still
 _PROOF_S = {"infer": 0.6, "train": 1.0}
-_COMPILE_S = {"infer": 0.4, "train": 0.8}
+_COMPILE_S = {
+    ("cpu", "infer"): 0.4,
+    ("cpu", "train"): 0.8,
+    ("gpu", "infer"): 0.6,
+    ("gpu", "train"): 1.2,
+}
 _AGAIN = 0.4  # of that, to trace and compile it once more
-_XLA_COMPILE_S = {"infer": 0.6, "train": 1.6}
+# on a GPU XLA tries several kernels for each product
+_XLA_COMPILE_S = {
+    ("cpu", "infer"): 0.6,
+    ("cpu", "train"): 1.6,
+    ("gpu", "infer"): 1.5,
+    ("gpu", "train"): 3.0,
+}
+_COMPILED = {"cpu": 1, "gpu": 2}  # programs of a case: on a GPU the proven one, and its twin in TF32
 # an unrolled step's share of tracing and compiling, by mode and `jit_compile`
 _UNROLLED_STEP_S = {
     ("infer", False): 0.01,
@@ -60,19 +79,31 @@ def call_seconds(case: Case) -> float:
     """Seconds of a call."""
     mode = "infer" if case.mode == "infer" else "train"
     steps = case.timesteps * _layers(case)
-    return flops(case) / _FLOPS_PER_S[case.device] + steps * _STEP_S[case.device, mode]
+    is_compiled = case.device == "gpu" and (case.jit_compile or cudnn.can_run(case))
+    step_s = _COMPILED_STEP_S[mode] if is_compiled else _STEP_S[case.device, mode]
+    return flops(case) / _FLOPS_PER_S[case.device] + steps * step_s
 
 
 def memory_bytes(case: Case) -> int:
-    """Bytes that the case takes at its most: weights, data and what a gradient keeps in the program, and the
-    proof's weights in float64 and, for derivatives, complex128."""
+    """Bytes that the case takes of the machine at its most: its program's, and the proof's weights in float64
+    and, for derivatives, complex128."""
+    proof = _weights(case) * (2 * 4 + 8 + (16 if case.mode == "train" else 0)) + 4 * _data(case)
+    return program_bytes(case) + proof
+
+
+def program_bytes(case: Case) -> int:
+    """Bytes that the case's program takes where it computes: weights, data and what a gradient keeps."""
     gates, train = _gates(case), case.mode == "train"
-    weights = gates * (case.features + case.units) * case.units * _layers(case)
-    data = case.batch_size * case.timesteps * (case.features + case.units)
     kept = case.batch_size * case.timesteps * case.units * (2 * gates + 2) * _layers(case) if train else 0
-    program = 4 * (weights * (3 if train else 2) + 2 * data + kept)
-    proof = weights * (2 * 4 + 8 + (16 if train else 0)) + 4 * data
-    return program + proof
+    return 4 * (_weights(case) * (3 if train else 2) + 2 * _data(case) + kept)
+
+
+def _weights(case: Case) -> int:
+    return _gates(case) * (case.features + case.units) * case.units * _layers(case)
+
+
+def _data(case: Case) -> int:
+    return case.batch_size * case.timesteps * (case.features + case.units)
 
 
 def expected_seconds(
@@ -84,7 +115,8 @@ def expected_seconds(
         max_time_s: pytest-benchmark's `--benchmark-max-time`.
         compile_limit_s: `--compile-limit`: what hits it is not tried again with more timesteps.
     """
-    total, stopped = 0.0, set()
+    rows = list(rows)
+    total, stopped = max((_START_S[row.case.device] for row in rows), default=0.0), set()
     for row in rows:
         one_step = replace(row.case, timesteps=1)
         if one_step in stopped:
@@ -101,7 +133,7 @@ def comparison_seconds(
     """Seconds that a comparison takes altogether; one that is too large takes none."""
     case, baseline = comparison.case, comparison.baseline
     compile_s = _compile_seconds(case)
-    seconds = _PROOF_S[case.mode] + compile_s if comparison.first else 0.0
+    seconds = _PROOF_S[case.mode] + _COMPILED[case.device] * compile_s if comparison.first else 0.0
     if comparison.retraced and comparison.first:
         again_s = _AGAIN * compile_s
         seconds += (affordable_instances(again_s, max_time_s) - 1) * again_s
@@ -111,8 +143,8 @@ def comparison_seconds(
         except TooLarge:
             return 0.0
         if compile_s >= compile_limit_s:
-            return _WORKER_S + compile_limit_s
-        seconds += _WORKER_S + _compile_seconds(baseline)
+            return _WORKER_S[case.device] + compile_limit_s
+        seconds += _WORKER_S[case.device] + _COMPILED[case.device] * _compile_seconds(baseline)
     if any(each.subject in SUBJECTS and SUBJECTS[each.subject].peer for each in (case, baseline)):
         seconds += _PEER_S
     return seconds + max((1 + PILOT_SHARE) * max_time_s, timed_seconds(comparison))
@@ -138,10 +170,11 @@ _STEPS = 11  # from the most to the least: 1.25 to this power is more than their
 
 
 def _compile_seconds(case: Case) -> float:
-    seconds = _COMPILE_S[case.mode]
+    way = case.device, case.mode
+    seconds = _COMPILE_S[way]
     if case.unroll or (case.subject in SUBJECTS and SUBJECTS[case.subject].unrolls):
         return seconds + case.timesteps * _UNROLLED_STEP_S[case.mode, case.jit_compile]
-    return seconds + (_XLA_COMPILE_S[case.mode] if case.jit_compile else 0)
+    return seconds + (_XLA_COMPILE_S[way] if case.jit_compile else 0)
 
 
 class TooLarge(ValueError):
@@ -149,19 +182,31 @@ class TooLarge(ValueError):
 
 
 def check_size(comparison: "Comparison") -> None:
-    """Refuses what takes more than three quarters of the machine's memory, or too long for its sweep.
+    """Refuses what takes more than three quarters of the machine's memory, or of the GPU's where it computes
+    there, or too long for its sweep. A memory whose size is unknown refuses nothing.
 
     Raises:
         TooLarge: with the estimate.
     """
-    needed = memory_bytes(comparison.case) + memory_bytes(comparison.baseline)
-    available = int(_MOST_MEMORY * (machine_bytes() or needed / _MOST_MEMORY))
+    cases = (comparison.case, comparison.baseline)
     seconds, longest_s = timed_seconds(comparison), comparison.of.longest_s
-    estimate = f"by the estimate it takes {needed:,} bytes and {seconds:.1f} s for the fewest calls"
-    if needed > available:
-        raise TooLarge(f"{estimate}; {available:,} bytes are the most")
+    for where, size, needed in _memories(comparison.case.device, cases):
+        available = None if size is None else int(_MOST_MEMORY * size)
+        estimate = (
+            f"by the estimate it takes {needed:,} bytes{where} and {seconds:.1f} s for the fewest calls"
+        )
+        if available is not None and needed > available:
+            raise TooLarge(f"{estimate}; {available:,} bytes are the most")
     if seconds > longest_s:
         raise TooLarge(f"{estimate}; {longest_s:g} s are the most in this sweep")
+
+
+def _memories(device: str, cases: "tuple[Case, Case]") -> list[tuple[str, int | None, int]]:
+    """Of each memory: where it is, its bytes, and those that the cases take of it."""
+    machine = ("", machine_bytes(), sum(map(memory_bytes, cases)))
+    if device == "cpu":
+        return [machine]
+    return [(" of the GPU", gpu_bytes(), sum(map(program_bytes, cases))), machine]
 
 
 def timed_seconds(comparison: "Comparison") -> float:

@@ -43,6 +43,12 @@ class NeedsStaticShape(UnsupportedOption):
     reason = "needs_static_shape"
 
 
+class NotForCudnn(UnsupportedOption):
+    """Keras would take cuDNN for the case, which fails at it, or does what it does without the option."""
+
+    reason = "not_for_cudnn"
+
+
 class NotInstalled(RuntimeError):
     """A package that a subject cannot do without is not there."""
 

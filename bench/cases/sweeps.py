@@ -18,7 +18,8 @@ class Grid:
     Attributes:
         subjects: names of `bench.cases.subjects`, `cell-layer`.
         shapes: (batch_size, timesteps, features, units).
-        options: the values of `Case`'s other fields, one mapping for each combination wanted.
+        options: the values of `Case`'s other fields, one mapping for each combination wanted; one that says
+            nothing of `jit_compile` is compiled as `fit` compiles it on the device.
         user_cells: the layers in which the cells of `--cell` join: `rnn`, `fused`.
         devices: the devices on which these are measured.
         baselines: what these are compared with, where it is not what the rest of the sweep is.
@@ -81,9 +82,12 @@ OPTIONS = (32, 40, 64, 64)
 WITH_CUDNN = ("lstm-builtin", "gru-builtin")
 KERAS_GATED = ("keras_lstm-rnn", "keras_gru-rnn")
 GATED_CELLS = (*KERAS_GATED, "lstm-rnn", "gru-rnn", "slstm-rnn")
+PLAIN: Mapping[str, Any] = {"jit_compile": False}
+# unrolled on a GPU, `fit` would compile for minutes
+UNROLLED: Mapping[str, Any] = {"unroll": True, **PLAIN}
 # what the layers' code handles, the same in the built-ins and in `keras.layers.RNN`
 LAYER_OPTIONS: tuple[Mapping[str, Any], ...] = (
-    {"unroll": True},
+    UNROLLED,
     {"stateful": True},
     {"jit_compile": True},
     {"return_sequences": False},
@@ -126,14 +130,16 @@ ODD_MASKS: tuple[Mapping[str, Any], ...] = ({"masked": "left"}, {"masked": "full
 # options that change each other's price: a mask adds selects to every step, unrolled ones too, and XLA fuses
 # them; XLA may merge what `implementation=1` takes apart; a stream comes in pieces of any length
 PAIRS: tuple[Mapping[str, Any], ...] = (
-    {"masked": "right", "unroll": True},
+    {"masked": "right", **UNROLLED},
     {"masked": "right", "jit_compile": True},
     {"implementation": 1, "jit_compile": True},
     {"stateful": True, "static_timesteps": False},
 )
+WITHOUT_CUDNN: Mapping[str, Any] = {"use_cudnn": "False"}
 ON_GPU: tuple[Mapping[str, Any], ...] = (
-    *({"use_cudnn": value} for value in ("auto", "True", "False")),
-    *({**option, "use_cudnn": "False"} for option in ({"implementation": 1}, *ODD_MASKS)),
+    *({"use_cudnn": value} for value in ("auto", "True")),
+    {**WITHOUT_CUDNN, **PLAIN},
+    *({**option, **WITHOUT_CUDNN} for option in ({"implementation": 1}, *ODD_MASKS)),
 )
 FUSED_SHAPES = (
     (1, 100, 64, 128),
@@ -145,7 +151,8 @@ FUSED_SHAPES = (
 )
 
 LONGER = tuple((32, timesteps, 64, 64) for timesteps in (10, 50, 100, 200, 500, 1000))
-PLAIN_AND_XLA: tuple[Mapping[str, Any], ...] = ({}, {"jit_compile": True})
+# the first as `fit` runs it: on a CPU that is plain, on a GPU XLA, but for the built-ins that cuDNN runs
+PLAIN_AND_XLA: tuple[Mapping[str, Any], ...] = ({}, PLAIN, {"jit_compile": True})
 # what an option, or XLA, costs is a pair of its own: two ratios to a third do not say it
 WITH_OWN_DEFAULT = ("builtin", "default_option")
 INPUT_PRODUCT: tuple[Mapping[str, Any], ...] = ({}, {"input_product": False})
@@ -189,14 +196,37 @@ SWEEPS: dict[str, Sweep] = {
             Grid(
                 ("lstm-builtin", "gru-builtin", "lstm-rnn", "slstm-rnn"),
                 (BASE,),
-                ({"unroll": True}, {"implementation": 1}, {"stateful": True}),
+                (UNROLLED, {"implementation": 1}, {"stateful": True}),
+                devices=("cpu",),
+                baselines=WITH_OWN_DEFAULT,
+            ),
+            Grid(
+                (*WITH_CUDNN, "lstm-rnn", "slstm-rnn"),
+                (BASE,),
+                (UNROLLED, {"stateful": True}),
+                devices=("gpu",),
+                baselines=WITH_OWN_DEFAULT,
+            ),
+            # cuDNN heeds no `implementation`
+            Grid(
+                WITH_CUDNN,
+                (BASE,),
+                ({"implementation": 1, **WITHOUT_CUDNN},),
+                devices=("gpu",),
+                baselines=WITH_OWN_DEFAULT,
+            ),
+            Grid(
+                ("lstm-rnn", "slstm-rnn"),
+                (BASE,),
+                ({"implementation": 1},),
+                devices=("gpu",),
                 baselines=WITH_OWN_DEFAULT,
             ),
             Grid(FUSED, (BASE,), user_cells=IN_FUSED, baselines=("builtin", "loop")),
             Grid(
                 (),
                 (BASE,),
-                ({"unroll": True}, {"stateful": True}),
+                (UNROLLED, {"stateful": True}),
                 user_cells=IN_RNN,
                 baselines=WITH_OWN_DEFAULT,
             ),
@@ -212,7 +242,7 @@ SWEEPS: dict[str, Sweep] = {
             Grid(
                 ("slstm-rnn",),
                 ((4, 10, 8, 16),),
-                ({"jit_compile": True}, {"unroll": True}),
+                ({"jit_compile": True}, UNROLLED),
                 user_cells=IN_RNN,
             ),
         ),
@@ -260,9 +290,9 @@ SWEEPS: dict[str, Sweep] = {
             Grid(WITH_CUDNN, (OPTIONS,), ({}, *LAYER_OPTIONS, *CELL_OPTIONS)),
             Grid((), (OPTIONS,), ({}, *LAYER_OPTIONS), user_cells=IN_RNN),
             Grid(("gru-builtin", "keras_gru-rnn", "gru-rnn"), (OPTIONS,), ({"reset_after": False},)),
-            Grid(GATED_CELLS, (OPTIONS,), ({}, *CELL_OPTIONS, {"implementation": 1})),
+            Grid(GATED_CELLS, (OPTIONS,), ({}, PLAIN, *CELL_OPTIONS, {"implementation": 1})),
             Grid((*KERAS_GATED, "slstm-rnn"), (OPTIONS,), ({"depth": 2}, {"depth": 3})),
-            Grid(("slstm-fused",), (OPTIONS,), ({}, *FUSED_OPTIONS)),
+            Grid(("slstm-fused",), (OPTIONS,), ({}, PLAIN, *FUSED_OPTIONS)),
             Grid((), (OPTIONS,), ({}, *FUSED_LAYER_OPTIONS), user_cells=IN_FUSED),
             Grid(WITH_CUDNN, (OPTIONS,), PAIRS),
             Grid(KERAS_GATED, (OPTIONS,), ({"dropout": 0.5, "implementation": 1},)),
@@ -281,12 +311,12 @@ SWEEPS: dict[str, Sweep] = {
             Grid(
                 ("lstm-rnn",),
                 LONGER,
-                ({}, {"unroll": True}, {"jit_compile": True}, {"unroll": True, "jit_compile": True}),
+                (PLAIN, UNROLLED, {"jit_compile": True}, {"unroll": True, "jit_compile": True}),
                 user_cells=IN_RNN,
             ),
-            Grid(("lstm-static_unroll", "lstm-dynamic_unroll"), LONGER),
+            Grid(("lstm-static_unroll", "lstm-dynamic_unroll"), LONGER, (PLAIN,)),
             Grid(("lstm-static_rnn", "lstm-dynamic_rnn"), LONGER),
-            Grid(("lstm-dynamic_unroll", "lstm-dynamic_rnn"), LONGER[::2], ({"time_major": True},)),
+            Grid(("lstm-dynamic_unroll", "lstm-dynamic_rnn"), LONGER[::2], ({"time_major": True, **PLAIN},)),
         ),
         baselines=("loop",),
         memory=True,

@@ -10,7 +10,7 @@ from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import machine_key
-from bench.timing.blocks import Blocks, Budget, Instances, Timing, in_turns, summarise, time_instances
+from bench.timing.blocks import Blocks, Budget, Instances, Timing, plain_rounds, summarise, time_instances
 from bench.timing.intervals import CONFIDENCE
 from bench.timing.machine_state import Finding, disturbances, read_counters, settings
 
@@ -51,7 +51,7 @@ def _against_itself(case: Case) -> list[Blocks]:
         more = Instances(
             lambda number: prover.legs(subject, baseline, number), subject.start_s + baseline.start_s
         )
-        return time_instances(prover.legs(subject, baseline), in_turns, Budget(_USUAL_S, 5), more)
+        return time_instances(prover.legs(subject, baseline), plain_rounds, Budget(_USUAL_S, 5), more)
     finally:
         prover.close()
 

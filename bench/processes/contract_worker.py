@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.cases.devices import NO_GPU
 from bench.contract.load_cell import Target, TargetError
 from bench.contract.report import (
     ENDED,
@@ -30,7 +31,6 @@ from bench.records.environment import memory_bytes
 CHECK_S = 30.0  # a check takes 0.3 s on two cores, the slowest 3 s
 _GRACE_S = 1.0  # after the limit, for writing where the check was
 _MEMORY = 2 << 30  # a worker takes a third of it
-_NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # the contract runs on the CPU
 _SERVICE = "bench.processes.contract_service"
 
 # how a check ends whose worker is gone: (status, what to change)
@@ -81,7 +81,7 @@ class ContractLimits:
 def contract_nursery() -> AbstractContextManager[Nursery | None]:
     """Forks the contract's workers from a process that has imported TensorFlow once, and ends with a `with`
     block; None where no process can be forked."""
-    return Nursery(_SERVICE, _NO_GPU) if sys.platform == "linux" else nullcontext()
+    return Nursery(_SERVICE, NO_GPU) if sys.platform == "linux" else nullcontext()
 
 
 def load_apart(cell: UserCell, nursery: Nursery | None = None, limits: ContractLimits | None = None) -> None:
@@ -205,7 +205,7 @@ class _Session:
             self._worker = Worker(
                 f"{_SERVICE}:ContractService",
                 (str(self._trace),),
-                _NO_GPU,
+                NO_GPU,
                 self._limits.memory_bytes,
                 self._nursery,
             )

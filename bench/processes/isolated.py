@@ -34,8 +34,7 @@ class Programs:
     """
 
     def __init__(self, device: str, user_cells: UserCells = NO_USER_CELLS):
-        devices.choose_device(device)
-        devices.warm_up()
+        devices.warm_up(devices.choose_device(device))
         self._subjects = {**SUBJECTS, **user_cells.subjects}
         self._programs: dict[str, Program] = {}
         self._exact: set[str] = set()

@@ -12,8 +12,9 @@ import numpy as np
 from bench.backend import dropout_masks, kernels, layers
 from bench.backend.data import Arrays, Data
 from bench.backend.dropout_masks import DropoutMasks
+from bench.cases import cudnn
 from bench.cases.case import Case
-from bench.cases.subjects import WHOLE, Subject, UnsupportedOption, make_layer
+from bench.cases.subjects import WHOLE, NotForCudnn, Subject, UnsupportedOption, make_layer
 from bench.contract.cell_under_test import dtype_policy
 from bench.proof import whole_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
@@ -70,9 +71,12 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
 
     Raises:
         UnsupportedOption: the subject does not have an option of the case, or it is lost on the way.
+        NotForCudnn: Keras would take cuDNN for it, which cannot run it, or ignores an option of it.
         WrongAnswer: the bias does not start as the reference says, the layer is not made of the cells that
             the case asks for, or what they drop is not what they should.
     """
+    if refusal := cudnn.refusal(case):
+        raise NotForCudnn(refusal)
     layer = _built_layer(subject, case)
     if subject.layer == WHOLE:
         return _whole_problem(subject, case, layer)

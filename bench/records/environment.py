@@ -32,10 +32,15 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
 
 
-def machine_key(gpu: str | None = None) -> str:
-    """The hardware key: rows with different keys do not compare."""
-    cores = os.cpu_count()
-    return f"{gpu or cpu_model()}, {cores} cores, {platform.system()} {platform.machine()}"
+REHEARSAL = "a rehearsal on "  # how the hardware key of a rehearsal's rows begins
+
+
+def machine_key(gpu: str | None = None, rehearsal: bool = False) -> str:
+    """The hardware key: rows with different keys do not compare. A GPU's names the processor too, which
+    launches all that the GPU computes; a rehearsal's is that of no machine."""
+    model = f"{gpu} with {cpu_model()}" if gpu else cpu_model()
+    mark = REHEARSAL if rehearsal else ""
+    return f"{mark}{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
 
 
 def cpu_model() -> str:

@@ -24,7 +24,7 @@ from bench.records.csv_file import (
 )
 from bench.records.environment import flat
 from bench.records.files import open_regular
-from bench.records.run_folder import left_out, read_environment, record_files
+from bench.records.run_folder import check_not_mixed, left_out, read_environment, record_files
 from bench.records.schema import (
     BY_NAME,
     KEY,
@@ -172,10 +172,20 @@ def _load(path: Paths, environment: bool) -> tuple["pd.DataFrame", list[_Problem
     columns = _joined(reading)
     _leave_out_repeated(reading, columns)
     _leave_out_impossible(reading, columns)
+    check_not_mixed(_machines(reading, columns))
     frame = _frame(reading, columns)
     if environment:
         frame = _with_environment(frame, reading, columns["file"])
     return frame, [problem for _, problems in sorted(reading.problems.items()) for problem in problems]
+
+
+def _machines(reading: _Reading, columns: Columns) -> Iterator[tuple[Path, str]]:
+    """The files, each with the hardware keys of its rows."""
+    import pandas as pd
+
+    found = pd.DataFrame({"file": columns["file"], "machine": columns["machine"]}).drop_duplicates()
+    for number, machine in found.itertuples(index=False):
+        yield reading.files[number], str(machine)
 
 
 def _batches(reading: _Reading) -> Iterator[tuple[list[str], list[_Part]]]:

@@ -7,12 +7,13 @@ impossible rows are left out; both are said in the run's `notices`.
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.environment import REHEARSAL
 from bench.records.files import read_json, write_whole
 from bench.records.plausible import impossible
 from bench.records.schema import Record, RecordError
@@ -123,6 +124,20 @@ def _beside(read: Callable[[Path], Any], path: Path, kind: type, notices: list[s
         notices.append(f"{path}: what stands beside its records is not what a run writes")
         return kind()
     return found
+
+
+def check_not_mixed(machines: Iterable[tuple[Path, str]]) -> None:
+    """Raises RecordError where some of the files are of rehearsals and others of measurements.
+
+    Args:
+        machines: of each file the hardware keys of its rows.
+    """
+    files = {machine.startswith(REHEARSAL): file for file, machine in machines}
+    if len(files) == 2:
+        raise RecordError(
+            f"{files[True]}: is of a rehearsal, whose figures say nothing, and {files[False]} is of a "
+            "measurement: the two do not mix"
+        )
 
 
 def write_environment(folder: Path, environment: Mapping[str, Any]) -> None:

@@ -59,7 +59,11 @@ class Record(TypedDict):
     ]
     machine: Annotated[
         str,
-        _Says("CPU (or GPU) model, cores and operating system: rows of different machines do not compare"),
+        _Says(
+            "the models of the GPU, where it computes, and of the CPU, cores and operating system: rows of "
+            "different machines do not compare. A rehearsal's begins with `a rehearsal on`: its figures say "
+            "nothing"
+        ),
     ]
     device: Annotated[str, _Says("`cpu` or `gpu`")]
     backend: Annotated[str, _Says("the Keras backend")]
@@ -278,6 +282,7 @@ STATUSES = ("ok", "skipped", "failed")
 REASONS: dict[str, str] = {
     "unsupported": "skipped: the subject does not have that option",
     "needs_static_shape": "skipped: an option must know the size that another leaves open",
+    "not_for_cudnn": "skipped: cuDNN fails at it, or ignores its option; `use_cudnn=False` measures it",
     "no_device": "skipped: the machine does not have that device",
     "not_installed": "skipped: a package that the subject needs is not installed; the extra `peers` has it",
     "too_large": "skipped: by an estimate it takes more memory or time than there is",

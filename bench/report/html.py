@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.records.csv_file import records_file
 from bench.records.files import write_whole
-from bench.records.run_folder import read_run
+from bench.records.run_folder import check_not_mixed, read_run
 from bench.records.text import one_line
 from bench.report.page.section import Section, section
 
@@ -33,10 +33,11 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     out what their own reports have: charts, prices, and all but its row of each case.
 
     Raises:
-        RecordError: a run's records cannot be read.
+        RecordError: a run's records cannot be read, or are a rehearsal's beside a measurement's.
         OSError: `target` cannot be written.
     """
     runs = [read_run(folder) for folder in run_folders]
+    check_not_mixed((run.folder, str(row["machine"])) for run in runs for row in run.records)
     for notice in (notice for run in runs for notice in run.notices):
         print(one_line(notice), file=sys.stderr)
     brief = len(runs) > MOST_WHOLE

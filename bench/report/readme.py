@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.records.environment import REHEARSAL
 from bench.records.files import read_text, write_whole
 from bench.records.frame import load, rows
 from bench.records.schema import RecordError
@@ -117,6 +118,8 @@ def _run_of(file: Path, block: _Place, run: Path | None, known: dict[Path, list[
 def _records(folder: Path, known: dict[Path, list[Record]]) -> list[Record]:
     if folder not in known:
         known[folder] = list(rows(load(folder)))
+        if any(str(record["machine"]).startswith(REHEARSAL) for record in known[folder]):
+            raise ReadmeError(f"{folder}: is of a rehearsal, whose figures say nothing")
     return known[folder]
 
 

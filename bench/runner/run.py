@@ -52,6 +52,7 @@ class Run:
         limits: what an isolated case may take.
         user_cells: what the command line brings, for the processes of isolated cases.
         forking: forks workers, and ends with the run; None: one is begun where it is needed.
+        rehearsal: whether the records are marked as those of a rehearsal.
     """
 
     def __init__(
@@ -62,7 +63,10 @@ class Run:
         limits: Limits = DEFAULT_LIMITS,
         user_cells: UserCells = NO_USER_CELLS,
         forking: Nursery | None = None,
+        rehearsal: bool = False,
     ):
+        if device == "gpu":
+            devices.warm_up(device)
         self.folder = folder
         self.device = device
         self.subjects = subjects
@@ -72,7 +76,7 @@ class Run:
         self._artefacts: list[dict[str, Any]] = []
         self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
-        self._facts = _facts(folder.name if folder else "none", device)
+        self._facts = _facts(folder.name if folder else "none", device, rehearsal)
         self._writer = RecordWriter(folder) if folder else None
         self._gpu = Gpu(devices.gpu_name() if device == "gpu" else None, installed_nvml())
         self._environment = environment.describe(
@@ -280,13 +284,13 @@ def _switched(user_cells: UserCells) -> dict[str, Any]:
     return {"undone": undone} if undone else {}
 
 
-def _facts(run_id: str, device: str) -> dict[str, Value]:
+def _facts(run_id: str, device: str, rehearsal: bool) -> dict[str, Value]:
     found = devices.versions()
     gpu = devices.gpu_name() if device == "gpu" else None
     return {
         "run_id": run_id,
         "commit": environment.git_commit(),
-        "machine": environment.machine_key(gpu),
+        "machine": environment.machine_key(gpu, rehearsal),
         "device": device,
         "backend": "tensorflow",
         "tensorflow": found["tensorflow"],

@@ -15,6 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bench.cases import cudnn
 from bench.cases.case import Case
 from bench.cases.subjects import Subject, make_layer
 from bench.proof.problem import WrongAnswer
@@ -315,6 +316,7 @@ _weights_of: dict[tuple[Subject, Case, Settings], list[np.ndarray]] = {}
 
 def _trained_weights(case: Case, subject: Subject, settings: Settings, corpus: Corpus) -> list[np.ndarray]:
     training = replace(case, mode="fit", batch_size=_BATCH_SIZE, timesteps=LENGTH - 1, stateful=True)
+    training = replace(training, jit_compile=cudnn.fit_compiles(training))
     if (subject, training, settings) not in _weights_of:
         char_model(training, subject, settings, repeat_plainly)
     return _weights_of[subject, training, settings]

@@ -17,6 +17,7 @@ from statistics import median
 
 from bench.cases.case import MODES, Case
 from bench.cases.comparisons import comparisons
+from bench.cases.devices import hide_gpus
 from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
@@ -101,6 +102,8 @@ def loaded(file: Path) -> Recording:
 
 def cases(device: str = "auto") -> list[Case]:
     """A case in each mode for each shape of the sweep `default`, its subjects in turn."""
+    if device == "cpu":
+        hide_gpus()
     from bench.backend import devices
 
     device = devices.choose_device(device)

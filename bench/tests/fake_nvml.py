@@ -1,5 +1,7 @@
 """An object that stands for the module `pynvml`, with one GPU."""
 
+from types import SimpleNamespace
+
 
 class NVMLError(Exception):
     pass
@@ -19,6 +21,7 @@ class FakeNvml:
     def __init__(self, *reasons: int, name: str = "NVIDIA H100"):
         self.reasons = list(reasons) or [0]
         self.name = name
+        self.memory = 80 << 30  # bytes
 
     def nvmlInit(self):
         pass
@@ -35,6 +38,9 @@ class FakeNvml:
 
     def nvmlDeviceGetName(self, handle):
         return self.name.encode()  # as old versions do
+
+    def nvmlDeviceGetMemoryInfo(self, handle):
+        return SimpleNamespace(total=self.memory)
 
     def nvmlSystemGetDriverVersion(self):
         return "580.65.06"

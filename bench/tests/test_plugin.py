@@ -325,8 +325,8 @@ def test_a_gpus_cases_are_listed_where_there_is_none(option):
     assert {row.id for row in comparisons(["options"], device="gpu")} == {
         name.removeprefix("options-") for name in of_gpu
     }
-    assert {name for name in of_gpu if name.endswith("-cudnn_auto")} and len(of_gpu - of_cpu) == 22
-    assert len(of_cpu - of_gpu) == 12
+    assert {name for name in of_gpu if name.endswith("-cudnn_auto")} and len(of_gpu - of_cpu) == 132
+    assert len(of_cpu - of_gpu) == 110
 
 
 def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pytester, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the driver says of the GPU, through NVML: its versions, its clocks and what holds them down.
+"""What the driver says of the GPU, through NVML: versions, memory, clocks and what holds these down.
 
 NVML comes with the package `nvidia-ml-py`, the extra `gpu`. Without it, or where it does not know the GPU
 that computes, everything here is empty and nothing fails.
@@ -7,6 +7,7 @@ that computes, everything here is empty and nothing fails.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -88,6 +89,22 @@ class Gpu:
         return result, throttled((before, after))
 
 
+@cache
+def gpu_bytes() -> int | None:
+    """The memory of the first GPU that TensorFlow may use, bytes; None where unknown. Asked once."""
+    return memory_of(installed_nvml())
+
+
+def memory_of(nvml: Any) -> int | None:
+    """The same of the module `pynvml`, None where it is not installed."""
+    if nvml is None:
+        return None
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(_first_handle(nvml)).total)
+    except nvml.NVMLError:
+        return None
+
+
 def installed_nvml() -> Any:
     """The module `pynvml`; None where it is not installed."""
     try:
@@ -113,16 +130,20 @@ def _handle(nvml: Any, name: str) -> Any:
 
     NVML counts all GPUs of the machine, TensorFlow those of `CUDA_VISIBLE_DEVICES` alone.
     """
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
     try:
-        nvml.nvmlInit()
-        if first.isdigit():
-            handle = nvml.nvmlDeviceGetHandleByIndex(int(first))
-        else:
-            handle = nvml.nvmlDeviceGetHandleByUUID(first)
+        handle = _first_handle(nvml)
         return handle if _text(nvml.nvmlDeviceGetName(handle)) == name else None
     except nvml.NVMLError:
         return None
+
+
+def _first_handle(nvml: Any) -> Any:
+    """NVML's handle of the first GPU of `CUDA_VISIBLE_DEVICES`; raises NVMLError where there is none."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    nvml.nvmlInit()
+    if first.isdigit():
+        return nvml.nvmlDeviceGetHandleByIndex(int(first))
+    return nvml.nvmlDeviceGetHandleByUUID(first)
 
 
 def _reasons(nvml: Any) -> Any:

@@ -13,6 +13,12 @@ contiguous memory and the matrix products have the weights as their left operand
 batch): XLA multiplies so up to 2.5 times faster than (batch, units) x (units, gates) (1024 units, batch 32).
 For few sequences of few units it is the other way round, and the state stays [batch, units].
 
+On a GPU a step costs what launching its kernels costs. The state is [batch, units], all gates are one row,
+and the inputs' products are made before the loop: a step is one product, one elementwise kernel, and the
+writing of the states. The pre-activations are not written but made again, by one product over all steps,
+before the backward loop. The loops count up to a number known when compiling: so XLA knows how often they
+turn, and need not ask the GPU at every step.
+
 Gradient. Differentiating the loop would add a weight-sized matrix at every step. Instead the backward loop
 makes only the gradients of the gates, and each weight's gradient is one product over all steps after it.
 
@@ -188,9 +194,11 @@ class _FeatureMajor:
         block: the part of a row's last axis that is one gate.
         shape: of a state.
         rank: of a stack.
+        in_rows: whether gates are read and written as one row, and not one by one.
     """
 
     rank = 2
+    in_rows = False
 
     def __init__(self, units, batch, steps):
         self.units, self.batch, self.steps = units, batch, steps
@@ -284,6 +292,27 @@ class _BatchMajor(_FeatureMajor):
         return lambda row: tf.matmul(row, right)
 
 
+class _GpuMajor(_BatchMajor):
+    """A state [batch, units], a stack of whole rows; products take a stack as well as a state."""
+
+    in_rows = True
+
+    def multiplier(self, weights):
+        return lambda states: tf.tensordot(states, weights, 1)
+
+
+def on_gpu():
+    """Whether TensorFlow computes on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+def _layout_of(recurrence, is_small):
+    """The layout for where it runs, and for few sequences."""
+    if on_gpu():
+        return _GpuMajor
+    return _BatchMajor if is_small and recurrence.units <= FEW_UNITS else _FeatureMajor
+
+
 def _size(axis, tensor, *others):
     """A tensor's size along an axis: the number that is known of it or of others of that size, or a tensor.
 
@@ -311,8 +340,7 @@ class _Loop:
         self.end = constants.get("steps", self.steps)
         # both directions must lay out the states alike: by what both are told
         self.is_small = inputs.shape[0] is not None and inputs.shape[0] < SMALL_BATCH
-        is_smallest = self.is_small and recurrence.units <= FEW_UNITS
-        layout = _BatchMajor if is_smallest else _FeatureMajor
+        layout = _layout_of(recurrence, self.is_small)
         self.layout = layout(recurrence.units, self.batch, self.steps)
         self.vectors = [self.layout.spread(vector) for vector in operands["vectors"]]
         self.drops = [self.layout.state(drop) for drop in constants.get("drops", [])]
@@ -344,8 +372,11 @@ class _Loop:
     def write(self, stack, step, states):
         """The stack with the states side by side in a step's row.
 
-        One at a time: a fusion that ends in a concatenation is not vectorised (1.1 to 1.5 times slower).
+        On a CPU one at a time: a fusion that ends in a concatenation is not vectorised there (1.1 to 1.5
+        times slower).
         """
+        if self.layout.in_rows:
+            states = [tf.concat(states, axis=-1)]
         for gate, state in enumerate(states):
             stack = dynamic_update_slice(stack, state[None], self.position(step, gate))
         return stack
@@ -358,6 +389,48 @@ class _Loop:
         """The stack of the gates from `first` to before `last`."""
         return stack[..., first * self.layout.block : last * self.layout.block]
 
+    def hoisted(self):
+        """The stack of the inputs' products of all steps."""
+        inputs = self.operands["inputs"]
+        if "kernel" in self.operands:
+            kernel = self.operands["kernel"]
+            rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + self.operands["bias"]
+            inputs = tf.reshape(rows, [self.batch, self.steps, kernel.shape[1]])
+        return self.layout.stack(inputs)
+
+    def in_parts(self):
+        """The function (inputs' products, states) -> pre-activations, both of a step, or stacks of all."""
+        recurrence = self.recurrence
+        sums, together = recurrence.sums, recurrence.together
+        bias = []
+        if recurrence.separate:
+            parts = tf.split(self.operands["separate_bias"], recurrence.separate)
+            bias = [self.layout.spread(part) for part in parts]
+        multiply = self.recurrent_products(range(together))
+        multiply_late = self.recurrent_products(range(together, recurrence.gates))
+
+        def blocks_of(x, states):
+            h = multiply(states[0])
+            blocks = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
+            blocks += [a + b for a, b in zip(h[sums:], bias, strict=True)]
+            blocks += x[sums:together]
+            if recurrence.late:
+                late = multiply_late(recurrence.wait(blocks, states, self.vectors))
+                blocks += [a + b for a, b in zip(x[together:], late, strict=True)]
+            return blocks
+
+        return blocks_of
+
+    def recurrent_products(self, gates):
+        """The function from a state to its products with the recurrent weights of `gates`, a range."""
+        if not self.recurrence.recurrent or not gates:
+            return lambda state: [0] * len(gates)
+        if not self.drops:
+            multiply = self.layout.multiplier(self.recurrent(gates))
+            return lambda state: tf.split(multiply(state), len(gates), axis=-1)
+        each = [(self.layout.multiplier(self.recurrent([gate])), self.drops[gate]) for gate in gates]
+        return lambda state: [multiply(state * drop) for multiply, drop in each]
+
 
 class _Forward(_Loop):
     """The program of the forward pass."""
@@ -365,13 +438,14 @@ class _Forward(_Loop):
     def run(self, sequence, save):
         """(outputs or None, final states, what the backward pass needs or None)."""
         recurrence = self.recurrence
+        self.from_x = self.hoisted() if self.is_hoisted else None
         products = self.products()
         states = [self.layout.state(rows) for rows in self.operands["states"]]
         if recurrence.own_output:
             states.append(tf.zeros_like(states[0]))
         kept = range(len(states)) if save else [recurrence.output] if sequence else []
         stacks = [self.start(states[index]) for index in kept]
-        blocks = [self.zeros(recurrence.blocks)] if save else []
+        blocks = [self.zeros(recurrence.blocks)] if save and not self.layout.in_rows else []
 
         def body(step, states, stacks, blocks):
             gates = products(step, states)
@@ -390,22 +464,29 @@ class _Forward(_Loop):
         if sequence:
             stack = stacks[kept.index(recurrence.output)]
             outputs = self.show(self.layout.unstack(stack[1:], recurrence.units))
+        blocks = [self.from_x] if self.layout.in_rows else blocks  # of which they are made again
         return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
 
     def start(self, state):
         """A stack of one step more, that begins with a state."""
         return tf.concat([state[None], self.zeros(1)], axis=0)
 
+    @property
+    def is_hoisted(self):
+        """Whether the inputs are multiplied before the loop."""
+        return self.layout.in_rows or self.is_small or "kernel" not in self.operands
+
     def products(self):
         """The function (step, states) -> pre-activations that suits the shape."""
         recurrence = self.recurrence
-        if "kernel" not in self.operands:
-            return self.in_parts(self.hoisted())
-        if self.is_small:
-            return self.in_parts(self.hoisted())
-        if recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops:
+        if self.is_hoisted:
+            from_x = self.each_hoisted()
+        elif recurrence.recurrent and recurrence.sums == recurrence.gates and not self.drops:
             return self.in_one()
-        return self.in_parts(self.each())
+        else:
+            from_x = self.each()
+        blocks_of = self.in_parts()
+        return lambda step, states: blocks_of(from_x(step), states)
 
     def in_one(self):
         """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
@@ -419,15 +500,12 @@ class _Forward(_Loop):
 
         return products
 
-    def hoisted(self):
-        """The inputs' products of all steps before the loop, as a function of the step."""
-        inputs = self.operands["inputs"]
-        if "kernel" in self.operands:
-            kernel = self.operands["kernel"]
-            rows = tf.matmul(tf.reshape(inputs, [-1, kernel.shape[0]]), kernel) + self.operands["bias"]
-            inputs = tf.reshape(rows, [self.batch, self.steps, kernel.shape[1]])
-        stack = self.layout.stack(inputs)
-        return lambda step: [self.read(stack, step, gate) for gate in range(self.recurrence.gates)]
+    def each_hoisted(self):
+        """The inputs' products that were made before the loop, as a function of the step."""
+        stack, gates = self.from_x, self.recurrence.gates
+        if self.layout.in_rows:
+            return lambda step: tf.split(self.read(stack, step, gates=gates), gates, axis=-1)
+        return lambda step: [self.read(stack, step, gate) for gate in range(gates)]
 
     def each(self):
         """The inputs' product step by step, as a function of the step."""
@@ -449,40 +527,6 @@ class _Forward(_Loop):
             dynamic_slice(stack, tf.stack([step, 0, 0]), tf.stack([1, *shape])), shape
         )
 
-    def in_parts(self, from_x):
-        """The inputs' and the recurrent products apart."""
-        recurrence = self.recurrence
-        sums, together = recurrence.sums, recurrence.together
-        bias = []
-        if recurrence.separate:
-            parts = tf.split(self.operands["separate_bias"], recurrence.separate)
-            bias = [self.layout.spread(part) for part in parts]
-        multiply = self.recurrent_products(range(together))
-        multiply_late = self.recurrent_products(range(together, recurrence.gates))
-
-        def products(step, states):
-            x = from_x(step)
-            h = multiply(states[0])
-            blocks = [a + b for a, b in zip(x[:sums], h[:sums], strict=True)]
-            blocks += [a + b for a, b in zip(h[sums:], bias, strict=True)]
-            blocks += x[sums:together]
-            if recurrence.late:
-                late = multiply_late(recurrence.wait(blocks, states, self.vectors))
-                blocks += [a + b for a, b in zip(x[together:], late, strict=True)]
-            return blocks
-
-        return products
-
-    def recurrent_products(self, gates):
-        """The function from a state to its products with the recurrent weights of `gates`, a range."""
-        if not self.recurrence.recurrent or not gates:
-            return lambda state: [0] * len(gates)
-        if not self.drops:
-            multiply = self.layout.multiplier(self.recurrent(gates))
-            return lambda state: tf.split(multiply(state), len(gates), axis=-1)
-        each = [(self.layout.multiplier(self.recurrent([gate])), self.drops[gate]) for gate in gates]
-        return lambda state: [multiply(state * drop) for multiply, drop in each]
-
 
 class _Backward(_Loop):
     """The program of the backward pass."""
@@ -490,12 +534,15 @@ class _Backward(_Loop):
     def run(self, saved, outputs, states):
         """The gradients of the operands, from those of the outputs, or None, and of the final states."""
         stacks, (blocks,) = saved
+        if self.layout.in_rows:
+            blocks = self.made_again(stacks, blocks)
         upstream = None if outputs is None else self.layout.stack(self.show(outputs))
         together = range(self.recurrence.together)
         self.back = self.recurrent_back(together)
         self.back_late = self.recurrent_back(range(len(together), self.recurrence.gates))
 
-        def body(step, states, vectors, gates):
+        def body(number, states, vectors, gates):
+            step = self.end - 1 - number
             if upstream is not None:
                 states[self.recurrence.output] += self.read(upstream, step)
             stay = None
@@ -504,26 +551,45 @@ class _Backward(_Loop):
                 stay = [tf.where(visible, tf.zeros_like(state), state) for state in states]
                 states = [tf.where(visible, state, tf.zeros_like(state)) for state in states]
             before = [self.read(stack, step) for stack in stacks]
-            here = [self.read(blocks, step, block) for block in range(self.recurrence.blocks)]
+            here = self.read_blocks(blocks, step)
             of_blocks, states, of_vectors = self.through_step(here, before, states)
             gates = self.write(gates, step, of_blocks)
-            if self.back:  # of the gates read as one piece, which were written apart: see `write`
-                states[0] += self.back(self.read(gates, step, gates=len(together)))
+            if self.back:
+                states[0] += self.back(self.of_together(gates, step, of_blocks))
             if stay is not None:
                 states = [a + b for a, b in zip(states, stay, strict=True)]
-            return step - 1, states, [a + b for a, b in zip(vectors, of_vectors, strict=True)], gates
+            return number + 1, states, [a + b for a, b in zip(vectors, of_vectors, strict=True)], gates
 
         _, states, vectors, gates = tf.while_loop(
-            lambda step, *_: step >= 0,
+            lambda number, *_: number < self.end,
             body,
             (
-                self.end - 1,
+                0,
                 [self.layout.state(rows) for rows in states],
                 [tf.zeros_like(vector) for vector in self.vectors],
                 tf.zeros_like(blocks),
             ),
         )
         return self.after_loop(stacks, blocks, gates, states, vectors)
+
+    def made_again(self, stacks, from_x):
+        """The stack of the pre-activations, from those of the states and of the inputs' products."""
+        x = tf.split(from_x, self.recurrence.gates, axis=-1)
+        return tf.concat(self.in_parts()(x, [stack[:-1] for stack in stacks]), axis=-1)
+
+    def read_blocks(self, stack, step):
+        """The pre-activations of a step."""
+        count = self.recurrence.blocks
+        if self.layout.in_rows:
+            return tf.split(self.read(stack, step, gates=count), count, axis=-1)
+        return [self.read(stack, step, block) for block in range(count)]
+
+    def of_together(self, stack, step, of_blocks):
+        """The gradients of the gates that take h, as one piece; on a CPU it is read as `write` wrote it."""
+        together = self.recurrence.together
+        if self.layout.in_rows:
+            return tf.concat(of_blocks[:together], axis=-1)
+        return self.read(stack, step, gates=together)
 
     def through_step(self, blocks, states, upstream):
         """The gradients of a step's blocks, states and vectors, without the recurrent product of h."""

@@ -5,6 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -26,6 +27,7 @@ from bench.tests.fake_nvml import FakeNvml
 from bench.timing import gpu_clocks
 from bench.timing.blocks import Budget
 from bench.timing.gpu_clocks import ClockState, Gpu, installed_nvml, throttled
+from cells.engines import native
 
 pytest_plugins = ["pytester"]
 
@@ -165,6 +167,59 @@ def test_the_facts_name_both_precisions(monkeypatch):
     facts = json.loads(json.dumps(devices.gpu_facts()))
     assert facts["name"] == NAME and {"cuda", "cudnn"} <= set(facts)
     assert facts["tf32"] == {"proof": False, "timing": True}
+
+
+# --- what is warm before anything is timed ---
+
+
+def test_on_a_gpu_cudnn_and_xla_are_loaded_before_the_first_case(monkeypatch):
+    """Played by this CPU, where what is asked of a GPU that is not there is computed."""
+    made, compiled = [], []
+    layer, function = keras.layers.LSTM, tf.function
+    monkeypatch.setattr(keras.layers, "LSTM", lambda units: (made.append(units), layer(units))[1])
+
+    def watched(*given, **options):
+        compiled.append(options.get("jit_compile", False))
+        return function(*given, **options)
+
+    monkeypatch.setattr(tf, "function", watched)
+    devices.warm_up("cpu")
+    assert not made and True not in compiled
+    devices.warm_up("gpu")
+    assert made and True in compiled
+
+
+def test_the_matmul_peak_is_of_numbers_that_differ(monkeypatch):
+    seen = []
+    monkeypatch.setattr(devices, "_PEAK_SIZES", {"cpu": 16})
+    monkeypatch.setattr(devices, "_PEAK_S", 0.0)
+    monkeypatch.setattr(tf, "cast", lambda tensor, dtype: (seen.append(tensor.numpy()), tensor)[1])
+    assert devices.matmul_peak.__wrapped__("float32", "cpu") > 0
+    assert len(np.unique(seen[0])) > 200
+
+
+def test_the_cpu_that_cannot_be_measured_any_more_is_a_sentence(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("Visible devices cannot be modified after being initialized")
+
+    monkeypatch.setattr(tf.config, "set_visible_devices", refuse)
+    with pytest.raises(devices.NoDevice, match="CUDA_VISIBLE_DEVICES=-1 hides it"):
+        devices.choose_device("cpu")
+
+
+@pytest.mark.parametrize(("gpus", "native_runs"), [([], True), (["GPU:0"], False)])
+def test_the_native_engine_asks_which_gpus_are_used(monkeypatch, gpus, native_runs):
+    """One that is there and hidden is none."""
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: gpus)
+    monkeypatch.setattr(native, "operations", lambda header: ("forward", "backward"))
+    monkeypatch.setattr(native, "header_of", lambda recurrence: "header")
+    monkeypatch.setattr(native, "checked", lambda header, check: None)
+    if native_runs:
+        assert len(native.programs("recurrence")) == 2
+    else:
+        with pytest.raises(native.Unavailable, match="TensorFlow uses a GPU"):
+            native.programs("recurrence")
 
 
 # --- TF32: off in the proof, as configured in the timing ---

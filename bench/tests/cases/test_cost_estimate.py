@@ -21,6 +21,8 @@ from bench.cases.cost_estimate import (
 from bench.cases.sweeps import SWEEPS, Sweep
 from bench.records.csv_file import read_records
 from bench.records.schema import SHAPE
+from bench.tests.fake_nvml import FakeNvml
+from bench.timing.gpu_clocks import memory_of
 
 LSTM = Case("lstm", "builtin", "infer", 32, 50, 64, 128)
 RUNS = Path(bench.__file__).parent.parent / "results"
@@ -115,3 +117,50 @@ def test_memory_grows_with_what_takes_it():
     assert memory_bytes(LSTM) < memory_bytes(train) < memory_bytes(replace(train, timesteps=500))
     weights = 4 * (2048 + 2048) * 2048
     assert memory_bytes(replace(LSTM, features=2048, units=2048)) > 4 * 4 * weights
+
+
+# --- on a GPU ---
+
+GPU = replace(LSTM, device="gpu")
+DEEPBENCH = comparisons(["deepbench"], device="gpu")
+
+
+def play_memory(monkeypatch, machine, gpu):
+    monkeypatch.setattr(cost_estimate, "machine_bytes", lambda: machine)
+    monkeypatch.setattr(cost_estimate, "gpu_bytes", lambda: gpu)
+
+
+def test_a_current_gpu_can_do_all_of_deepbench(monkeypatch):
+    play_memory(monkeypatch, 128 << 30, 80 << 30)
+    for row in DEEPBENCH:
+        check_size(row)
+
+
+def test_a_gpus_memory_is_asked_and_the_machines_for_the_proof(monkeypatch):
+    large = max(DEEPBENCH, key=lambda row: memory_bytes(row.case))
+    play_memory(monkeypatch, 1 << 40, 8 << 30)
+    with pytest.raises(TooLarge, match=r"bytes of the GPU and .* 6,442,450,944 bytes are the most"):
+        check_size(large)
+    play_memory(monkeypatch, 1 << 30, 80 << 30)
+    with pytest.raises(TooLarge, match=r"takes [\d,]+ bytes and"):
+        check_size(large)
+    play_memory(monkeypatch, None, None)  # unknown
+    check_size(large)
+
+
+def test_nvml_tells_the_memory_of_the_first_gpu_that_tensorflow_may_use(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert memory_of(FakeNvml()) == 80 << 30
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert memory_of(FakeNvml()) is None and memory_of(None) is None
+
+
+def test_a_gpu_takes_longer_to_begin_and_proves_a_program_of_its_own():
+    def alone(case):
+        return expected_seconds([Comparison("any", case, case)], 0.5)
+
+    assert alone(GPU) > alone(LSTM) + 15
+    xla = replace(GPU, jit_compile=True)
+    assert call_seconds(xla) < call_seconds(replace(GPU, cell="slstm", layer="rnn"))
+    row = Comparison("any", xla, xla, SWEEPS["scaling"])
+    assert comparison_seconds(row) > comparison_seconds(replace(row, of=SWEEPS["default"])) + 8  # a worker

@@ -1,4 +1,4 @@
-"""`ci/gpu.sh`: what it calls, its exit codes and its errors; a script plays pytest. Then a real run."""
+"""`ci/gpu.sh`: what it calls, its exit codes and its errors; a script plays pytest. Then a rehearsal."""
 
 import os
 import shutil
@@ -8,9 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from bench.cases.comparisons import comparisons
+from bench.cases.cost_estimate import expected_seconds
 from bench.records.csv_file import read_records
+from bench.records.environment import REHEARSAL
 
-SCRIPT = Path(__file__).parents[3] / "ci" / "gpu.sh"
+ROOT = Path(__file__).parents[3]
+SCRIPT = ROOT / "ci" / "gpu.sh"
+SWEEPS_IN_ORDER = ["smoke", "char_shape", "options", "default"]
 
 # plays Python: the environment's report is a line; pytest writes down its arguments, and ends as told
 PLAYER = r"""#!/usr/bin/env bash
@@ -60,11 +65,11 @@ def test_it_reports_tests_and_measures_on_a_gpu_it_insists_on(gpu, tmp_path):
     assert done.returncode == 0, done.stderr
     tests, *sweeps = calls(tmp_path)
     assert "--require-gpu --benchmark-skip -m gpu" in tests
-    assert [call.split("--sweep=")[1].split()[0] for call in sweeps] == ["default", "options", "char_shape"]
+    assert [call.split("--sweep=")[1].split()[0] for call in sweeps] == SWEEPS_IN_ORDER
     assert all("--require-gpu --benchmark-only" in call for call in sweeps)
     assert all(f"--results={tmp_path}/results/runs" in call for call in sweeps)
     written = {file.name for file in (tmp_path / "results").iterdir()}
-    assert written == {"environment.txt", "tests.txt", "default.txt", "options.txt", "char_shape.txt"}
+    assert written == {"environment.txt", "tests.txt", *(f"{name}.txt" for name in SWEEPS_IN_ORDER)}
     assert "tests ran" in (tmp_path / "results" / "tests.txt").read_text()
     assert "nothing of this says anything about a GPU" not in done.stdout
 
@@ -133,30 +138,76 @@ def test_a_mistake_is_named(gpu, tmp_path, arguments, message):
     assert not (tmp_path / "calls").exists()
 
 
-def test_a_real_run_on_a_cpu(tmp_path):
-    """One case, and the tests marked `gpu`, which are skipped and say why."""
+def test_the_tests_that_need_a_gpu_are_where_the_script_looks_for_them():
+    marked = [file for file in ROOT.glob("*/tests/**/test_*.py") if "@pytest.mark.gpu\n@" in file.read_text()]
+    assert marked and {file.parent for file in marked} == {ROOT / "bench/tests/backend"}
+
+
+def test_the_sweeps_fit_into_the_time_that_they_get():
+    rows = comparisons(SWEEPS_IN_ORDER, device="gpu")
+    assert len(rows) > 300
+    assert expected_seconds(rows, max_time_s=0.5) < 60 * 60
+
+
+# plays the Python that makes the environment: `-m venv --clear DIR` copies it there; it writes down the rest
+MAKER = r"""#!/usr/bin/env bash
+case $* in
+--version) echo "Python 3.12.1" ;;
+"-m venv"*) mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
+*) echo "$*" >>"$CALLS" ;;
+esac
+"""
+
+
+def test_the_environment_outlives_the_checkout_and_is_made_anew_for_other_packages(tmp_path):
+    python, checkout = tmp_path / "python", tmp_path / "checkout"
+    python.write_text(MAKER)
+    python.chmod(0o755)
+
+    def installed(number):
+        """The packages that a run of the script in a fresh checkout installs."""
+        shutil.rmtree(checkout, ignore_errors=True)
+        (checkout / "ci").mkdir(parents=True)
+        shutil.copy(SCRIPT, checkout / "ci" / "gpu.sh")
+        (checkout / "pyproject.toml").write_text(f"# {number}")
+        calls_file = tmp_path / "calls"
+        calls_file.unlink(missing_ok=True)
+        variables = {
+            "PYTHON": str(python),
+            "CALLS": str(calls_file),
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        }
+        command = [checkout / "ci" / "gpu.sh", "--sweep", "fine"]
+        subprocess.run(command, env={**os.environ, **variables}, capture_output=True, check=True)
+        return [call for call in calls(tmp_path) if "pip install" in call]
+
+    assert installed(1) == ["-m pip install --quiet -e .[gpu,test]"]
+    assert installed(1) == []
+    assert len(installed(2)) == 1
+
+
+def test_a_rehearsal_goes_the_whole_way(tmp_path):
+    """The same steps in the same order as on a GPU; its rows are marked, and mix with no others."""
     environment = tmp_path / "environment" / "bin"
     environment.mkdir(parents=True)
     python = environment / "python"
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     results = tmp_path / "results"
-    folders = ["--environment", environment.parent, "--results", results]
     done = subprocess.run(
-        [
-            *(SCRIPT, "--device", "cpu", "--sweep", "smoke", *folders),
-            *("--", "--case=infer-lstm-rnn-b4-t10-f8-u16", "--benchmark-max-time=0.02"),
-        ],
+        [SCRIPT, "--rehearse", "--environment", environment.parent, "--results", results],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert '"machine"' in (results / "environment.txt").read_text()
     tests = (results / "tests.txt").read_text()
-    assert "needs a GPU: --device=cpu was asked for" in tests and " passed" not in tests
-    (run,) = (results / "runs").iterdir()
-    (record,) = read_records(run)
-    assert (record["status"], record["device"], record["throttled"]) == ("ok", "cpu", None)
+    assert "needs a GPU: this is a rehearsal" in tests and " passed" not in tests
+    runs = sorted((results / "runs").iterdir())
+    records = [record for run in runs for record in read_records(run)]
+    assert list(dict.fromkeys(record["sweep"] for record in records)) == SWEEPS_IN_ORDER
+    assert all(record["machine"].startswith(REHEARSAL) and record["device"] == "cpu" for record in records)
+    assert {record["status"] for record in records} <= {"ok", "skipped"}
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")

@@ -1,4 +1,4 @@
-"""TF32: what is proven is in full precision; what is timed, as configured, is a program of its own."""
+"""TF32: what is proven is in full precision, what is timed as configured, and a program of its own."""
 
 from dataclasses import replace
 

@@ -78,7 +78,7 @@ def test_the_machine_key_names_processor_cores_and_system(monkeypatch):
     monkeypatch.setattr(environment.platform, "system", lambda: "Linux")
     monkeypatch.setattr(environment.platform, "machine", lambda: "x86_64")
     assert machine_key() == "Xeon, 2 cores, Linux x86_64"
-    assert machine_key("NVIDIA H100") == "NVIDIA H100, 2 cores, Linux x86_64"
+    assert machine_key("NVIDIA H100") == "NVIDIA H100 with Xeon, 2 cores, Linux x86_64"
 
 
 def test_processor_and_memory_without_proc(monkeypatch):

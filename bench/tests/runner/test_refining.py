@@ -9,7 +9,7 @@ import pytest
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
 from bench.runner.refining import Timed, next_of, rest_of
-from bench.timing.blocks import Blocks, in_turns, summarise, time_planned
+from bench.timing.blocks import Blocks, plain_rounds, summarise, time_planned
 from bench.timing.intervals import instances_for
 
 CASE = Case("lstm", "builtin", "train", 32, 50, 64, 128)
@@ -86,5 +86,5 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
 
 
 def test_the_same_blocks_are_timed_without_a_benchmark():
-    found = time_planned([(lambda: 2.0, lambda: 1.0)] * 3, 4, in_turns)
+    found = time_planned([(lambda: 2.0, lambda: 1.0)] * 3, 4, plain_rounds)
     assert [blocks.ratios() for blocks in found] == [[2.0] * 4] * 3

@@ -61,8 +61,8 @@ def compiled(source, write_header, fault_of):
     Raises:
         Unavailable: they cannot be had; says why.
     """
-    if tf.config.list_physical_devices("GPU"):
-        raise Unavailable("it is for machines without a GPU")
+    if tf.config.list_logical_devices("GPU"):  # those in use: one that is hidden is none
+        raise Unavailable("it is for the CPU, and TensorFlow uses a GPU")
     header = write_header()
     made = operations(header, source)
     fault = checked(header, lambda: fault_of(made))

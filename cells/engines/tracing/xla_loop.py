@@ -94,7 +94,8 @@ class XlaLoop:
         float_new = [ref for ref in self.new if ref.is_float]
         self.transposed = self.turn_weights()
 
-        def body(step, of_states, sums, slot_stacks, left_stacks):
+        def body(number, of_states, sums, slot_stacks, left_stacks):
+            step = self.end - 1 - number  # it counts up: of a loop down XLA knows no number of steps
             upstream = {ref: row(stack, step) for ref, stack in of_outputs.items()}
             of_states = [  # a state that is an output as well; a masked step holds it
                 each + upstream.pop(new) if new in upstream else each
@@ -115,16 +116,18 @@ class XlaLoop:
                 write(stack, step, [backward.known[ref]])
                 for ref, stack in zip(lefts, left_stacks, strict=True)
             ]
-            return step - 1, of_states, sums, [slot_stacks[slot] for slot in slots], left_stacks
+            return number + 1, of_states, sums, [slot_stacks[slot] for slot in slots], left_stacks
 
         first = (
-            self.end - 1,
+            0,
             [self.shaped(each, ref) for each, ref in zip(of_states, self.float_states, strict=True)],
             [tf.zeros_like(self.weights[ref]) for ref in self.plan.summed],
             [self.zeros(self.of_slot[slot]) for slot in slots],
             [self.zeros(ref) for ref in lefts],
         )
-        _, of_states, sums, slot_stacks, left_stacks = tf.while_loop(lambda step, *_: step >= 0, body, first)
+        _, of_states, sums, slot_stacks, left_stacks = tf.while_loop(
+            lambda number, *_: number < self.end, body, first
+        )
         gradients = dict(zip(slots, slot_stacks, strict=True))
         multiplied = {ref: stack[:-1] for ref, stack in zip(self.states, kept, strict=True)}
         multiplied.update(zip(lefts, left_stacks, strict=True))
