@@ -212,6 +212,19 @@ class MatrixCell(PlainCell):
         return ops.squeeze(key[:, None] @ memory, axis=1), [memory]
 
 
+class HeadsCell(PlainCell):
+    """Two heads, each with a weight of its own, of what is no state."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.heads = self.weight(2, 2, 2)
+
+    def call(self, inputs, states):
+        h = ops.reshape(self.next(inputs, states[0]), (-1, 2, 2))
+        h = ops.reshape(ops.tanh(ops.einsum("bhd,hde->bhe", h, self.heads)), (-1, self.units))
+        return h, [h]
+
+
 class CounterCell(PlainCell):
     """Some units move every other step only, by a count [batch, 1]."""
 
@@ -350,6 +363,7 @@ CASES = [
     (MatrixCell, NATIVE, LAST),
     (CounterCell, NATIVE, {}),
     (MeanCell, XLA, {}),
+    (HeadsCell, XLA, {}),
     (stack, NATIVE, MASK),
     (stack_with_dropout, NATIVE, {}),
 ]

@@ -63,7 +63,12 @@ def staged(plan):
         raise native.Unavailable("it is traced for one number of sequences alone")
     if not plan.looped:
         raise native.Unavailable("nothing is left in its loop")
-    return _Stager(plan).staged()
+    try:
+        return _Stager(plan).staged()
+    except native.Unavailable:
+        raise
+    except Exception as error:  # whatever an operation may be: another engine runs it
+        raise native.Unavailable(f"its stages cannot be written: {error}") from error
 
 
 class _Stager:

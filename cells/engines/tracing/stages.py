@@ -28,8 +28,8 @@ from cells.engines.tracing.trace import attributes_of, maker_of
 # What only moves elements about, with the places of its inputs that hold the elements.
 MOVES = {
     **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze", "StridedSlice", "Slice", "SplitV", "Unpack"), (0,)),
-    **dict.fromkeys(("Transpose", "BroadcastTo", "Tile", "Pad", "ReverseV2", "Identity", "Snapshot"), (0,)),
-    **dict.fromkeys(("StopGradient", "PreventGradient", "EnsureShape"), (0,)),
+    **dict.fromkeys(("Transpose", "BroadcastTo", "Tile", "Pad", "ReverseV2", "Roll", "Identity"), (0,)),
+    **dict.fromkeys(("Snapshot", "StopGradient", "PreventGradient", "EnsureShape"), (0,)),
     "Split": (1,),
     "StridedSliceGrad": (4,),
     "ConcatV2": slice(0, -1),
