@@ -212,6 +212,23 @@ class MatrixCell(PlainCell):
         return ops.squeeze(key[:, None] @ memory, axis=1), [memory]
 
 
+class SlotsCell(PlainCell):
+    """Slots of memory, read by attention and mixed by one weight, which multiplies each."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [(3, units)]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.ones((batch_size, 3, self.units))]
+
+    def call(self, inputs, states):
+        slots, query = states[0], (inputs @ self.kernel)[:, None]
+        weights = ops.softmax(ops.sum(slots * query, axis=-1), axis=-1)[..., None]
+        slots = ops.tanh(ops.matmul(slots, self.recurrent) + weights * query)
+        return ops.sum(weights * slots, axis=1), [slots]
+
+
 class HeadsCell(PlainCell):
     """Two heads, each with a weight of its own, of what is no state."""
 
@@ -364,6 +381,7 @@ CASES = [
     (CounterCell, NATIVE, {}),
     (MeanCell, XLA, {}),
     (HeadsCell, XLA, {}),
+    (SlotsCell, NATIVE, MASK),
     (stack, NATIVE, MASK),
     (stack_with_dropout, NATIVE, {}),
 ]
