@@ -794,11 +794,11 @@ def test_a_state_of_another_shape_is_refused():
 
 
 class GeneratedCell(PlainCell):
-    """An equation that is drawn: a list of (operation, places of its operands)."""
+    """An equation that is drawn: a list of (operation, places of its operands); its last state is narrow."""
 
     def __init__(self, steps, **kwargs):
         super().__init__(**kwargs)
-        self.steps, self.state_size = steps, [UNITS, UNITS]
+        self.steps, self.state_size = steps, [UNITS, UNITS, 3]
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -806,12 +806,12 @@ class GeneratedCell(PlainCell):
         self.down, self.up = self.weight(self.units, 3), self.weight(3, self.units)
 
     def call(self, inputs, states):
-        values = [inputs @ self.kernel, states[0] @ self.recurrent, *states, self.vector]
+        values = [inputs @ self.kernel, states[0] @ self.recurrent, *states[:2], self.vector]
         for operation, *places in self.steps:
             values.append(OPERATIONS[operation](self, *(values[place % len(values)] for place in places)))
         c = ops.tanh(values[-2] + states[1])
-        h = ops.tanh(values[-1] + values[0])
-        return ops.sigmoid(c) * h, [h, c]
+        h = ops.tanh(values[-1] + values[0] + states[2] @ self.up)
+        return ops.sigmoid(c) * h, [h, c, ops.tanh(c @ self.down)]
 
 
 OPERATIONS = {

@@ -256,14 +256,14 @@ class StepWriter:
         if any(t.ref() in self.rows and t.shape.rank != tensor.shape.rank for t in operation.inputs):
             raise Unavailable(f"its loop has the operation {kind}, which joins sequences")
         shape = self._shape(tensor)
-        operands = [self._operand(t, each, shape) for t, each in zip(operation.inputs, inputs, strict=True)]
+        operands = [self._operand(each, shape) for each in inputs]
         return self._loop(template_of(operation), operands, shape, tensor.dtype)
 
     def _shape(self, tensor):
         """The shape of one sequence's."""
         return tuple(tensor.shape.as_list()[tensor.ref() in self.rows :])
 
-    def _operand(self, tensor, value, shape):
+    def _operand(self, value, shape):
         """A view of the shape of what is computed, or the C++ of a number."""
         if isinstance(value, np.ndarray):
             value = self._written(value)
@@ -298,10 +298,7 @@ class StepWriter:
         """An elementwise operation over a shape; views have that shape already."""
         key = code, tuple(operands), tuple(shape), dtype
         if key not in self._same:
-            views = [each for each in operands if isinstance(each, View)]
-            made = Made("loop", tuple(shape), dtype, any(v.made.by_row for v in views), code, tuple(operands))
-            made.domain = _domain(shape)
-            made.by_row = True
+            made = Made("loop", tuple(shape), dtype, True, code, tuple(operands), _domain(shape))
             self._same[key] = whole(self._placed(made), shape)
         return self._same[key]
 
