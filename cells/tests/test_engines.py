@@ -212,6 +212,36 @@ class MatrixCell(PlainCell):
         return ops.squeeze(key[:, None] @ memory, axis=1), [memory]
 
 
+class SlotsCell(PlainCell):
+    """Slots of memory, read by attention and mixed by one weight, which multiplies each."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [(3, units)]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.ones((batch_size, 3, self.units))]
+
+    def call(self, inputs, states):
+        slots, query = states[0], (inputs @ self.kernel)[:, None]
+        weights = ops.softmax(ops.sum(slots * query, axis=-1), axis=-1)[..., None]
+        slots = ops.tanh(ops.matmul(slots, self.recurrent) + weights * query)
+        return ops.sum(weights * slots, axis=1), [slots]
+
+
+class HeadsCell(PlainCell):
+    """Two heads, each with a weight of its own, of what is no state."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.heads = self.weight(2, 2, 2)
+
+    def call(self, inputs, states):
+        h = ops.reshape(self.next(inputs, states[0]), (-1, 2, 2))
+        h = ops.reshape(ops.tanh(ops.einsum("bhd,hde->bhe", h, self.heads)), (-1, self.units))
+        return h, [h]
+
+
 class CounterCell(PlainCell):
     """Some units move every other step only, by a count [batch, 1]."""
 
@@ -350,6 +380,8 @@ CASES = [
     (MatrixCell, NATIVE, LAST),
     (CounterCell, NATIVE, {}),
     (MeanCell, XLA, {}),
+    (HeadsCell, XLA, {}),
+    (SlotsCell, NATIVE, MASK),
     (stack, NATIVE, MASK),
     (stack_with_dropout, NATIVE, {}),
 ]
@@ -762,11 +794,11 @@ def test_a_state_of_another_shape_is_refused():
 
 
 class GeneratedCell(PlainCell):
-    """An equation that is drawn: a list of (operation, places of its operands)."""
+    """An equation that is drawn: a list of (operation, places of its operands); its last state is narrow."""
 
     def __init__(self, steps, **kwargs):
         super().__init__(**kwargs)
-        self.steps, self.state_size = steps, [UNITS, UNITS]
+        self.steps, self.state_size = steps, [UNITS, UNITS, 3]
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -774,12 +806,12 @@ class GeneratedCell(PlainCell):
         self.down, self.up = self.weight(self.units, 3), self.weight(3, self.units)
 
     def call(self, inputs, states):
-        values = [inputs @ self.kernel, states[0] @ self.recurrent, *states, self.vector]
+        values = [inputs @ self.kernel, states[0] @ self.recurrent, *states[:2], self.vector]
         for operation, *places in self.steps:
             values.append(OPERATIONS[operation](self, *(values[place % len(values)] for place in places)))
         c = ops.tanh(values[-2] + states[1])
-        h = ops.tanh(values[-1] + values[0])
-        return ops.sigmoid(c) * h, [h, c]
+        h = ops.tanh(values[-1] + values[0] + states[2] @ self.up)
+        return ops.sigmoid(c) * h, [h, c, ops.tanh(c @ self.down)]
 
 
 OPERATIONS = {

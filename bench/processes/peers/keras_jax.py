@@ -66,7 +66,7 @@ def load(cell: str, mode: str, data: PeerData) -> Loaded:
     facts = {
         "trace_s": traced - start,
         "compile_s": called - traced,
-        "kernel": "while" if " while(" in compiled.as_text() else "unrolled",
+        "kernel": "while" if " while(" in (compiled.as_text() or "") else "unrolled",
     }
     return Loaded(run, answer, facts)
 

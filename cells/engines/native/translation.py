@@ -34,6 +34,9 @@ _OPERATIONS = {
     "Identity": "{0}",
     "Inv": "1.0f / {0}",
     "InvGrad": "product_or_zero(-({0} * {0}), {1})",
+    "IsFinite": "absolute({0}) < all(__builtin_inff())",
+    "IsInf": "absolute({0}) == all(__builtin_inff())",
+    "IsNan": "{0} != {0}",
     "Less": "{0} < {1}",
     "LessEqual": "{0} <= {1}",
     "Log": "logarithm({0})",
@@ -258,8 +261,11 @@ def template_of(operation):
 
 def constant(value):
     """The C++ of a number in every lane."""
+    return f"all({number(value)})"
+
+
+def number(value):
+    """The C++ of a float."""
     if np.isfinite(value):
-        return f"all({value!r}f)"
-    return (
-        'all(__builtin_nanf(""))' if np.isnan(value) else f"all({'-' if value < 0 else ''}__builtin_inff())"
-    )
+        return f"{value!r}f"
+    return '__builtin_nanf("")' if np.isnan(value) else f"{'-' if value < 0 else ''}__builtin_inff()"

@@ -103,6 +103,7 @@ def plan_of(step, masked):
     def keep_expansions():
         each(rewrite.expansions_in_the_loop, [new[n] for n in delayed], _usual([output, *new], step.inputs))
 
+    each(rewrite.products_of_several_rows)
     each(rewrite.products_of_parts)
     keep_expansions()
     each(rewrite.known_terms_first)

@@ -9,6 +9,7 @@
 What is known before the loop is TensorFlow's and differentiated by it; the loop has a gradient of its own.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import tensorflow as tf
@@ -33,6 +34,7 @@ def native_programs(plan):
     Raises:
         native.Unavailable: it cannot; says why.
     """
+    frame: Callable[..., _Frame]
     try:
         gates = gates_of(plan)
         frame = partial(_GatesFrame, gates, native.programs(gates.recurrence()))

@@ -182,6 +182,24 @@ def products_of_parts(roots):
     return rewrite(roots, rule)
 
 
+def products_of_several_rows(roots):
+    """[batch, n, size] @ W, which Keras takes as [batch * n, size] @ W, with the sequences apart again."""
+
+    def rule(each, new):
+        if each.kind != "Reshape" or each.level != Level.STATE:
+            return None
+        product = new(each.inputs[0]).node
+        if product.kind != "matmul" or product.inputs[0].node.kind != "Reshape":
+            return None
+        source, weight = product.inputs[0].node.inputs[0], product.inputs[1]
+        shape = (*source.shape[:-1], weight.shape[1])
+        if not source.has_rows or shape != each.shapes[0] or source.shape[-1] != weight.shape[0]:
+            return None
+        return node("BatchMatMulV2", [source, weight], lambda t: [tf.matmul(*t)], [shape], source.dtype)
+
+    return rewrite(roots, rule)
+
+
 def _rows(weight, first, last):
     shape = (last - first, weight.shape[1])
     return node("rows", [weight], lambda t: [t[0][first:last]], [shape], weight.dtype)[0]

@@ -18,7 +18,7 @@ from tensorflow.python.framework import func_graph  # no public name
 from cells.engines import native
 from cells.engines.tracing.nodes import Batch, Level, Ref, dimensions, replay
 from cells.engines.tracing.plan import Plan
-from cells.engines.tracing.stages import Slots, StepWriter, is_turned, whole
+from cells.engines.tracing.stages import Slots, StepWriter, View, is_turned, whole
 
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 _MOST_WRITES = 62  # bits of an integer, one for each
@@ -63,7 +63,12 @@ def staged(plan):
         raise native.Unavailable("it is traced for one number of sequences alone")
     if not plan.looped:
         raise native.Unavailable("nothing is left in its loop")
-    return _Stager(plan).staged()
+    try:
+        return _Stager(plan).staged()
+    except native.Unavailable:
+        raise
+    except Exception as error:  # whatever an operation may be: another engine runs it
+        raise native.Unavailable(f"its stages cannot be written: {error}") from error
 
 
 class _Stager:
@@ -137,7 +142,8 @@ class _Stager:
         return [(by_tensor[tensor], turned) for tensor, turned in writer.matrices]
 
     def forward(self):
-        writer, known = StepWriter(self.batch), {}
+        writer = StepWriter(self.batch)
+        known: dict[Ref, Any] = {}
         with func_graph.FuncGraph("forward").as_default():
             states = self.given(writer, self.states, known)
             reads = self.given(writer, self.plan.inputs, known)
@@ -155,7 +161,8 @@ class _Stager:
 
     def backward(self):
         plan = self.plan
-        writer, known = StepWriter(self.batch, totals=True), {}
+        writer = StepWriter(self.batch, totals=True)
+        known: dict[Ref, Any] = {}
         own = [ref for ref in plan.outputs if ref.is_float and ref not in self.new]
         floats = [n for n, ref in enumerate(self.states) if ref.is_float]
         with func_graph.FuncGraph("backward").as_default():
@@ -173,7 +180,8 @@ class _Stager:
                 plan, [self.states[n] for n in floats], known, results, of_results, self.batch
             )
             new = [writer.left(totals[self.states[n]], apart=True) for n in floats]
-            written, gradients = [], {}
+            written: list[View] = []
+            gradients = {}
             for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_float)):
                 gradients[ref] = _place_of(written, writer.left(totals[ref]))
             lefts = {}
@@ -326,9 +334,9 @@ class StagedLoop:
         final, row_totals = results[: len(floats)], results[len(floats) : len(first)]
         totals = [*results[len(first) :], *row_totals]
         final = [self.shaped(each, ref, False) for each, ref in zip(final, floats, strict=True)]
-        totals = zip((*staged.totals, *staged.row_totals), totals, strict=True)
         pairs = [
-            (self.known[ref], tf.reshape(each, dimensions(ref.shape, self.batch))) for ref, each in totals
+            (self.known[ref], tf.reshape(each, dimensions(ref.shape, self.batch)))
+            for ref, each in zip((*staged.totals, *staged.row_totals), totals, strict=True)
         ]
         pairs += [
             (self.stacks[ref], self.shaped(stacks[staged.gradients[ref]], ref, True))

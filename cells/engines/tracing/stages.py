@@ -15,21 +15,22 @@ from another.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from cells.engines.native.translation import Unavailable, constant, template_of
+from cells.engines.native.translation import Unavailable, constant, number, template_of
 from cells.engines.tracing.rewrite import ELEMENTWISE
 from cells.engines.tracing.trace import attributes_of, maker_of
 
 # What only moves elements about, with the places of its inputs that hold the elements.
-MOVES = {
+MOVES: dict[str, tuple[int, ...] | slice] = {
     **dict.fromkeys(("Reshape", "ExpandDims", "Squeeze", "StridedSlice", "Slice", "SplitV", "Unpack"), (0,)),
-    **dict.fromkeys(("Transpose", "BroadcastTo", "Tile", "Pad", "ReverseV2", "Identity", "Snapshot"), (0,)),
-    **dict.fromkeys(("StopGradient", "PreventGradient", "EnsureShape"), (0,)),
+    **dict.fromkeys(("Transpose", "BroadcastTo", "Tile", "Pad", "ReverseV2", "Roll", "Identity"), (0,)),
+    **dict.fromkeys(("Snapshot", "StopGradient", "PreventGradient", "EnsureShape"), (0,)),
     "Split": (1,),
     "StridedSliceGrad": (4,),
     "ConcatV2": slice(0, -1),
@@ -44,19 +45,19 @@ REDUCTIONS = {
     "Min": ("smaller", "minimum({0}, {1})", math.inf),
 }
 # What gradients are made of beside the operations of `ELEMENTWISE`.
-_OF_GRADIENTS = ("SigmoidGrad", "TanhGrad", "ReluGrad", "Relu6Grad", "EluGrad", "SeluGrad", "SoftplusGrad")
-_OF_GRADIENTS += (
-    "SoftsignGrad",
-    "SqrtGrad",
-    "RsqrtGrad",
-    "ReciprocalGrad",
-    "InvGrad",
-    "LeakyReluGrad",
-    "Select",
+_OF_GRADIENTS = frozenset(
+    [
+        *("EluGrad", "InvGrad", "LeakyReluGrad", "ReciprocalGrad", "Relu6Grad", "ReluGrad", "RsqrtGrad"),
+        *("Select", "SeluGrad", "SigmoidGrad", "SoftplusGrad", "SoftsignGrad", "SqrtGrad", "TanhGrad"),
+    ]
 )
 # What integers may be used for.
-_OF_INTEGERS = ("AddV2", "Sub", "Mul", "Neg", "AddN", "FloorMod", "Equal", "NotEqual", "Less", "LessEqual")
-_OF_INTEGERS += ("Greater", "GreaterEqual", "SelectV2", "Select", "Cast", "ZerosLike")
+_OF_INTEGERS = frozenset(
+    [
+        *("AddN", "AddV2", "Cast", "Equal", "FloorMod", "Greater", "GreaterEqual", "Less", "LessEqual"),
+        *("Mul", "Neg", "NotEqual", "Select", "SelectV2", "Sub", "ZerosLike"),
+    ]
+)
 # What only the shapes of its inputs tell.
 _OF_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 _MOST_PIECES = 64  # of which a value may be put together
@@ -255,14 +256,14 @@ class StepWriter:
         if any(t.ref() in self.rows and t.shape.rank != tensor.shape.rank for t in operation.inputs):
             raise Unavailable(f"its loop has the operation {kind}, which joins sequences")
         shape = self._shape(tensor)
-        operands = [self._operand(t, each, shape) for t, each in zip(operation.inputs, inputs, strict=True)]
+        operands = [self._operand(each, shape) for each in inputs]
         return self._loop(template_of(operation), operands, shape, tensor.dtype)
 
     def _shape(self, tensor):
         """The shape of one sequence's."""
         return tuple(tensor.shape.as_list()[tensor.ref() in self.rows :])
 
-    def _operand(self, tensor, value, shape):
+    def _operand(self, value, shape):
         """A view of the shape of what is computed, or the C++ of a number."""
         if isinstance(value, np.ndarray):
             value = self._written(value)
@@ -297,10 +298,7 @@ class StepWriter:
         """An elementwise operation over a shape; views have that shape already."""
         key = code, tuple(operands), tuple(shape), dtype
         if key not in self._same:
-            views = [each for each in operands if isinstance(each, View)]
-            made = Made("loop", tuple(shape), dtype, any(v.made.by_row for v in views), code, tuple(operands))
-            made.domain = _domain(shape)
-            made.by_row = True
+            made = Made("loop", tuple(shape), dtype, True, code, tuple(operands), _domain(shape))
             self._same[key] = whole(self._placed(made), shape)
         return self._same[key]
 
@@ -452,7 +450,7 @@ class StepWriter:
         views = [self._written(v) if isinstance(v, np.ndarray) else v for v in inputs]
         if any(isinstance(view, str) for view in views):
             raise Unavailable(f"its loop has the operation {operation.type} of a constant")
-        letters, sizes = [], {}
+        sizes: dict[str, int] = {}
         for n, tensor in enumerate(tensors):
             if tensor.ref() in self.rows:
                 batch_letter, terms[n] = terms[n][0], terms[n][1:]
@@ -486,7 +484,7 @@ class StepWriter:
     def _moved(self, operation, inputs):
         """Views of what an operation moves, asked of the numbers of the elements; 0 where there is none."""
         places = MOVES[operation.type]
-        data = range(len(inputs))[places] if isinstance(places, slice) else places
+        data: Sequence[int] = range(len(inputs))[places] if isinstance(places, slice) else places
         sources: list[View] = []
         tensors, first = [], 1
         for n, (tensor, value) in enumerate(zip(operation.inputs, inputs, strict=True)):
@@ -711,9 +709,9 @@ class StepWriter:
             if made.kind == "constant" and made.stored:
                 is_float = made.dtype == tf.float32
                 sign = -1 if made.dtype == tf.bool else 1
-                numbers = [f"{float(each)!r}f" if is_float else str(sign * int(each)) for each in made.code]
-                numbers = ", ".join([*numbers, *["0"] * _PADDED])
-                yield f"const {'float' if is_float else 'int32_t'} of_{name}{n}[] = {{{numbers}}};"
+                numbers = [number(float(each)) if is_float else str(sign * int(each)) for each in made.code]
+                text = ", ".join([*numbers, *["0"] * _PADDED])
+                yield f"const {'float' if is_float else 'int32_t'} of_{name}{n}[] = {{{text}}};"
         self._name = name
 
     def _pointer(self, made, row):
@@ -988,9 +986,9 @@ def is_turned(kind, get):
     if kind == "matmul":
         return False
     if kind == "MatMul":
-        return None if get("transpose_a") else get("transpose_b")
+        return None if get("transpose_a") else bool(get("transpose_b"))
     if kind.startswith("BatchMatMul"):
-        return None if get("adj_x") else get("adj_y")
+        return None if get("adj_x") else bool(get("adj_y"))
     left, right, result = get("equation").decode().replace("->", ",").split(",")
     for turned, (last, first) in ((False, right), (True, right[::-1])) if len(right) == 2 else ():
         if last == left[-1] and result == left[:-1] + first and first not in left:

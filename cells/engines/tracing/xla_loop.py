@@ -146,6 +146,7 @@ class XlaLoop:
         if cut.kind == "matmul":
             return tf.matmul(left, of_product, transpose_a=True)
         right = self.known[cut.inputs[1]]
+        left = tf.stop_gradient(left)  # what it was computed of holds the weight, too
         return tf.gradients(cut.make([left, right], self.steps * self.batch), right, of_product)[0]
 
     # --- what is read and written
