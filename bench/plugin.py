@@ -499,7 +499,7 @@ def pytest_sessionfinish(session):
     failed, if one could."""
     run = session.config.stash.get(_run, None)
     if run is not None and run.folder is not None and session.exitstatus in _COMPLETE:
-        _measure_again(session.config, run)
+        session.exitstatus = _measure_again(session.config, run) or session.exitstatus
     if _lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -508,8 +508,12 @@ def pytest_sessionfinish(session):
 _COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
 
 
-def _measure_again(config, run: "Run") -> None:
-    """Spends what the first measurements left of the time on the ratios that are wider than ±2%."""
+def _measure_again(config, run: "Run") -> pytest.ExitCode | None:
+    """Spends what the first measurements left of the time on the ratios that are wider than ±2%.
+
+    Returns:
+        the exit status where that was cut short: every row stands as it was, or as it was measured again.
+    """
     from bench.report.summary import row_line
 
     end_s = config.stash.get(_end_s, None)
@@ -520,7 +524,15 @@ def _measure_again(config, run: "Run") -> None:
         if reporter is not None and config.get_verbosity() == 0:
             reporter.write(f"\n[again] {row_line(record, _labels(config))}", flush=True)
 
-    config.stash[_rest] = run.measure_again(left_s, say)
+    try:
+        config.stash[_rest] = run.measure_again(left_s, say)
+    except KeyboardInterrupt:
+        return pytest.ExitCode.INTERRUPTED
+    except OSError as error:
+        if reporter is not None:
+            reporter.write_line(f"\nrecords cannot be written: {error}", red=True)
+        return pytest.ExitCode.INTERRUPTED
+    return None
 
 
 def _lacks_cudnn(config) -> bool:

@@ -84,11 +84,13 @@ RULES: tuple[Rule, ...] = (
         _not_negative,
         (
             *("iqr_s", "trace_s", "compile_s", "sync_s", "graph_nodes", "peak_bytes", "retraces"),
-            "instance_spread",
+            *("instance_spread", "load", "context_switches", "page_faults"),
             *("max_abs_error", "tolerance", "gradient_error", "gradient_tolerance"),
         ),
     ),
     *map(_share, ("dropout", "recurrent_dropout")),
+    Rule(("stolen",), lambda row: (row["stolen"] < 0) | (row["stolen"] > 1), "must be from 0 to 1"),
+    Rule(("drift",), lambda row: (row["drift"] < -1) | (row["drift"] > 1), "must be from -1 to 1"),
     *map(_part_of_a_timing, _TIMING),
     Rule(("min_s", "median_s"), lambda row: row["min_s"] > row["median_s"], "is above the median"),
     Rule(

@@ -200,6 +200,32 @@ class Record(TypedDict):
     ratio_low: Annotated[float | None, _Says("lower end of the ratio's 95% interval", "ratio")]
     ratio_high: Annotated[float | None, _Says("upper end of the ratio's 95% interval", "ratio")]
     converged: Annotated[bool | None, _Says("the interval is within ±2% of the ratio")]
+    drift: Annotated[
+        float | None,
+        _Says(
+            "rank correlation of a block's time and its ratio, -1 to 1: the machine throttled or warmed up; "
+            "empty: none that is more than chance"
+        ),
+    ]
+    load: Annotated[
+        float | None,
+        _Says(
+            "processes that ran or waited to, in the minute before the end of the timing; above the number "
+            "of cores others ran; empty: unknown"
+        ),
+    ]
+    stolen: Annotated[
+        float | None,
+        _Says("share of the cores' time that the hypervisor took while timing; empty: unknown"),
+    ]
+    context_switches: Annotated[
+        int | None,
+        _Says("how often the measuring process had to leave a core while timing; empty: unknown"),
+    ]
+    page_faults: Annotated[
+        int | None,
+        _Says("pages that the measuring process had to get from the disk while timing; empty: unknown"),
+    ]
     throttled: Annotated[
         bool | None,
         _Says(
@@ -273,7 +299,7 @@ KEY = ("run_id", "sweep", "case", "baseline")
 # what only a row that is `ok` has
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
-    *("instances", "instance_spread", "instance_ratios"),
+    *("instances", "instance_spread", "instance_ratios", "drift"),
     *("ratio", "ratio_low", "ratio_high", "converged", "sequences_per_s", "timesteps_per_s"),
     *("gflops_per_s", "roofline_fraction", "epoch_s", "characters_per_s", "loss"),
 )

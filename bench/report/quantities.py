@@ -1,6 +1,7 @@
 """Quantities of a record with their intervals: its ratio, its time, its throughput, its start."""
 
 import math
+import re
 from collections.abc import Iterable
 from statistics import median as median_of
 
@@ -77,6 +78,29 @@ def throughput_of(record: Record) -> Interval | None:
 def compared(record: Record) -> Interval | None:
     """The ratio to the baseline, or None where there is none."""
     return None if record["ratio"] is None else ratio_of(record)
+
+
+_BUSY_LOAD = 1.5  # a core; what we measure alone makes a load of one
+_STOLEN = 0.01  # of the cores' time
+
+
+def is_hurt(record: Record) -> bool:
+    """True where other work ran beside the record's measurement, or the hypervisor took of the time."""
+    cores = _cores(record)
+    is_loaded = cores is not None and (record["load"] or 0.0) > _BUSY_LOAD * cores
+    return is_loaded or (record["stolen"] or 0.0) > _STOLEN
+
+
+def busy_in_words(record: Record) -> str:
+    """Says what else ran: `load 7.9 on 2 cores, 3% of the cores' time stolen`."""
+    parts = [f"load {record['load']:.1f} on {_cores(record)} cores"] if record["load"] is not None else []
+    stolen = record["stolen"] or 0.0
+    return ", ".join([*parts, *([f"{stolen:.0%} of the cores' time stolen"] if stolen > _STOLEN else [])])
+
+
+def _cores(record: Record) -> int | None:
+    found = re.search(r"(\d+) cores?\b", str(record["machine"]))
+    return int(found[1]) if found else None
 
 
 _GAP = 0.05  # between the instances' ratios, relative: less is noise

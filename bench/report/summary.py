@@ -8,7 +8,7 @@ from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, order, short_shape
 from bench.report.progress import duration
-from bench.report.quantities import precision_in_words, ratio_of, two_speeds
+from bench.report.quantities import busy_in_words, is_hurt, precision_in_words, ratio_of, two_speeds
 from bench.report.select import at_base
 
 
@@ -27,6 +27,8 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_not_native(measured),
         *_throttled(measured),
         *_two_speeds(compared),
+        *_busy(measured),
+        *_drifting(compared),
         *_counts(records, compared),
     ]
 
@@ -47,7 +49,7 @@ def row_line(record: Record, labels: Mapping[str, str]) -> str:
     elif record["ratio"] is None:
         found = _task_figures(record) or "ok"
     else:
-        found = _said(record, _baseline(record, labels))
+        found = _said(record, _baseline(record, labels)) + (" (busy machine)" if is_hurt(record) else "")
     return f"{record['mode']} {named}: {found}"
 
 
@@ -173,6 +175,28 @@ def _throttled(measured: Sequence[Record]) -> Iterator[str]:
     throttled = [record for record in measured if record["throttled"]]
     if throttled:
         yield f"throttled: {_first(throttled)}: the GPU's clocks were held down"
+
+
+def _busy(measured: Sequence[Record]) -> Iterator[str]:
+    """One line where other work ran while it was measured."""
+    hurt = [record for record in measured if is_hurt(record)]
+    if not hurt:
+        return
+    worst = max(hurt, key=lambda record: record["load"] or 0.0)
+    yield (
+        f"busy machine: {busy_in_words(worst)}: {len(hurt)} of {len(measured)} rows were measured beside "
+        "other work, and their intervals are wider for it"
+    )
+
+
+def _drifting(compared: Sequence[Record]) -> Iterator[str]:
+    rows = [record for record in compared if record["drift"] is not None]
+    if rows:
+        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+        yield (
+            f"drift: {rows[0]['case']}{others}: the ratio moved while it was measured: the machine throttles "
+            "or warms up"
+        )
 
 
 def _two_speeds(compared: Sequence[Record]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from bench.cases.comparisons import Comparison
@@ -26,15 +27,20 @@ class Timed:
     prove_s: float
     instance_s: float | None
 
-    @property
+    @cached_property
+    def is_wide(self) -> bool:
+        """Whether the interval of the ratio is wider than ±2%."""
+        return not summarise(self.instances).ratio.converged
+
+    @cached_property
     def plan(self) -> Plan | None:
         """The further instances that bring the ratio within ±2%; None where it is, or cannot be brought."""
-        if self.instance_s is None or summarise(self.instances).ratio.converged:
+        if self.instance_s is None or not self.is_wide:
             return None
         plan = plan_again(self.instances, self.instance_s)
         return plan if plan and len(self.instances) + plan.instances <= _MOST_INSTANCES else None
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """About what that takes; infinite where it cannot be had."""
         plan = self.plan
@@ -69,6 +75,6 @@ class Rest:
 
 def rest_of(timed: Mapping[int, Timed]) -> Rest:
     """Says what of the rows is still wide, and what it would take."""
-    wide = [each for each in timed.values() if not summarise(each.instances).ratio.converged]
+    wide = [each for each in timed.values() if each.is_wide]
     needs = [seconds for each in wide if math.isfinite(seconds := each.seconds)]
     return Rest(len(wide), len(timed), len(needs), sum(needs))

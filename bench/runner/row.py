@@ -113,6 +113,7 @@ def timing_columns(case: Case, timing: Timing) -> Record:
         "iqr_s": timing.iqr_s,
         "baseline_median_s": timing.baseline_median_s,
         "rounds": timing.rounds,
+        "drift": timing.drift,
         "instances": len(timing.instances),
         "instance_spread": timing.instance_spread,
         "instance_ratios": " ".join(f"{ratio:.4f}" for ratio in sorted(timing.instances)),

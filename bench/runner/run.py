@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from bench.timing.blocks import (
     time_queue,
 )
 from bench.timing.gpu_clocks import Gpu, installed_nvml
+from bench.timing.machine_state import watch
 
 
 class Run:
@@ -176,9 +177,11 @@ class Run:
             return legs
 
         more = Instances(another, subject.instance_s + baseline.instance_s) if comparison.retraced else None
-        instances, throttled = self._gpu.watch(
+        (instances, disturbance), throttled = self._gpu.watch(
             f"{comparison.sweep} {comparison.id}",
-            lambda: time_instances(self._prover.legs(subject, baseline), benchmark.pedantic, budget, more),
+            lambda: watch(
+                lambda: time_instances(self._prover.legs(subject, baseline), benchmark.pedantic, budget, more)
+            ),
         )
         timing = summarise(instances)
         instance_s = subject.start_s + baseline.start_s if comparison.retraced else None
@@ -193,6 +196,7 @@ class Run:
             "status": "ok",
             "retraces": sum(subject.instance(number).trace_count() - made for number, made in traces.items()),
             "throttled": throttled,
+            **asdict(disturbance),
             "sync_s": devices.sync_seconds(),
             "queued_s": queued_s,
             "peak_bytes": program.peak_bytes if comparison.of.memory else None,

@@ -112,7 +112,7 @@ def _check_a_line_a_case(lines: list[str]) -> None:
 
 
 # a ratio, or of one that is wider than what it finds the ends
-_RATIO = r"(?:[\d.]+x {0} \[[\d.]+, [\d.]+\]|between [\d.]+ and [\d.]+ times {0})"
+_RATIO = r"(?:[\d.]+x {0} \[[\d.]+, [\d.]+\]|between [\d.]+ and [\d.]+ times {0})(?: \(busy machine\))?"
 
 
 def test_a_run_whose_disk_is_full_ends_in_a_line_and_keeps_its_rows(tiny, pytester, monkeypatch):
@@ -358,6 +358,22 @@ def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
     result = tiny("--collect-only", "-q")
     assert ("cudnn_auto" in result.stdout.str()) is (name == "gpu_name")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_measuring_again_that_is_cut_short_leaves_the_rows_and_the_summary(
+    tiny, pytester, monkeypatch, error
+):
+    from bench.runner.run import Run
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Run, "measure_again", fails)
+    result = tiny("--mode=infer")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert [record["status"] for record in read_records(only_run(pytester))] == ["ok", "ok"]
+    result.stdout.fnmatch_lines(["2 cases: 2 ok, 0 skipped, 0 failed*"])
 
 
 def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester, monkeypatch):

@@ -19,6 +19,7 @@ from bench.timing.intervals import (
     Interval,
     blocks_for,
     deviation_within,
+    drift_of,
     instance_ratio,
     instances_for,
     instances_interval,
@@ -103,6 +104,7 @@ class Timing:
         instances: the ratio of each instance, in their order.
         instance_spread: standard deviation between instances, relative to the ratio, without what blocks
             differ by; None where they are too few to tell.
+        drift: rank correlation of a block's time and ratio; None where there is none.
     """
 
     median_s: float
@@ -113,6 +115,7 @@ class Timing:
     rounds: int
     instances: tuple[float, ...]
     instance_spread: float | None
+    drift: float | None = None
 
 
 @dataclass(frozen=True)
@@ -294,6 +297,7 @@ def summarise(instances: Sequence[Blocks]) -> Timing:
         rounds=sum(map(len, ratios)),
         instances=tuple(map(instance_ratio, ratios)),
         instance_spread=spread_between(ratios) if enough else None,
+        drift=drift_of(ratios),
     )
 
 

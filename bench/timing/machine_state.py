@@ -5,9 +5,14 @@ unknown and never an error: containers hide some, kernels have others.
 """
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+N = TypeVar("N", int, float)
 
 UNKNOWN = "unknown"
 ROOT = Path("/")
@@ -73,6 +78,41 @@ def load(root: Path = ROOT) -> float | None:
         return float((_read(root, "proc/loadavg") or "").split()[0])
     except (IndexError, ValueError):
         return None
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """What disturbed one measurement; None where unknown.
+
+    Attributes:
+        load: of the last minute, at its end.
+        stolen: share of the time of all cores that the hypervisor took.
+        context_switches, page_faults: of this process meanwhile, as in `Counters`.
+    """
+
+    load: float | None
+    stolen: float | None
+    context_switches: int | None
+    page_faults: int | None
+
+
+def watch(measurement: Callable[[], T], root: Path = ROOT) -> tuple[T, Disturbance]:
+    """Makes a measurement; returns what it returns, and what disturbed it."""
+    before, start = read_counters(root), time.monotonic()
+    result = measurement()
+    core_s = (time.monotonic() - start) * (os.cpu_count() or 1)
+    after = read_counters(root)
+    stolen_s = _more(before.stolen_s, after.stolen_s)
+    return result, Disturbance(
+        load(root),
+        None if stolen_s is None else min(1.0, stolen_s / core_s),
+        _more(before.context_switches, after.context_switches),
+        _more(before.page_faults, after.page_faults),
+    )
+
+
+def _more(before: N | None, after: N | None) -> N | None:
+    return None if before is None or after is None else after - before
 
 
 def _cpu_seconds(stat: str | None) -> tuple[float | None, float | None]:

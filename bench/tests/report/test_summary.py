@@ -1,7 +1,9 @@
 """The summary of a run, in words."""
 
+import pytest
+
 from bench.records.schema import make_record
-from bench.report.summary import summary_lines
+from bench.report.summary import row_line, summary_lines
 from bench.tests.sample_records import default_run, record
 
 LABELS = {"slstm-rnn": "slstm in RNN", "lstm-builtin": "keras LSTM"}
@@ -80,6 +82,33 @@ def test_why_the_native_engine_did_not_run_is_said():
     assert line in summary_lines(rows, LABELS)
     builtin = record("lstm-builtin", figures={**FIGURES, "fallback": "no_gpu"})
     assert not any("native" in line for line in summary_lines([builtin], LABELS))
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"load": 7.9, "stolen": 0.0}, "busy machine: load 7.9 on 2 cores: 1 of 2 rows were measured beside"),
+        (
+            {"load": 0.5, "stolen": 0.03},
+            "busy machine: load 0.5 on 2 cores, 3% of the cores' time stolen: 1 of",
+        ),
+        ({"load": 2.1, "stolen": 0.001}, None),
+        ({"load": None, "stolen": None}, None),
+        ({"load": 7.9, "machine": "a board"}, None),  # of how many cores is unknown
+    ],
+)
+def test_a_busy_machine_is_a_line_and_marks_its_rows(figures, said):
+    rows = [record(figures={**FIGURES, **figures}), record("lstm-rnn", figures=FIGURES)]
+    told = [line for line in summary_lines(rows, LABELS) if line.startswith("busy")]
+    assert len(told) == bool(said) and all(line.startswith(said) for line in told)
+    assert row_line(rows[0], LABELS).endswith("(busy machine)") == bool(said)
+    assert not row_line(rows[1], LABELS).endswith("(busy machine)")
+
+
+def test_a_drift_is_told():
+    rows = [record(figures={**FIGURES, "drift": 0.6}), record("lstm-rnn", figures=FIGURES)]
+    (told,) = [line for line in summary_lines(rows, LABELS) if line.startswith("drift: ")]
+    assert told.startswith("drift: infer-slstm-rnn-b32-t50-f64-u128: the ratio moved")
 
 
 def test_traces_of_two_speeds_are_told():

@@ -11,6 +11,7 @@ from bench.timing.intervals import (
     WISHED_HALF_WIDTH,
     Interval,
     blocks_for,
+    drift_of,
     instances_interval,
     ratio_interval,
 )
@@ -196,3 +197,21 @@ def _over_blocks(speeds: str, instances: int, blocks: int) -> float:
     return (
         sum(each.low <= 1 <= each.high for each in (ratio_interval(list(sample)) for sample in samples)) / 200
     )
+
+
+# --- drift ---
+
+
+def test_a_ratio_that_moves_while_it_is_measured_drifts():
+    generator = np.random.default_rng(0)
+    instances = [np.exp(generator.normal(0, 0.01, 12) + np.linspace(0, 0.05, 12) + n) for n in range(4)]
+    assert (drift_of([list(each) for each in instances]) or 0) > 0.5
+    assert (drift_of([list(each[::-1]) for each in instances]) or 0) < -0.5
+
+
+def test_instances_that_differ_do_not_drift():
+    """Nor does noise, but for one row in a thousand."""
+    generator = np.random.default_rng(0)
+    samples = [[list(np.exp(generator.normal(n / 9, 0.02, 5))) for n in range(6)] for _ in range(300)]
+    assert sum(drift_of(sample) is not None for sample in samples) <= 3
+    assert drift_of([[1.0] * 6]) is None and drift_of([[1.0], [2.0]]) is None
