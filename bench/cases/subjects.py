@@ -79,7 +79,7 @@ EQUATIONS = {
     "chosen_state": Equation(1, "simple_rnn"),
     "learned_state": Equation(1, "simple_rnn"),
 }
-KINDS = ("builtin", "keras_cell", "ours", "user", "peer")
+KINDS = ("builtin", "keras_cell", "ours", "user", "backend", "peer")
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,19 @@ class Subject:
         make: case -> layer, not built, that returns its outputs and its states.
         options: the fields of `Case` that it honours beside shape, dtype and `jit_compile`.
         kind: one of `KINDS`: a layer of Keras', a cell of Keras' in `keras.layers.RNN`, one of the project's
-            own, a user's cell, or a peer, which is measured for comparison alone.
+            own, a user's cell, a layer of Keras' on another back end, or a peer, which is measured for
+            comparison alone.
         equation: the cell whose equation it computes, a name of `EQUATIONS`; a user's cell is its own.
         unrolls: whether it unrolls its steps without being told to.
-        runs_in: what people call the library that runs it, where that is not Keras'.
+        runs_in: what people call the library that runs it, where that is not Keras on TensorFlow.
+        backend: the back end of Keras, by Keras' name for it; a peer without Keras has the first.
         target, kwargs: of a user's cell, the texts that `--cell` and `--kwargs` gave; such a cell must pass
             the contract.
         step_shape: of a user's cell whose steps are no vectors, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
+        carried: of a subject on another back end, the same subject on TensorFlow.
     """
 
     cell: str
@@ -115,16 +118,25 @@ class Subject:
     equation: str = ""
     unrolls: bool = False
     runs_in: str = ""
+    backend: str = "tensorflow"
     target: str | None = None
     kwargs: str = "{}"
     step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
+    carried: "Subject | None" = None
 
     @property
     def name(self) -> str:
         """Its name in ids and on the command line."""
         return f"{self.cell}-{self.layer}"
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a peer makes a user's cell from; empty where the cell is none."""
+        if self.target is None:
+            return {}
+        return {"target": self.target, "kwargs": self.kwargs, "step_shape": self.step_shape}
 
 
 def check_installed(subject: Subject) -> None:
@@ -341,12 +353,14 @@ def user_subject(
     Args:
         make_cell: is called with `units`, and with those of the case's `activation`, `use_bias`,
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
-        layer: `rnn`, in `keras.layers.RNN`, or `fused`, in `cells.FusedRNN`.
+        layer: `rnn`, in `keras.layers.RNN`, `fused`, in `cells.FusedRNN`, or one of `BACKENDS`, in
+            `keras.layers.RNN` there.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
         step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
-    label = f"{name} in {_USER_LAYERS[layer][0]}"
+    in_layer, wrap, layer_options = _USER_LAYERS["rnn" if layer in BACKENDS else layer]
+    label = f"{name} in {in_layer}"
 
     def make_one(case):
         given = _cell_arguments(case, frozenset())
@@ -356,9 +370,8 @@ def user_subject(
         cell = make_cell(case.units, **given)
         return cell if step_shape is None else _shaped(cell, case, step_shape, label)
 
-    _, wrap, layer_options = _USER_LAYERS[layer]
     honoured = layer_options | _AROUND | set(_CELL_OPTIONS)
-    return Subject(
+    subject = Subject(
         name,
         layer,
         label,
@@ -371,6 +384,7 @@ def user_subject(
         kwargs=kwargs,
         step_shape=step_shape,
     )
+    return BACKENDS[layer].carry(subject, label) if layer in BACKENDS else subject
 
 
 def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
@@ -385,12 +399,62 @@ def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
     return ShapedSteps(cell, step_shape)
 
 
+@dataclass(frozen=True)
+class _Backend:
+    """A back end of Keras beside TensorFlow, whose peer is `keras_NAME`.
+
+    Attributes:
+        name: Keras' name for it.
+        label: what people call it.
+        requires: the packages that it takes.
+    """
+
+    name: str
+    label: str
+    requires: tuple[str, ...]
+
+    @property
+    def layer(self) -> str:
+        """The layer of its subjects, and the module of their peer."""
+        return f"keras_{self.name}"
+
+    def carry(self, subject: Subject, label: str) -> Subject:
+        """The subject, a layer of Keras' or a cell in `keras.layers.RNN`, run on this back end.
+
+        Its layer on TensorFlow is what it must agree with, and has none of the options.
+        """
+        label = f"{label} on {self.label}"
+
+        def make(case):
+            _check_plain(label, case)
+            return subject.make(case)
+
+        return replace(
+            subject,
+            layer=self.layer,
+            label=label,
+            make=make,
+            options=frozenset(),
+            kind=subject.kind if subject.kind == "user" else "backend",
+            runs_in=f"Keras on {self.label}",
+            backend=self.name,
+            requires=self.requires,
+            peer=self.layer,
+            carried=subject,
+        )
+
+
+BACKENDS = {
+    backend.layer: backend
+    for backend in (_Backend("jax", "JAX", ("jax",)), _Backend("torch", "PyTorch", ("torch",)))
+}
+
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have
 _USER_LAYERS: dict[str, tuple[str, Callable[..., Any], frozenset[str]]] = {
     "rnn": ("RNN", _in_rnn, _LAYER_OPTIONS),
     "fused": ("FusedRNN", _in_fused_rnn, _FUSED_LAYER_OPTIONS),
 }
-USER_LAYERS = tuple(_USER_LAYERS)
+USER_LAYERS = (*_USER_LAYERS, *BACKENDS)
 
 
 def _peer(
@@ -475,13 +539,13 @@ def _check_plain(label: str, case: Case) -> None:
     other = [f"{name} {getattr(case, name)}" for name, value in plain.items() if getattr(case, name) != value]
     if other:
         raise UnsupportedOption(
-            f"{label} is measured in float32, without XLA, on the CPU; not {', '.join(other)}"
+            f"{label} is measured in float32, as it comes, on the CPU; not {', '.join(other)}"
         )
 
 
 _GATED = ("activation", "use_bias", "dropout", "recurrent_dropout")
 FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
-SUBJECTS: dict[str, Subject] = {
+_ON_TENSORFLOW: dict[str, Subject] = {
     subject.name: subject
     for subject in (
         _builtin("simple_rnn", "SimpleRNN", *_GATED),
@@ -518,6 +582,22 @@ SUBJECTS: dict[str, Subject] = {
         _block_kernel("lstm", "BlockLSTMV2"),
         _block_kernel("gru", "GRUBlockCell", "reset_after"),
     )
+}
+# every layer of Keras', and every cell in `keras.layers.RNN` that no such layer stands for
+_EVERYWHERE = [
+    subject
+    for subject in _ON_TENSORFLOW.values()
+    if subject.layer == "builtin"
+    or (subject.layer == "rnn" and f"{subject.cell}-builtin" not in _ON_TENSORFLOW)
+]
+SUBJECTS: dict[str, Subject] = {
+    **_ON_TENSORFLOW,
+    **{
+        carried.name: carried
+        for backend in BACKENDS.values()
+        for subject in _EVERYWHERE
+        for carried in [backend.carry(subject, subject.label)]
+    },
 }
 # the layers that are measured for comparison alone, which nobody could use instead of Keras' or ours
 PEER_LAYERS = tuple(dict.fromkeys(s.layer for s in SUBJECTS.values() if s.kind == "peer"))

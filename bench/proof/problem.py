@@ -164,7 +164,7 @@ def _references(
     if len(ours) == len(cells):
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
-    twin = make_layer(subject, twin_case)
+    twin = make_layer(subject.carried or subject, twin_case)
     layers.build_layer(twin, twin_case, SEED)
     twins = [cell for loop in layers.cells_in(twin, case.depth) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]

@@ -61,8 +61,18 @@ class Record(TypedDict):
         str,
         _Says("CPU (or GPU) model, cores and operating system: rows of different machines do not compare"),
     ]
+    worker: Annotated[
+        str | None,
+        _Says("the name of the worker that measured it, in a cluster; empty: the run's own process"),
+    ]
+    lost_workers: Annotated[
+        str | None,
+        _Says("the workers that were lost while they measured it: it was submitted once more elsewhere"),
+    ]
     device: Annotated[str, _Says("`cpu` or `gpu`")]
-    backend: Annotated[str, _Says("the Keras backend")]
+    backend: Annotated[
+        str, _Says("the back end of Keras that the subject runs on: `tensorflow`, `jax`, `torch`")
+    ]
     tensorflow: Annotated[str, _Says("TensorFlow's version")]
     keras: Annotated[str, _Says("Keras' version")]
     sweep: Annotated[str, _Says("the declared set of cases that this one was measured in")]
@@ -128,8 +138,8 @@ class Record(TypedDict):
         str | None,
         _Says(
             "what the compiled graph runs the steps with: `cudnn`, `block`, `native` (the C++ engine of "
-            "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; empty: the library does not "
-            "say"
+            "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; `eager`: Keras' loop on "
+            "PyTorch, step by step; empty: the library does not say"
         ),
     ]
     xla: Annotated[bool | None, _Says("the program was compiled by XLA")]
