@@ -35,7 +35,7 @@ class Program:
         trace_count: how often it has been traced so far.
         trace_s, compile_s: seconds of tracing, and of the first call.
         graph_nodes: operations in the graph and its function library.
-        kernel: `cudnn`, `block`, `while` or `unrolled`.
+        kernel: `cudnn`, `block`, `while` or `unrolled`; a peer's has a name of its own.
         xla: whether XLA compiles it, as a whole or the layer by itself.
         fallback: why a faster kernel does not run, of `kernels.fallback_of`.
         peak_bytes: how far its making and first call raised the memory of a process of its own; else None.

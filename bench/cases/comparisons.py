@@ -216,7 +216,7 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
     "default_option": _default_option,  # the same subject, every option at its default
     "torch": partial(_peer, layer="torch"),  # the same cell in PyTorch
     "onnx": partial(_peer, layer="onnx", modes=("infer",)),  # in ONNX Runtime, which does not train
-    "jax": partial(_peer, layer="jax"),  # in Keras on JAX
+    "keras_jax": partial(_peer, layer="keras_jax"),
     "simple_rnn": _simple_rnn,  # the built-in SimpleRNN
     "plain_builtin": _plain_builtin,  # `Subject.baseline`, never under XLA
 }

@@ -86,7 +86,7 @@ EQUATIONS = {
     "chosen_state": Equation(1, "simple_rnn"),
     "learned_state": Equation(1, "simple_rnn"),
 }
-KINDS = ("builtin", "keras_cell", "ours", "user", "peer")
+KINDS = ("builtin", "keras_cell", "ours", "user", "backend", "peer")
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,12 @@ class Subject:
         make: case -> layer, not built, that returns its outputs and its states.
         options: the fields of `Case` that it honours beside shape, dtype and `jit_compile`.
         kind: one of `KINDS`: a layer of Keras', a cell of Keras' in `keras.layers.RNN`, one of the project's
-            own, a user's cell, or a peer, which is measured for comparison alone.
+            own, a user's cell, a layer of Keras' on another back end, or a peer, which is measured for
+            comparison alone.
         equation: the cell whose equation it computes, a name of `EQUATIONS`; a user's cell is its own.
         unrolls: whether it unrolls its steps without being told to.
-        runs_in: what people call the library that runs it, where that is not Keras'.
+        runs_in: what people call the library that runs it, where that is not Keras on TensorFlow.
+        backend: the back end of Keras, by Keras' name for it; a peer without Keras has the first.
         target, kwargs: of a user's cell, which must pass the contract, the texts that `--cell` and `--kwargs`
             gave.
         factory: of a user's cell that no text names, what makes it: a class or function of this process.
@@ -111,6 +113,7 @@ class Subject:
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
+        carried: of a subject on another back end, the same subject on TensorFlow.
     """
 
     cell: str
@@ -123,17 +126,26 @@ class Subject:
     equation: str = ""
     unrolls: bool = False
     runs_in: str = ""
+    backend: str = "tensorflow"
     target: str | None = None
     kwargs: str = "{}"
     factory: Target | None = None
     step_shape: tuple[int, ...] | None = None
     requires: tuple[str, ...] = ()
     peer: str | None = None
+    carried: "Subject | None" = None
 
     @property
     def name(self) -> str:
         """Its name in ids and on the command line."""
         return f"{self.cell}-{self.layer}"
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a peer makes a user's cell from; empty where the cell is none."""
+        if self.target is None:
+            return {}
+        return {"target": self.target, "kwargs": self.kwargs, "step_shape": self.step_shape}
 
 
 def check_installed(subject: Subject) -> None:
@@ -351,13 +363,14 @@ def user_subject(
     Args:
         make_cell: is called with `units`, and with those of the case's `activation`, `use_bias`,
             `reset_after`, `dropout` and `recurrent_dropout` that are not the default.
-        layer: `rnn`, in `keras.layers.RNN`; `fused`, in `cells.FusedRNN`; or `layer`: it is a whole layer.
+        layer: `rnn`, in `keras.layers.RNN`; `fused`, in `cells.FusedRNN`; `layer`: it is a whole layer; or
+            one of `BACKENDS`, in `keras.layers.RNN` there.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
         factory: what makes the cell where no text does.
         step_shape: the shape of a step where it is no vector; the case's features are its product.
         accepts: whether `make_cell` has an argument of a name.
     """
-    words, wrap, honoured = _USER_LAYERS[layer]
+    words, wrap, honoured = _USER_LAYERS["rnn" if layer in BACKENDS else layer]
     label = words.format(name)
 
     def make_one(case):
@@ -368,7 +381,7 @@ def user_subject(
         cell = make_cell(case.units, **given)
         return cell if step_shape is None else _shaped(cell, case, step_shape, label)
 
-    return Subject(
+    subject = Subject(
         name,
         layer,
         label,
@@ -382,6 +395,7 @@ def user_subject(
         factory=factory,
         step_shape=step_shape,
     )
+    return BACKENDS[layer].carry(subject, label) if layer in BACKENDS else subject
 
 
 def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
@@ -409,13 +423,65 @@ def _whole(make_layer: Callable[[Case], Any]) -> Callable[[Case], Any]:
 
 WHOLE = "layer"  # what ids call the layer of a subject that is a user's whole layer
 _OF_CELLS = _AROUND | frozenset(_CELL_OPTIONS)
+
+
+@dataclass(frozen=True)
+class _Backend:
+    """A back end of Keras beside TensorFlow, whose peer is `keras_NAME`.
+
+    Attributes:
+        name: Keras' name for it.
+        label: what people call it.
+        requires: the packages that it takes.
+    """
+
+    name: str
+    label: str
+    requires: tuple[str, ...]
+
+    @property
+    def layer(self) -> str:
+        """The layer of its subjects, and the module of their peer."""
+        return f"keras_{self.name}"
+
+    def carry(self, subject: Subject, label: str) -> Subject:
+        """The subject, a layer of Keras' or a cell in `keras.layers.RNN`, run on this back end.
+
+        Its layer on TensorFlow is what it must agree with, and has none of the options.
+        """
+        label = f"{label} on {self.label}"
+
+        def make(case):
+            _check_plain(label, case)
+            return subject.make(case)
+
+        return replace(
+            subject,
+            layer=self.layer,
+            label=label,
+            make=make,
+            options=frozenset(),
+            kind=subject.kind if subject.kind == "user" else "backend",
+            runs_in=f"Keras on {self.label}",
+            backend=self.name,
+            requires=self.requires,
+            peer=self.layer,
+            carried=subject,
+        )
+
+
+BACKENDS = {
+    backend.layer: backend
+    for backend in (_Backend("jax", "JAX", ("jax",)), _Backend("torch", "PyTorch", ("torch",)))
+}
+
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have
 _USER_LAYERS: dict[str, tuple[str, Callable[..., Any], frozenset[str]]] = {
     "rnn": ("{} in RNN", _in_rnn, _LAYER_OPTIONS | _OF_CELLS),
     "fused": ("{} in FusedRNN", _in_fused_rnn, _FUSED_LAYER_OPTIONS | _OF_CELLS),
     WHOLE: ("{}", _whole, frozenset()),
 }
-USER_LAYERS = tuple(layer for layer in _USER_LAYERS if layer != WHOLE)
+USER_LAYERS = (*(layer for layer in _USER_LAYERS if layer != WHOLE), *BACKENDS)
 
 
 def _peer(
@@ -430,8 +496,6 @@ def _peer(
         if layer == "onnx" and case.mode != "infer":
             raise UnsupportedOption(f"{label} infers only")
         returned = {"return_sequences": True, "return_state": True}
-        if keras_name == "RNN":
-            return keras.layers.RNN(_our_cell(cell, frozenset())(case), **returned)
         return getattr(keras.layers, keras_name)(case.units, **returned)
 
     return Subject(
@@ -461,11 +525,6 @@ def _onnx(cell: str, keras_name: str, operator: str) -> Subject:
 
 def _keras2(cell: str, keras_name: str) -> Subject:
     return _peer(cell, "keras2", keras_name, f"Keras 2 {keras_name}", "keras2", "tf_keras", runs_in="Keras 2")
-
-
-def _jax(cell: str, keras_name: str) -> Subject:
-    label = f"Keras {keras_name} on JAX" if keras_name != "RNN" else f"{cell} in RNN on JAX"
-    return _peer(cell, "jax", keras_name, label, "keras_jax", "jax", runs_in="Keras on JAX")
 
 
 def _compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
@@ -508,13 +567,13 @@ def _check_plain(label: str, case: Case) -> None:
     other = [f"{name} {getattr(case, name)}" for name, value in plain.items() if getattr(case, name) != value]
     if other:
         raise UnsupportedOption(
-            f"{label} is measured in float32, without XLA, on the CPU; not {', '.join(other)}"
+            f"{label} is measured in float32, as it comes, on the CPU; not {', '.join(other)}"
         )
 
 
 _GATED = ("activation", "use_bias", "dropout", "recurrent_dropout")
 FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
-SUBJECTS: dict[str, Subject] = {
+_ON_TENSORFLOW: dict[str, Subject] = {
     subject.name: subject
     for subject in (
         _builtin("simple_rnn", "SimpleRNN", *_GATED),
@@ -548,12 +607,25 @@ SUBJECTS: dict[str, Subject] = {
         _keras2("lstm", "LSTM"),
         _keras2("gru", "GRU"),
         _keras2("simple_rnn", "SimpleRNN"),
-        _jax("lstm", "LSTM"),
-        _jax("gru", "GRU"),
-        _jax("slstm", "RNN"),
         _block_kernel("lstm", "BlockLSTMV2"),
         _block_kernel("gru", "GRUBlockCell", "reset_after"),
     )
+}
+# every layer of Keras', and every cell in `keras.layers.RNN` that no such layer stands for
+_EVERYWHERE = [
+    subject
+    for subject in _ON_TENSORFLOW.values()
+    if subject.layer == "builtin"
+    or (subject.layer == "rnn" and f"{subject.cell}-builtin" not in _ON_TENSORFLOW)
+]
+SUBJECTS: dict[str, Subject] = {
+    **_ON_TENSORFLOW,
+    **{
+        carried.name: carried
+        for backend in BACKENDS.values()
+        for subject in _EVERYWHERE
+        for carried in [backend.carry(subject, subject.label)]
+    },
 }
 # the layers that are measured for comparison alone, which nobody could use instead of Keras' or ours
 PEER_LAYERS = tuple(dict.fromkeys(s.layer for s in SUBJECTS.values() if s.kind == "peer"))

@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from bench.cases.case import DEVICES, MERGE_MODES, MODES
-from bench.cases.subjects import FROM_PAPERS
+from bench.cases.subjects import BACKENDS, FROM_PAPERS
 
 Shape = tuple[int, int, int, int]
 
@@ -20,7 +20,8 @@ class Grid:
         shapes: (batch_size, timesteps, features, units).
         options: the values of `Case`'s other fields, one mapping for each combination wanted; one that says
             nothing of `jit_compile` is compiled as `fit` compiles it on the device.
-        user_cells: the layers in which the cells of `--cell` join: `rnn`, `fused`.
+        user_cells: the layers in which the cells of `--cell` join: `rnn`, `fused`, `keras_jax`,
+            `keras_torch`.
         devices: the devices on which these are measured.
         baselines: what these are compared with, where it is not what the rest of the sweep is.
     """
@@ -66,6 +67,7 @@ class Sweep:
 IN_RNN = ("rnn",)
 IN_FUSED = ("fused",)
 IN_BOTH = (*IN_RNN, *IN_FUSED)
+ON_BACKENDS = tuple(BACKENDS)
 OURS = ("minimal-rnn", "simple_rnn-rnn", "lstm-rnn", "gru-rnn", "slstm-rnn")
 KERAS_CELLS = ("keras_simple_rnn-rnn", "keras_lstm-rnn", "keras_gru-rnn")
 BUILTINS = ("simple_rnn-builtin", "lstm-builtin", "gru-builtin")
@@ -150,6 +152,8 @@ FUSED_SHAPES = (
     (32, 79, 256, 1024),
 )
 
+# one sequence, as a user waits for it; a batch, as one trains
+BACKEND_SHAPES = ((1, 100, 64, 128), (32, 50, 64, 128))
 LONGER = tuple((32, timesteps, 64, 64) for timesteps in (10, 50, 100, 200, 500, 1000))
 # the first as `fit` runs it: on a CPU that is plain, on a GPU XLA, but for the built-ins that cuDNN runs
 PLAIN_AND_XLA: tuple[Mapping[str, Any], ...] = ({}, PLAIN, {"jit_compile": True})
@@ -282,7 +286,7 @@ SWEEPS: dict[str, Sweep] = {
                 baselines=("loop",),
             ),
         ),
-        baselines=("loop", "loop_xla", "torch", "onnx", "jax"),
+        baselines=("loop", "loop_xla", "torch", "onnx", "keras_jax"),
         memory=True,
     ),
     "options": Sweep(
@@ -366,6 +370,19 @@ SWEEPS: dict[str, Sweep] = {
             Grid(ONNX, FUSED_SHAPES, modes=("infer",)),
             Grid(("gru-block",), (BASE, *FUSED_SHAPES), ({"reset_after": False},)),
         ),
+    ),
+    "backends": Sweep(
+        "What does the same cell cost on each back end of Keras?",
+        (
+            Grid(LOOPS, BACKEND_SHAPES, PLAIN_AND_XLA, user_cells=IN_RNN),
+            Grid(FUSED, BACKEND_SHAPES, user_cells=IN_FUSED),
+            Grid(
+                tuple(f"{cell}-{layer}" for layer in BACKENDS for cell in ("lstm", "gru", "slstm")),
+                BACKEND_SHAPES,
+                user_cells=ON_BACKENDS,
+            ),
+        ),
+        baselines=("loop",),
     ),
     "partial_sum": Sweep(
         "Does a linear cell of one unit learn to add up?",

@@ -1,6 +1,8 @@
 """The peers' programs, seen from the process that measures: each peer has one process for the whole run."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,18 +34,25 @@ class Peers:
     environment: dict[str, dict[str, Any]] = field(default_factory=dict)
     _workers: dict[str, Worker] = field(default_factory=dict)
 
-    def program(self, peer: str, problem: Problem) -> Program:
+    def program(
+        self, peer: str, problem: Problem, of_cell: Mapping[str, Any] = MappingProxyType({})
+    ) -> Program:
         """The program that the peer has for the problem, on the problem's weights and data.
 
         Args:
             peer: a module of `bench.processes.peers`.
+            of_cell: what it makes a user's cell from, `Subject.made_from`.
         """
         worker = self._worker(peer)
         case, data = problem.case, problem.data
         given = PeerData(
-            data.weights, data.inputs, data.initial_states, [c for c in data.cotangents if c is not None]
+            data.weights,
+            data.inputs,
+            data.initial_states,
+            [cotangent for cotangent in data.cotangents if cotangent is not None],
+            case.units,
         )
-        options = {"time_major": True} if case.time_major else {}
+        options = {**of_cell, **({"time_major": True} if case.time_major else {})}
         try:
             number, facts = worker.call(
                 "load", case.cell, case.mode, given, options, time_limit_s=self.limits.compile_s
@@ -59,7 +68,7 @@ class Peers:
             compile_s=facts.get("compile_s"),
             graph_nodes=facts.get("graph_nodes"),
             kernel=facts.get("kernel"),
-            xla=False,
+            xla=facts.get("xla", False),
             time=lambda: worker.call("time", number),
             queue=lambda count: worker.call("queue", number, count),
             peak_bytes=facts.get("peak_bytes"),
@@ -104,8 +113,10 @@ def warmed_up(program: Program) -> Leg:
 
 
 def _answer(problem: Problem, outputs: Arrays, gradients: Arrays) -> Answer:
-    """The peer's answer, its gradients by name: all of them in `train`, none in `infer`."""
-    states = [f"initial_state {number}" for number in range(len(problem.data.initial_states))]
-    names = [*weight_names(problem.layer), "inputs", *states] if problem.case.mode == "train" else []
-    named: dict[str, np.ndarray] = dict(zip(names, gradients, strict=True))
-    return Answer(outputs, named)
+    """The peer's answer, its gradients by name: those that there are in `train`, none in `infer`."""
+    weights = zip(weight_names(problem.layer), problem.layer.weights, strict=True)
+    names = [*(name for name, weight in weights if weight.trainable), "inputs"]
+    for number, state in enumerate(problem.data.initial_states):
+        names += [f"initial_state {number}"] if np.issubdtype(state.dtype, np.floating) else []
+    names = names if problem.case.mode == "train" else []
+    return Answer(outputs, dict(zip(names, gradients, strict=True)))

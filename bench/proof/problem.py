@@ -199,7 +199,7 @@ def _references(
     if len(ours) == len(cells):
         return _all(ours), True, "exact"
     twin_case = replace(case, dtype="float64")
-    twin = _built_layer(subject, twin_case)
+    twin = _built_layer(subject.carried or subject, twin_case)
     twins = [cell for loop in layers.cells_in(twin, case.depth) for cell, _ in loop]
     own = [reference_for(cell) for cell in twins]
     if _all(own) and not drops and not differs:

@@ -65,8 +65,18 @@ class Record(TypedDict):
             "nothing"
         ),
     ]
+    worker: Annotated[
+        str | None,
+        _Says("the name of the worker that measured it, in a cluster; empty: the run's own process"),
+    ]
+    lost_workers: Annotated[
+        str | None,
+        _Says("the workers that were lost while they measured it: it was submitted once more elsewhere"),
+    ]
     device: Annotated[str, _Says("`cpu` or `gpu`")]
-    backend: Annotated[str, _Says("the Keras backend")]
+    backend: Annotated[
+        str, _Says("the back end of Keras that the subject runs on: `tensorflow`, `jax`, `torch`")
+    ]
     tensorflow: Annotated[str, _Says("TensorFlow's version")]
     keras: Annotated[str, _Says("Keras' version")]
     sweep: Annotated[str, _Says("the declared set of cases that this one was measured in")]
@@ -133,7 +143,7 @@ class Record(TypedDict):
         _Says(
             "what the compiled graph runs the steps with: `cudnn`, `block`, `native` (the C++ engine of "
             "`FusedRNN`), `while` or `unrolled`; in PyTorch, `mkldnn` or `aten`; in ONNX Runtime, the "
-            "operator; empty: the library does not say"
+            "operator; `eager`: Keras' loop on PyTorch, step by step; empty: the library does not say"
         ),
     ]
     xla: Annotated[bool | None, _Says("the program was compiled by XLA")]

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from bench.cases.case import id_parts, shape_id
-from bench.cases.subjects import PEER_LAYERS, SUBJECTS
+from bench.cases.subjects import BACKENDS, PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.frame import rows
 from bench.records.schema import SHAPE
@@ -169,9 +169,15 @@ def _is_against_builtin(way: Way) -> bool:
 
 def _has_code(record: Record) -> bool:
     """True where a line of code can say how to run the record's subject: a peer has none."""
-    if record["layer"] == "builtin":
-        return record["cell"] in _BUILTINS
-    return record["layer"] in {**_LAYERS, **_FUNCTIONS}
+    layer = _layer(record)
+    return record["cell"] in _BUILTINS if layer == "builtin" else layer in {**_LAYERS, **_FUNCTIONS}
+
+
+def _layer(record: Record) -> str:
+    """What runs the record's cell; on another back end it is a layer of Keras', or `RNN`."""
+    if record["layer"] not in BACKENDS:
+        return record["layer"]
+    return "builtin" if record["cell"] in _BUILTINS else "rnn"
 
 
 def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
@@ -283,7 +289,7 @@ def _start(record: Record) -> float | None:
 
 def code(record: Record, units: int) -> str:
     """The line of code that is this way; `inputs` in it is a batch of sequences."""
-    layer = record["layer"]
+    layer = _layer(record)
     given = [_WAYS[word] for word in labels.options(record)]
     of_layer, of_cell = (
         [argument for argument, is_layers in given if argument and is_layers == wanted]
@@ -296,13 +302,15 @@ def code(record: Record, units: int) -> str:
         made = f"outputs, states = {_FUNCTIONS[layer]}({cell}, inputs)"
     else:
         made = f"{_LAYERS[layer]}({', '.join([cell, 'return_sequences=True', *of_layer])})"
+    if record["layer"] in BACKENDS:
+        return f"{made}  # with KERAS_BACKEND={BACKENDS[record['layer']].name}"
     return f"{made}  # and model.compile(…, jit_compile=True)" if "xla" in labels.options(record) else made
 
 
 def _cell_class(record: Record) -> str:
     """The class of a cell (of a built-in, the layer's), as code; a user's cell is called by its name."""
     cell = record["cell"]
-    if record["layer"] == "builtin":
+    if _layer(record) == "builtin":
         return f"keras.layers.{_BUILTINS[cell]}"
     if record["subject"] not in SUBJECTS:
         return cell
@@ -313,7 +321,7 @@ def _cell_class(record: Record) -> str:
 
 def subjects_to_measure(cell: str | None) -> tuple[str, ...]:
     """The subjects to measure for a cell, their built-ins first."""
-    ours = [subject for subject in SUBJECTS.values() if subject.layer not in PEER_LAYERS]
+    ours = [s for s in SUBJECTS.values() if s.layer not in {*PEER_LAYERS, *BACKENDS}]
     wanted = [subject for subject in ours if cell in (None, subject.cell.removeprefix("keras_"))]
     if not wanted:
         known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in ours)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench.cases.case import CaseError, IdParts, id_parts
-from bench.cases.subjects import EQUATIONS, SUBJECTS, equation_of
+from bench.cases.subjects import BACKENDS, EQUATIONS, SUBJECTS, equation_of
 from bench.records import options as options_of_cases
 from bench.records.schema import SHAPE, Value
 
@@ -23,7 +23,13 @@ _IN_WORDS = {
 # the groups of options; one of several options belongs to the first that any of them is in
 OPTION_GROUPS = options_of_cases.GROUPS
 _ELSEWHERE = {subject.layer: subject.runs_in for subject in SUBJECTS.values() if subject.runs_in}
-_USER_LABELS = {"rnn": "{} in RNN", "fused": "{} in FusedRNN", "layer": "{}"}
+# of a user's cell or layer
+_USER_LABELS = {
+    "rnn": "{} in RNN",
+    "fused": "{} in FusedRNN",
+    "layer": "{}",
+    **{name: f"{{}} in RNN on {backend.label}" for name, backend in BACKENDS.items()},
+}
 FAMILIES = tuple(EQUATIONS)[:5]
 
 

@@ -246,10 +246,10 @@ class Prover:
 
     def _proven(self, problem: Problem, isolated: Isolated | None = None) -> Proven:
         """Proves the problem with its program: in this process, in a worker, or in the peer's process."""
-        peer = self._subjects[problem.case.subject].peer
-        if peer is not None:
+        subject = self._subjects[problem.case.subject]
+        if (peer := subject.peer) is not None:
             peers = self._peers if isolated is None else isolated.peers
-            proven = prove(problem, lambda problem, exact: peers.program(peer, problem))
+            proven = prove(problem, lambda problem, _: peers.program(peer, problem, subject.made_from))
             return Proven(problem, *proven, matmul_peak=None)
         if isolated is not None:
             return Proven(problem, *prove(problem, isolated.compile_program), isolated.matmul_peak)

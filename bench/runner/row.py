@@ -33,6 +33,7 @@ def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[st
         "sweep": sweep,
         "case": case.id,
         "subject": case.subject,
+        "backend": subjects[case.subject].backend,
         "baseline": baseline.id if baseline else None,
         "static_timesteps": case.static_timesteps and case.mode != "generate",
     }

@@ -237,6 +237,20 @@ def peers_run() -> list[dict[str, Value]]:
     ]
 
 
+def backends_run() -> list[dict[str, Value]]:
+    """All cases of the sweep `backends`, where PyTorch is not installed."""
+    absent: dict[str, Any] = {"status": "skipped", "reason": "not_installed"}
+    return [
+        of(
+            "backends",
+            row.case,
+            row.baseline,
+            **(absent if row.case.layer == "keras_torch" else {"ratio": 0.4 + len(row.case.id) / 60}),
+        )
+        for row in comparisons(["backends"])
+    ]
+
+
 def fused_run() -> list[dict[str, Value]]:
     """All cases of the sweep `fused` against each of its baselines, with their memory."""
     return [

@@ -1,4 +1,5 @@
-"""Keras on JAX: its LSTM and GRU, and S-LSTM in its RNN, in a function that `jax.jit` compiles."""
+"""Keras on JAX: its recurrent layers, and any cell in `keras.layers.RNN`, jitted, as `fit` and `predict` run
+them there by default."""
 
 import os
 import time
@@ -12,73 +13,103 @@ import keras
 import numpy as np
 
 from bench.processes.peers import Arrays, Loaded, PeerData
-from cells import SLSTMCell
-
-_LAYERS = {
-    "lstm": keras.layers.LSTM,
-    "gru": keras.layers.GRU,
-    "slstm": lambda units, **options: keras.layers.RNN(SLSTMCell(units), **options),
-}
+from bench.processes.peers.keras_backend import MadeLayer, floating, make_layer, tensorflow_noted
 
 
 def environment() -> dict[str, Any]:
-    """The versions, and the cores that XLA shares its threads out among."""
-    return {"jax": jax.__version__, "keras": keras.__version__, "intra_op_threads": os.cpu_count()}
+    """The versions, and the threads: XLA has one for each core that the process may use."""
+    return {
+        "jax": jax.__version__,
+        "keras": keras.__version__,
+        "intra_op_threads": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+    }
 
 
-def load(cell: str, mode: str, data: PeerData) -> Loaded:
-    """The layer with the weights given, compiled for these shapes; see `bench.processes.peers`."""
-    layer = _LAYERS[cell](data.weights[1].shape[0], return_sequences=True, return_state=True)
-    layer.build(data.inputs.shape)
-    layer.set_weights(data.weights)
-    weights, fixed, inputs, states, cotangents = jax.tree.map(
-        jax.numpy.asarray,
-        (
-            [each.value for each in layer.trainable_variables],
-            [each.value for each in layer.non_trainable_variables],
-            data.inputs,
-            data.initial_states,
-            data.cotangents,
-        ),
-    )
+def load(cell: str, mode: str, data: PeerData, **of_cell: Any) -> Loaded:
+    """The layer with the weights given, jitted; see `bench.processes.peers`.
 
-    def forward(weights, inputs, states):
-        results, _ = layer.stateless_call(
-            weights, fixed, inputs, initial_state=states, training=mode == "train"
-        )
-        return list(results)
+    Args:
+        of_cell: of a user's cell its `target`, `kwargs` and `step_shape`.
 
-    function = _infer(forward) if mode == "infer" else _train(forward, cotangents)
-    given = weights, inputs, states
+    Raises:
+        UnsupportedOption: a user's cell calls TensorFlow.
+    """
+    made = make_layer(cell, data, **of_cell)
+    function = _infer(made) if mode == "infer" else _train(made)
+    given = ([weight.value for weight in made.trainable], data.inputs, data.initial_states)
+    arguments = jax.tree.map(jax.numpy.asarray, (*given, *([data.cotangents] if mode == "train" else [])))
+    traces = 0
+
+    def counted(*arguments):
+        nonlocal traces
+        traces += 1
+        return function(*arguments)
+
+    jitted = jax.jit(counted)
     start = time.perf_counter()
-    lowered = jax.jit(function).lower(*given)
+    with tensorflow_noted(of_cell.get("target")):
+        lowered = jitted.lower(*arguments)
     traced = time.perf_counter()
     compiled = lowered.compile()
-    jax.block_until_ready(compiled(*given))
-    called = time.perf_counter()
 
     def run():
-        return jax.block_until_ready(compiled(*given))
+        return jax.block_until_ready(compiled(*arguments))
+
+    run()
+    called = time.perf_counter()
 
     def answer() -> tuple[Arrays, Arrays]:
-        return jax.tree.map(np.asarray, run())
+        outputs, gradients = run()
+        return _arrays(outputs), _arrays(gradients)
 
+    graph = lowered.as_text()
     facts = {
         "trace_s": traced - start,
         "compile_s": called - traced,
-        "kernel": "while" if " while(" in (compiled.as_text() or "") else "unrolled",
+        "graph_nodes": graph.count(" = "),
+        "kernel": "while" if "stablehlo.while" in graph else "unrolled",
+        "xla": True,
     }
-    return Loaded(run, answer, facts)
+    return Loaded(run, answer, facts, lambda: traces)
 
 
-def _infer(forward):
+def _forward(made: MadeLayer, training: bool):
+    """(trainable weights, inputs, states) -> the outputs and the final states, a pure function."""
+    fixed = [variable.value for variable in made.layer.non_trainable_variables]
+
+    def forward(weights, inputs, states):
+        answered, _ = made.layer.stateless_call(
+            weights, fixed, inputs, initial_state=made.pack(states), training=training
+        )
+        return keras.tree.flatten(answered)
+
+    return forward
+
+
+def _infer(made: MadeLayer):
+    forward = _forward(made, training=False)
     return lambda weights, inputs, states: (forward(weights, inputs, states), [])
 
 
-def _train(forward, cotangents: Arrays):
-    def train(weights, inputs, states):
-        outputs, pull_back = jax.vjp(forward, weights, inputs, states)
+def _train(made: MadeLayer):
+    forward = _forward(made, training=True)
+
+    def train(weights, inputs, states, cotangents):
+        def outputs_of(weights, inputs, moved):
+            moving = iter(moved)
+            pairs = zip(states, made.differentiable, strict=True)
+            outputs = forward(weights, inputs, [next(moving) if moves else state for state, moves in pairs])
+            return floating(outputs), outputs
+
+        moved = [state for state, moves in zip(states, made.differentiable, strict=True) if moves]
+        _, pull_back, outputs = jax.vjp(outputs_of, weights, inputs, moved, has_aux=True)
         of_weights, of_inputs, of_states = pull_back(cotangents)
         return outputs, [*of_weights, of_inputs, *of_states]
 
     return train
+
+
+def _arrays(values) -> Arrays:
+    return [np.asarray(value) for value in values]

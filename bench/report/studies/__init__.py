@@ -33,6 +33,7 @@ STUDIES: tuple[Study, ...] = (
     loop_or_unroll.STUDY,
     character_layer.STUDY,
     peers.STUDY,
+    peers.BACKENDS_STUDY,
     deepbench.STUDY,
     growth.STUDY,
     scaling.STUDY,

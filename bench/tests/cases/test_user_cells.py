@@ -86,7 +86,8 @@ def test_a_baseline_is_a_built_in_or_a_target_that_does_not_join():
     brought = UserCells.of(["a.py:A"], "b.py:B")
     assert brought.joining(["rnn"]) == ("A-rnn",)
     assert brought.subjects["A-rnn"].baseline == "B-rnn"
-    assert set(brought.subjects) == {"A-rnn", "A-fused", "B-rnn", "B-fused"}
+    layers = ("rnn", "fused", "keras_jax", "keras_torch")
+    assert set(brought.subjects) == {f"{name}-{layer}" for name in "AB" for layer in layers}
 
 
 @pytest.mark.parametrize(

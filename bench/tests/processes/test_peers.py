@@ -2,6 +2,7 @@
 packages they are skipped."""
 
 import ast
+import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,11 +12,20 @@ import numpy as np
 import pytest
 
 import bench
+from bench.backend.layers import weight_names
 from bench.backend.programs import compile_program
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, comparisons
-from bench.cases.subjects import SUBJECTS, NotInstalled, UnsupportedOption, check_installed
+from bench.cases.subjects import (
+    BACKENDS,
+    SUBJECTS,
+    NotInstalled,
+    Subject,
+    UnsupportedOption,
+    check_installed,
+)
 from bench.cases.sweeps import SWEEPS
+from bench.cases.user_cells import UserCells
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
@@ -27,6 +37,7 @@ from cells import reference
 
 SHAPE = (3, 6, 4, 5)
 REMOTE = {name: subject for name, subject in SUBJECTS.items() if subject.peer}
+OTHERS_LIBRARIES = {name: subject for name, subject in REMOTE.items() if subject.kind == "peer"}
 EQUATIONS = {"lstm": reference.lstm, "gru": reference.gru, "simple_rnn": reference.simple_rnn}
 BENCH = Path(bench.__file__).parent
 
@@ -131,7 +142,7 @@ def peers():
 
 
 def remote_rows():
-    for name, subject in REMOTE.items():
+    for name, subject in OTHERS_LIBRARIES.items():
         for mode in ("infer",) if subject.layer == "onnx" else ("infer", "train"):
             yield pytest.param(name, mode, id=f"{mode}-{name}", marks=needs(subject.peer))
 
@@ -154,6 +165,105 @@ def test_a_peer_is_right(peers, name, mode):
     assert 0 < program.time() < 10
     assert program.trace_count() == traces <= 1
     assert program.compile_s > 0 and not program.xla
+
+
+ON_BACKENDS = ("lstm", "gru", "keras_lstm", "slstm", "learned_state")
+
+
+@pytest.mark.parametrize("cell", ON_BACKENDS)
+@pytest.mark.parametrize("layer", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
+def test_a_cell_is_right_on_another_back_end(peers, layer, cell):
+    name = f"{cell}-{layer}"
+    problem = prepare(SUBJECTS[name], case_of(name, "train"))
+    program = peers.program(layer, problem)
+    answer = program.answer()
+    proof = verify(problem, answer)
+    assert 0 < proof.max_abs_error < proof.tolerance < 1e-5
+    assert 0 < proof.gradient_error < proof.gradient_tolerance < 1e-4
+    assert list(answer.gradients)[: len(problem.layer.weights)] == weight_names(problem.layer)
+    program.run()
+    assert program.trace_count() <= 1 and program.time() > 0
+    assert (program.kernel, program.xla) == (("while", True) if layer == "keras_jax" else ("eager", False))
+
+
+@pytest.mark.parametrize("layer", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
+def test_a_back_end_forgets_nothing_when_it_infers(peers, layer):
+    problem = prepare(SUBJECTS[f"gru-{layer}"], case_of(f"gru-{layer}", "infer"))
+    answer = peers.program(layer, problem).answer()
+    assert answer.gradients == {} and verify(problem, answer).max_abs_error > 0
+
+
+USERS = '''
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+class Counting(keras.layers.Layer):
+    """A state of integers beside one of floats, a weight that is not trained, another output than units."""
+
+    def __init__(self, units, gain=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.units, self.gain = units, gain
+        self.state_size = [units, 1]
+        self.output_size = units + 1
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        self.scale = self.add_weight(shape=(self.units,), initializer="ones", trainable=False, name="scale")
+
+    def call(self, inputs, states):
+        h, count = states
+        h = ops.tanh(self.gain * ops.matmul(inputs, self.kernel) * self.scale + h)
+        return ops.concatenate([h, count], axis=-1), [h, count + 1]
+
+
+class Tied(keras.layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def call(self, inputs, states):
+        h = ops.tanh(ops.matmul(inputs, self.kernel) + states[0])
+        h = tf.tanh(h)  # of a PyTorch tensor that needs no gradient, by way of NumPy
+        return h, [h]
+'''
+
+
+@pytest.fixture
+def users(tmp_path):
+    """name, kwargs -> the subjects of a user's cell, by layer."""
+    (tmp_path / "users.py").write_text(USERS)
+
+    def subjects(name: str, **kwargs) -> dict[str, Subject]:
+        own = UserCells.of([f"{tmp_path}/users.py:{name}"], kwargs=json.dumps(kwargs))
+        return {subject.layer: subject for subject in own.subjects.values()}
+
+    return subjects
+
+
+@pytest.mark.parametrize("layer", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
+def test_a_users_cell_runs_on_another_back_end_with_its_arguments(peers, users, layer):
+    subject = users("Counting", gain=1.5)[layer]
+    problem = prepare(subject, Case("Counting", layer, "train", *SHAPE))
+    answer = peers.program(layer, problem, subject.made_from).answer()
+    verify(problem, answer)
+    assert list(answer.gradients) == ["kernel", "inputs", "initial_state 0", "initial_state 1"]
+
+
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize("layer", [pytest.param(name, marks=needs(name)) for name in BACKENDS])
+def test_a_cell_that_calls_tensorflow_is_told_the_line(peers, users, layer, mode):
+    subject = users("Tied")[layer]
+    problem = prepare(subject, Case("Tied", layer, mode, *SHAPE))
+    line = USERS.splitlines().index(USERS[USERS.index("        h = tf.tanh") :].partition("\n")[0]) + 1
+    with pytest.raises(
+        UnsupportedOption, match=rf"calls TensorFlow.*keras\.ops.*users\.py:{line}: h = tf\.tanh"
+    ):
+        peers.program(layer, problem, subject.made_from)
 
 
 @needs("pytorch")
@@ -231,6 +341,8 @@ def test_a_wrong_translation_is_refused(name, mode, fault, message):
         ("lstm-onnx", "train", {}, "ONNX Runtime LSTM infers only"),
         ("lstm-torch", "infer", {"dtype": "float64"}, "not dtype float64"),
         ("lstm-block", "infer", {"jit_compile": True}, "not jit_compile True"),
+        ("lstm-keras_jax", "infer", {"jit_compile": True}, "keras LSTM on JAX is .* not jit_compile True"),
+        ("slstm-keras_torch", "train", {"dropout": 0.5}, "slstm in RNN on PyTorch has no option dropout"),
         ("gru-keras2", "infer", {"device": "gpu"}, "not device gpu"),
         ("gru-torch", "infer", {"go_backwards": True}, "has no option go_backwards"),
     ],
@@ -336,6 +448,24 @@ def test_fused_is_compared_with_torch_where_torch_has_the_cell():
     fused = {row.case for row in comparisons(["fused"]) if row.case.layer == "fused"}
     assert {row.case for row in rows} == {case for case in fused if case.cell in ("lstm", "gru")}
     assert all(row.id == f"{row.case.id}-vs-{row.case.cell}-torch" for row in rows)
+
+
+def test_the_back_ends_are_compared_with_the_same_cell_on_tensorflow():
+    rows = [row for row in comparisons(["backends"]) if row.case.layer in BACKENDS]
+    assert {row.case.layer for row in rows} == set(BACKENDS)
+    for row in rows:
+        assert row.baseline.cell == row.case.cell and row.baseline.layer in ("builtin", "rnn")
+        assert row.baseline.options == row.case.options == ()
+
+
+@needs("keras_jax")
+def test_the_back_end_stands_in_the_row():
+    run = Run(None, "cpu", SUBJECTS)
+    row = row_of("backends", case_of("lstm-keras_jax", "infer"), "lstm-builtin")
+    record = run.measure(row, Benchmark(), Budget(0.1, 1))
+    run.close()
+    assert (record["status"], record["backend"], record["xla"]) == ("ok", "jax", True)
+    assert record["ratio"] > 0
 
 
 def test_a_leg_beside_another_process_is_warmed_up_unless_it_is_long():

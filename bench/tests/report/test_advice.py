@@ -214,6 +214,12 @@ def test_what_is_slower_and_compiles_longer_never_pays():
             'keras.layers.RNN(cells.CELLS["slstm"](256), return_sequences=True)'
             "  # and model.compile(…, jit_compile=True)",
         ),
+        (
+            "slstm-keras_jax",
+            {},
+            'keras.layers.RNN(cells.CELLS["slstm"](256), return_sequences=True)  # with KERAS_BACKEND=jax',
+        ),
+        ("lstm-keras_torch", {}, "keras.layers.LSTM(256, return_sequences=True)  # with KERAS_BACKEND=torch"),
         ("MyCell-rnn", {}, "keras.layers.RNN(MyCell(256), return_sequences=True)"),
         ("MyCell-fused", {}, "cells.FusedRNN(MyCell(256), return_sequences=True)"),
     ],

@@ -214,6 +214,15 @@ def test_deepbench_has_rates_and_the_estimate_of_what_was_skipped():
     assert {row[-1].text for row in skipped} == {"takes 9.1 GB of 4.2 GB"}
 
 
+def test_the_back_ends_have_a_column_each():
+    (times,) = peers.backend_times(sample_records.backends_run())
+    (ratios,) = peers.backend_ratios(sample_records.backends_run())
+    ways = ("TensorFlow", "TensorFlow, XLA", "TensorFlow, FusedRNN", "JAX", "PyTorch")
+    assert times.header[-5:] == ratios.header[-5:] == ways
+    assert len(times.rows) == len(ratios.rows) == 2 * 2 * 3, "modes, shapes, cells"
+    assert all(row[-1].text == "skipped: not_installed" for row in ratios.rows)
+
+
 def test_the_character_model_and_peers_have_a_row_a_case():
     (char,) = character_layer.ratios(sample_records.char_shape_run())
     assert row_of(char, "keras SimpleRNN", "infer")[1] == "itself (noise)"

@@ -21,6 +21,7 @@ RUNS = {
     "deepbench": ("deepbench",),
     "char_shape": ("char_shape",),
     "peers": ("peers",),
+    "backends": ("backends",),
     "fused": ("fused", "fused_overview", "memory"),
 }
 
@@ -251,6 +252,15 @@ def test_a_peer_has_a_row_a_shape_and_one_that_is_absent_says_so(figures, runs):
     shapes = {labels.shape(each) for each in runs["peers"]}
     bold = [label.get_text() for label in infer.get_yticklabels() if label.get_fontweight() == "bold"]
     assert len(bold) == len(shapes)
+    assert "skipped: not_installed" in texts(infer)
+
+
+def test_a_back_end_has_a_row_under_each_cell_and_shape(figures, runs):
+    infer = figures["backends"].axes[0]
+    names = [label.get_text() for label in infer.get_yticklabels()]
+    assert {"JAX", "PyTorch", "TensorFlow, XLA", "TensorFlow, FusedRNN"} < set(names)
+    assert "TensorFlow" not in names, "what all are compared with"
+    assert names.count("JAX") == len({(r["cell"], labels.shape(r)) for r in runs["backends"]})
     assert "skipped: not_installed" in texts(infer)
 
 
