@@ -1,6 +1,7 @@
 """The timing: subject and baseline in alternating, disjoint ABBA blocks, each a round of pytest-benchmark."""
 
 import gc
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ _QUEUE_SHARE = 0.1  # beyond it
 _QUEUE_CALLS = (3, 100)  # at least, at most
 PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
+
+
+class BrokenClock(RuntimeError):
+    """The clock stands still, goes backwards or says no number; nothing can be timed."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,17 @@ class Timing:
 
 
 def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call. Every leg goes through here, in whichever process its program is."""
+    """Seconds of one call. Every leg goes through here, in whichever process its program is.
+
+    Raises:
+        BrokenClock: they are none.
+    """
     start = clock()
     run()
-    return clock() - start
+    seconds = clock() - start
+    if not 0 < seconds < math.inf:
+        raise BrokenClock(f"the clock does not go: a call took {seconds} s by it")
+    return seconds
 
 
 def time_pair(
