@@ -1,13 +1,15 @@
 """`python -m bench COMMAND`: the commands that are not pytest's own."""
 
-import argparse
 import os
 import sys
+
+if __name__ == "__main__" and sys.path[0] not in ("", os.path.dirname(os.path.dirname(__file__))):
+    # the folder one is in comes last: a `statistics.py` there is somebody's, and not Python's
+    sys.path.append(sys.path.pop(0))
+
+import argparse
 import traceback
 from collections.abc import Callable
-
-from bench.commands.run import run
-from bench.records.text import one_line
 
 UNEXPECTED = 2  # 0 and 1 are answers
 INTERRUPTED = 130  # as a shell says it
@@ -16,8 +18,19 @@ INTERRUPTED = 130  # as a shell says it
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
     if arguments[:1] == ["run"]:  # everything after it is pytest's
-        return run(arguments[1:])
+        return _in_one_line(lambda: _run(arguments[1:]), debug)
+    return _in_one_line(lambda: _command([each for each in arguments if each != "--debug"]), debug)
+
+
+def _run(arguments: list[str]) -> int:
+    from bench.commands.run import run
+
+    return run(arguments)
+
+
+def _command(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
@@ -29,9 +42,8 @@ def main(arguments: list[str] | None = None) -> int:
         subparser = commands.add_parser(name, help=explanation, description=explanation)
         add_arguments(subparser)
         subparser.set_defaults(command=command)
-    debug = "--debug" in arguments
-    chosen = parser.parse_args([argument for argument in arguments if argument != "--debug"])
-    return _in_one_line(lambda: chosen.command(chosen), debug)
+    chosen = parser.parse_args(arguments)
+    return chosen.command(chosen)
 
 
 def _in_one_line(command: Callable[[], int], debug: bool) -> int:
@@ -46,6 +58,8 @@ def _in_one_line(command: Callable[[], int], debug: bool) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
+        from bench.records.text import one_line
+
         if debug:
             traceback.print_exc()
         more = "" if debug else " (--debug shows where)"

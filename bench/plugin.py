@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, 
 from bench.contract.load_cell import FORM, TargetError
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.records.environment import memory_bytes, new_run_id
+from bench.records.text import one_line
 
 if TYPE_CHECKING:
     from bench.report.progress import Progress
@@ -69,6 +71,7 @@ _settings = pytest.StashKey["Settings"]()
 _max_time_s = pytest.StashKey[float]()  # of a case's blocks, the first time
 _end_s = pytest.StashKey[float]()  # when --budget is spent, on the monotonic clock
 _rest: "pytest.StashKey[Rest]" = pytest.StashKey()  # what is still wide at the end
+_is_told = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser):
@@ -209,6 +212,10 @@ def _positive(kind: type) -> Callable[[str], float]:
 
 
 def pytest_configure(config):
+    if config.getoption("benchmark_only", None) is None:
+        raise pytest.UsageError(
+            "bench needs pytest-benchmark: leave out -p no:benchmark, or add -p pytest_benchmark.plugin"
+        )
     config.addinivalue_line("markers", "gpu: needs a GPU")
     config.addinivalue_line("filterwarnings", "ignore:Benchmark fixture was not used at all")
     if config.getoption("require_gpu") and config.getoption("device") == "cpu":
@@ -486,12 +493,17 @@ def _missing_gpu(config) -> str | None:
 
 
 def pytest_unconfigure(config):
-    run = config.stash.get(_run, None)
-    if run is not None:
-        run.close()
-    forking = config.stash.get(_forking, None)
-    if forking is not None:  # that of a run has been closed with it, which does no harm
-        forking.close()
+    try:
+        _tell(config)  # where another plugin's error has kept pytest from its summary
+    finally:
+        run = config.stash.get(_run, None)
+        if run is not None:
+            run.close()
+        forking = config.stash.get(_forking, None)
+        if forking is not None:  # that of a run has been closed with it, which does no harm
+            forking.close()
+        with suppress(OSError, AttributeError):  # it is not empty, or no folder: what was saved stays
+            config._benchmarksession.storage.path.rmdir()
 
 
 def pytest_sessionfinish(session):
@@ -689,35 +701,45 @@ def _labels(config) -> dict[str, str]:
     return {name: subject.label for name, subject in config.stash[_run].subjects.items()}
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter, config):
-    run = config.stash.get(_run, None)
-    if run is None or run.folder is None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(config):
+    """Tells of the run behind the summaries of other plugins, and also where one of them raises."""
+    try:
+        return (yield)
+    finally:
+        _tell(config)
+
+
+def _tell(config) -> None:
+    """Writes the run's summary, charts and report, once."""
+    run, reporter = config.stash.get(_run, None), config.pluginmanager.get_plugin("terminalreporter")
+    if run is None or run.folder is None or reporter is None or config.stash.get(_is_told, False):
         return
+    config.stash[_is_told] = True
     from bench.records.run_folder import TASKS_FILE
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import rest_line, summary_lines
 
-    terminalreporter.section("recurrent cells")
+    reporter.section("recurrent cells")
     if not config._benchmarksession.quiet:
-        terminalreporter.write_line(
+        reporter.write_line(
             "The table above is pytest-benchmark's, of each case by itself. The ratios below are of calls "
             "timed in turns: compare by these."
         )
     for line in summary_lines(run.records, _labels(config)):
-        terminalreporter.write_line(line)
+        reporter.write_line(line)
     if (rest := config.stash.get(_rest, None)) is not None and rest.wide:
-        terminalreporter.write_line(rest_line(rest.wide, rest.total, rest.within_reach, rest.seconds))
+        reporter.write_line(rest_line(rest.wide, rest.total, rest.within_reach, rest.seconds))
     if _lacks_cudnn(config):
-        terminalreporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
-    terminalreporter.write_line(f"records: {run.folder}/records.csv")
+        reporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
+    reporter.write_line(f"records: {run.folder}/records.csv")
     if (run.folder / TASKS_FILE).exists():
-        terminalreporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
+        reporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
     if any(record["ratio"] is not None for record in run.records):
-        terminalreporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
+        reporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
     if run.records:
         page = run.folder / REPORT_FILE
-        terminalreporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
+        reporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
 
 
 def _drawn(folder: Path, records: "list[Record]") -> str:
@@ -731,4 +753,8 @@ def _written(write: Callable[[], str]) -> str:
     try:
         return write()
     except OSError as error:
-        return f"cannot be written: {error}"
+        return f"cannot be written: {one_line(error)}"
+    except KeyboardInterrupt:
+        return "interrupted"
+    except Exception as error:
+        return f"cannot be written: {type(error).__name__}: {one_line(error)}"

@@ -65,7 +65,8 @@ class FusedRNN(RNN):
 
     With a 16-bit policy a `GatedCell` computes in float32, and what goes in and comes out is cast; any other
     cell computes as it does in Keras' loop. What masked steps hold reaches neither outputs nor states, be it
-    NaN; as in Keras a NaN there may make the weights' gradients NaN.
+    NaN. With the native engine it reaches no gradient either. With the others, as with `keras.layers.RNN`, a
+    NaN or an infinity there makes gradients NaN: of the weights, and of the inputs.
 
     Args:
         cell: whatever `keras.layers.RNN` takes.

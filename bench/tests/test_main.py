@@ -1,10 +1,13 @@
 """The commands' one way out: an error that nobody foresaw is a line and the code 2, never a verdict."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import bench
 from bench.__main__ import main
 
 COMMANDS = {
@@ -39,6 +42,33 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("bench.commands.history.main", interrupted)
     assert main(["history"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.__main__._commands", interrupted)
+    assert main(["history"]) == 130
+    monkeypatch.setattr("bench.commands.run.run", interrupted)
+    assert main(["run", "--sweep=smoke"]) == 130
+    assert capsys.readouterr().err == "interrupted\n" * 2
+
+
+def test_foreign_modules_in_the_folder_one_is_in_are_not_pythons(tmp_path):
+    for name in ("statistics", "random", "argparse", "pytest", "numpy", "traceback"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('a foreign module')")
+    house = str(Path(bench.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "report", "nowhere"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": house},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "nowhere: no such file\n"
 
 
 def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):

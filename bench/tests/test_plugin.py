@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bench.records.files import write_whole
 from bench.records.run_folder import read_environment
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
+from bench.timing import blocks
 from cells import LSTMCell
 from cells.reference import REFERENCES
 
@@ -99,6 +101,7 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
     ]
     assert [info["ratio"] for info in extra] == [record["ratio"] for record in records]
     _check_a_line_a_case(result.outlines)
+    assert not (pytester.path / ".benchmarks").exists()
 
 
 def _check_a_line_a_case(lines: list[str]) -> None:
@@ -271,6 +274,77 @@ def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch)
     assert done["status"] == "ok"
     assert (stopped["status"], stopped["reason"]) == ("failed", "killed")
     result.stdout.fnmatch_lines(["failed: infer-stopped-rnn-b2-t4-f3-u4: killed: *"])
+
+
+# hooks of another plugin that raise, as the source of a conftest
+RAISING = {
+    "terminal_summary": "def pytest_terminal_summary(): raise RuntimeError('another')",
+    "sessionfinish": "def pytest_sessionfinish(): raise RuntimeError('another')",
+    "logreport": "def pytest_runtest_logreport(report): assert report.when != 'call'",
+    "logfinish": "def pytest_runtest_logfinish(): raise RuntimeError('another')",
+}
+
+
+@pytest.mark.parametrize("hook", RAISING)
+def test_another_plugins_error_takes_no_summary_away(tiny, pytester, hook):
+    pytester.makeconftest(f'pytest_plugins = ["bench.plugin"]\n{RAISING[hook]}')
+    result = tiny("-k", "infer-lstm")
+    _is_told_once(result, pytester)
+
+
+def test_a_histogram_without_pygal_takes_no_summary_away(tiny, pytester, monkeypatch):
+    for name in ("pygal", "pytest_benchmark.histogram"):
+        monkeypatch.setitem(sys.modules, name, None)
+    _is_told_once(tiny("-k", "infer-lstm", "--benchmark-histogram"), pytester)
+
+
+def test_a_failed_comparison_of_pytest_benchmark_takes_no_summary_away(tiny, pytester):
+    assert tiny("-k", "infer-lstm", "--benchmark-save=one", "--results=before").ret == 0
+    (saved,) = (pytester.path / ".benchmarks").glob("*/*.json")  # what is saved stays
+    content = json.loads(saved.read_text())
+    content["benchmarks"][0]["stats"]["min"] = 1e-9
+    saved.write_text(json.dumps(content))
+    compare = ("--benchmark-compare", "--benchmark-compare-fail=min:1%")
+    result = tiny("-k", "infer-lstm", *compare)
+    assert result.ret != 0
+    _is_told_once(result, pytester)
+
+
+def _is_told_once(result, pytester):
+    folder = only_run(pytester)
+    for line in ("1 cases: 1 ok, *", f"records: *{folder.name}/records.csv", "charts: *", "report: *"):
+        assert len([each for each in result.outlines if fnmatch(each, line)]) == 1, line
+
+
+def test_what_draws_may_raise_anything(tiny, monkeypatch):
+    def fails(folder, records):
+        raise ValueError("no\nfont")
+
+    def stopped(folders, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.report.charts.run_charts.draw", fails)
+    monkeypatch.setattr("bench.report.html.write_report", stopped)
+    result = tiny("-k", "infer-lstm")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["charts:  cannot be written: ValueError: no font", "report:  interrupted"])
+
+
+def test_without_pytest_benchmark_it_ends_in_a_line(pytester, monkeypatch):
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
+    pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
+    result = pytester.runpytest_inprocess("-p", "no:benchmark", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "no:benchmark" in result.stderr.str()
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+def test_a_clock_that_stands_still_is_the_reason(tiny, pytester, monkeypatch):
+    monkeypatch.setattr(blocks.time_call, "__defaults__", (lambda: 1.0,))
+    tiny("-k", "infer-lstm")
+    (record,) = read_records(only_run(pytester))
+    assert (record["status"], record["reason"]) == ("failed", "error")
+    assert record["message"] == "BrokenClock: the clock does not go: a call took 0.0 s by it"
 
 
 def test_kill_9_keeps_every_finished_row(tmp_path):

@@ -46,6 +46,10 @@ _INSTANCES_SHARE = 1.0
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 
 
+class BrokenClock(RuntimeError):
+    """The clock stands still, goes backwards or says no number; nothing can be timed."""
+
+
 @dataclass(frozen=True)
 class Budget:
     """What pytest-benchmark's options allow.
@@ -127,10 +131,17 @@ class Plan:
 
 
 def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds of one call. Every leg goes through here, in whichever process its program is."""
+    """Seconds of one call. Every leg goes through here, in whichever process its program is.
+
+    Raises:
+        BrokenClock: they are none.
+    """
     start = clock()
     run()
-    return clock() - start
+    seconds = clock() - start
+    if not 0 < seconds < math.inf:
+        raise BrokenClock(f"the clock does not go: a call took {seconds} s by it")
+    return seconds
 
 
 def plain_rounds(

@@ -8,12 +8,13 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
 import cells
 from cells import FusedRNN, GRUCell, LSTMCell
-from cells.engines.native import cache, library
+from cells.engines.native import cache, check, library
 from cells.engines.native.translation import header_of
 from cells.engines.recurrence import Equation
 from cells.tests.test_native import engine_of
@@ -345,3 +346,23 @@ def test_a_cache_folder_that_cannot_be_written_is_done_without(empty_cache, monk
     Path(empty_cache).write_text("a file stands in the way")
     monkeypatch.setattr(OwnRNNCell, "factor", 0.25)
     assert not isinstance(refusal(OwnRNNCell(2)), str)
+
+
+class RootCell(cells.MinimalRNNCell):
+    """No number where the state is below 0, as half of the numbers of a trial are."""
+
+    def update(self, gates, states):
+        h = keras.ops.tanh(gates[0]) + keras.ops.sqrt(states[0]) + keras.ops.log(states[0])
+        return h, [h]
+
+
+def test_an_equation_that_has_no_number_for_some_states_runs(empty_cache):
+    """A wrong library is found out all the same."""
+    cell = RootCell(3)
+    cell.build((None, 3))
+    recurrence = Equation(cell).recurrence
+    assert not isinstance(recurrence.native, str)
+    nan, inf = np.nan, np.inf
+    assert check._all_close([[nan, 1.0, inf]], [[nan, 1.0, inf]])
+    for wrong in ([nan, 2.0, inf], [nan, nan, inf], [1.0, 1.0, inf], [nan, 1.0, 1.0], [nan, 1.0, -inf]):
+        assert not check._all_close([wrong], [[nan, 1.0, inf]])

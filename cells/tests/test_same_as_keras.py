@@ -505,6 +505,27 @@ def test_what_masked_steps_hold_does_not_reach_the_outputs(engine):
         assert_same(layer(inputs, mask=mask), layer(INPUTS, mask=mask), **CLOSE)
 
 
+@pytest.mark.parametrize(
+    ("engine", "is_clean"),
+    [pytest.param("native", True, marks=needs_compiler), ("xla", False), ("keras", False)],
+)
+def test_what_masked_steps_hold_reaches_no_gradient_of_the_native_engine(engine, is_clean):
+    layer = FusedRNN(drawn(GRUCell(UNITS)), engine=engine)
+    mask = np.ones((BATCH, TIMESTEPS), bool)
+    mask[:, 2] = False
+    inputs = INPUTS.copy()
+    inputs[:, 2] = np.nan
+    inputs = tf.constant(inputs)
+    layer.build(inputs.shape)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        outputs = layer(inputs, mask=mask, training=True)
+    weights = [weight.value for weight in layer.trainable_weights]
+    gradients = tape.gradient(outputs, [*weights, inputs])
+    assert all(np.isfinite(gradient).all() == is_clean for gradient in gradients)
+    assert np.isfinite(outputs).all()
+
+
 @engines
 def test_states_may_be_one_for_all_sequences(engine):
     cell = drawn(LSTMCell(UNITS))

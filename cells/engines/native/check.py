@@ -96,8 +96,15 @@ def _blocks(recurrence, operands, inputs, states):
 
 
 def _all_close(found, expected):
-    pairs = zip(tf.nest.flatten(found), tf.nest.flatten(expected), strict=True)
-    return all(
-        np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * np.max(np.abs(b), initial=1), equal_nan=True)
-        for a, b in pairs
+    """Whether the arrays agree, and are no numbers at the same places: an equation may have roots."""
+    pairs = zip(
+        map(np.asarray, tf.nest.flatten(found)), map(np.asarray, tf.nest.flatten(expected)), strict=True
     )
+    return all(
+        np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * _largest(b), equal_nan=True) for a, b in pairs
+    )
+
+
+def _largest(array):
+    """The largest absolute number of an array, at least 1; what is no number, or infinite, is passed over."""
+    return np.max(np.abs(array), initial=1, where=np.isfinite(array))
