@@ -68,6 +68,12 @@ def baseline_name(record: Record) -> str:
     return ", ".join((baseline_label(record), *map(option_name, baseline.options if baseline else ())))
 
 
+def is_baseline_under_xla(record: Record) -> bool:
+    """True where the baseline is compiled by XLA."""
+    baseline = _baseline(record)
+    return baseline is not None and "xla" in baseline.options
+
+
 def plain_baseline_name(record: Record) -> str:
     """The same without XLA, where what is under XLA, subject and baseline, has a place of its own."""
     name = baseline_name(record)

@@ -19,8 +19,11 @@ def costs(records: Records) -> list[Table]:
         f"At {labels.in_words(base[0])}; ratio: time / baseline's time, with its 95% interval; time: that "
         "ratio × the baseline's time of the run."
     )
-    both = "; of the columns XLA, both under XLA." if any(record["jit_compile"] for record in base) else "."
-    caption = caption.removesuffix(".") + both
+    under_xla = [record for record in base if record["jit_compile"]]
+    both = "" if not under_xla else "; of the columns XLA, both under XLA"
+    if not all(map(labels.is_baseline_under_xla, under_xla)):  # as `fit` runs them on a GPU
+        both = "; of the columns XLA, the baseline as it is called"
+    caption = f"{caption.removesuffix('.')}{both}."
     columns = ("time", "ratio", "time, XLA", "ratio, XLA")
     return [table.crossed(caption, base, _NAMES, _time_and_ratio, columns)]
 

@@ -45,7 +45,11 @@ def costs(records: Records) -> list[Table]:
 
 def xla_costs(records: Records) -> list[Table]:
     """Time of training Keras' loop under XLA / that of the plain loop, timed in turns."""
-    under_xla = _of(records, "jit_compile", True)
+    under_xla = [
+        record
+        for record in _of(records, "jit_compile", True)
+        if record["layer"] != "fused" and not labels.is_baseline_under_xla(record)
+    ]
     if not under_xla:
         return []
     names = {"cell": labels.family, "baseline": labels.baseline_name}
