@@ -282,9 +282,8 @@ def _the_other(way: Way) -> str:
 
 
 def _start(record: Record) -> float | None:
-    if record["compile_s"] is None:
-        return None
-    return record["compile_s"] + (record["trace_s"] or 0)
+    start = quantities.start_of(record)
+    return start.value if start else None
 
 
 def code(record: Record, units: int) -> str:

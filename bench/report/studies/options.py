@@ -43,8 +43,8 @@ def option_costs(records: Records) -> "pd.DataFrame":
     import pandas as pd
 
     cases = select.framed(records)
-    shapes = {labels.shape(record) for record in select.at_base(records)}
-    alone = cases[(cases["options"].str.len() == 1) & cases["record"].map(labels.shape).isin(shapes)]
+    base = [labels.shape(record) for record in select.at_base(records)[:1]]
+    alone = cases[(cases["options"].str.len() == 1) & cases["at"].isin(base)]
     without = alone["record"].map(select.default_id)
     priced = select.one_a_case(alone[(alone["baseline"] == without) & (alone["case"] != without)])
     option = priced["options"].str[0].astype(str)
