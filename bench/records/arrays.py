@@ -52,8 +52,6 @@ def _split(header: list[str], text: bytes) -> "dict[str, np.ndarray | _Texts] | 
 
     kinds = {name: "float64" if name in _MEASURED else "category" for name in header}
     guard = ",".join("0.5" if kind == "float64" else "~" for kind in kinds.values())
-    # before pandas 3.1, a number may be wrong in its last bit else
-    exact = {"float_precision": "round_trip"} if _version(pd) < (3, 1) else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -66,7 +64,6 @@ def _split(header: list[str], text: bytes) -> "dict[str, np.ndarray | _Texts] | 
                 keep_default_na=False,
                 na_values=list(EMPTY),
                 skip_blank_lines=False,
-                **exact,
             )
     except (ValueError, OverflowError, pd.errors.ParserError):
         return None
@@ -76,10 +73,6 @@ def _split(header: list[str], text: bytes) -> "dict[str, np.ndarray | _Texts] | 
         else _Texts([*values.cat.categories], values.cat.codes.to_numpy()[1:])
         for name, values in split.items()
     }
-
-
-def _version(package: Any) -> tuple[int, ...]:
-    return tuple(int(part) for part in package.__version__.split(".")[:2])
 
 
 @dataclass(frozen=True)
