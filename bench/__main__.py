@@ -5,6 +5,8 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 from bench.commands.run import run
 from bench.records.text import one_line
@@ -16,6 +18,9 @@ INTERRUPTED = 130  # as a shell says it
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if other := _other_cells():
+        print(f"error: {other} hides this project's package `cells`: rename it", file=sys.stderr)
+        return UNEXPECTED
     if arguments[:1] == ["run"]:  # everything after it is pytest's
         return run(arguments[1:])
     parser = argparse.ArgumentParser(
@@ -32,6 +37,13 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments
     chosen = parser.parse_args([argument for argument in arguments if argument != "--debug"])
     return _in_one_line(lambda: chosen.command(chosen), debug)
+
+
+def _other_cells() -> str | None:
+    """The file of another module `cells` that Python would import in place of ours; None where it is ours."""
+    spec, house = find_spec("cells"), Path(__file__).resolve().parent.parent
+    ours = spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent.parent == house
+    return None if ours else str(spec and spec.origin)
 
 
 def _in_one_line(command: Callable[[], int], debug: bool) -> int:
