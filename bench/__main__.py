@@ -10,6 +10,8 @@ if __name__ == "__main__" and sys.path[0] not in ("", os.path.dirname(os.path.di
 import argparse
 import traceback
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 
 UNEXPECTED = 2  # 0 and 1 are answers
 INTERRUPTED = 130  # as a shell says it
@@ -19,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
+    if other := _other_cells():
+        print(f"error: {other} hides this project's package `cells`: rename it", file=sys.stderr)
+        return UNEXPECTED
     if arguments[:1] == ["run"]:  # everything after it is pytest's
         return _in_one_line(lambda: _run(arguments[1:]), debug)
     return _in_one_line(lambda: _command([each for each in arguments if each != "--debug"]), debug)
@@ -44,6 +49,13 @@ def _command(arguments: list[str]) -> int:
         subparser.set_defaults(command=command)
     chosen = parser.parse_args(arguments)
     return chosen.command(chosen)
+
+
+def _other_cells() -> str | None:
+    """The file of another module `cells` that Python would import in place of ours; None where it is ours."""
+    spec, house = find_spec("cells"), Path(__file__).resolve().parent.parent
+    ours = spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent.parent == house
+    return None if ours else str(spec and spec.origin)
 
 
 def _in_one_line(command: Callable[[], int], debug: bool) -> int:

@@ -25,6 +25,8 @@ from bench.cases.cost_estimate import affordable_max_time, comparison_seconds, e
 from bench.cases.devices import (
     GROWTH,
     NO_GPU,
+    UnsupportedBackend,
+    check_backend_chosen,
     clash_of_cudnn,
     hide_gpus,
     let_memory_grow,
@@ -59,6 +61,7 @@ _TABLE_OPTIONS: dict[str, tuple[object, ...]] = {
     "benchmark_compare": ([], None),
     "benchmark_histogram": ([], None),
 }
+_BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 _run = pytest.StashKey["Run"]()
 _forking = pytest.StashKey[Nursery | None]()
 _choice = pytest.StashKey[Choice]()
@@ -276,6 +279,13 @@ def _is_none(name: str, /, **_: object) -> bool:
     return False
 
 
+def _is_loaded_elsewhere(config) -> bool:
+    """True where `-p bench.plugin` asks for benchmarks in another repository, whose files are not ours."""
+    asked = config.getoption("benchmark_only") and "bench.plugin" in config.getoption("plugins")
+    paths = [(config.invocation_params.dir / arg.partition("::")[0]).resolve() for arg in config.args]
+    return asked and not any(_BENCHMARKS.is_relative_to(path) or path.parent == _BENCHMARKS for path in paths)
+
+
 def pytest_sessionstart(session):
     """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
     config = session.config
@@ -283,7 +293,7 @@ def pytest_sessionstart(session):
         choice = config.stash[_choice] = _read_choice(config)
         rows = _without_refused(config, choice.rows())
         rows = rehearsed(rows) if config.getoption("rehearse") else rows
-    except (ChoiceError, UserCellError) as error:
+    except (ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
@@ -292,6 +302,9 @@ def pytest_sessionstart(session):
             tasks = [name for name, sweep in SWEEPS.items() if sweep.task]
             raise pytest.UsageError(f"--{option} is for training tasks: --sweep={', '.join(tasks)}")
     config.stash[_wanted] = rows
+    if _is_loaded_elsewhere(config):
+        files = [_BENCHMARKS / name for name in _KINDS]
+        config.args += [str(file) for file in files if not _is_idle(file, config)]
 
 
 def _read_choice(config) -> Choice:
@@ -334,6 +347,7 @@ def _load_user_cells(config) -> None:
     named = {(subject.target or "", subject.kwargs, subject.layer == WHOLE) for subject in own}
     if not named or _forking in config.stash:
         return
+    check_backend_chosen()
     from bench.processes.contract_worker import UserCell, load_apart
     from bench.processes.isolated import nursery
 
@@ -557,7 +571,8 @@ def _lacks_cudnn(config) -> bool:
 
 
 def _print_expectation(session) -> None:
-    """Prints how many cases there are and about how long they take; of training tasks that is not known."""
+    """Prints the cases, each with what it is compared with, how many there are and about how long they take;
+    of training tasks that is not known."""
     config = session.config
     rows = [row for row in _rows_of(session) if isinstance(row, Comparison)]
     reporter = config.pluginmanager.get_plugin("terminalreporter")
@@ -565,10 +580,16 @@ def _print_expectation(session) -> None:
         return
     from bench.report.progress import duration
 
+    for row in rows:
+        reporter.write_line(f"{row.case.id}, compared with {_against(row)}")
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
     machine = {"cpu": "two cores", "gpu": "a GPU"}[rows[0].case.device]
     reporter.write_line(f"{len(rows)} cases, about {duration(seconds)} on {machine}")
+
+
+def _against(row: Comparison) -> str:
+    return "a second instance of itself" if row.baseline == row.case else row.baseline.id
 
 
 def _task_settings(config) -> "Settings":
@@ -585,6 +606,10 @@ def _task_settings(config) -> "Settings":
 
 
 def _start_run(config) -> "Run":
+    try:
+        check_backend_chosen()  # before Keras is imported, which may fail on another
+    except UnsupportedBackend as error:
+        raise pytest.UsageError(str(error)) from error
     from bench.backend import devices
     from bench.runner.run import Run
 
@@ -596,12 +621,11 @@ def _start_run(config) -> "Run":
     if choice.device == "gpu" and not rehearsal and (clash := clash_of_cudnn()):
         raise pytest.UsageError(f"--device=gpu: {clash}")
     try:
-        devices.check_backend()
         device = devices.choose_device("cpu" if rehearsal else choice.device)
         _load_user_cells(config)
     except TargetError as error:
         raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
-    except (devices.NoDevice, devices.UnsupportedBackend) as error:
+    except devices.NoDevice as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from bench.cases.devices import check_backend_chosen
 from bench.contract.load_cell import Target
 from bench.contract.report import ContractReport
 from bench.processes.contract_worker import UserCell, check_apart, check_here, contract_nursery
@@ -40,14 +41,12 @@ def check(
         ValueError: units or features that are no positive integers.
     """
     check_sizes(units, features)
+    check_backend_chosen()
     started = time.monotonic()
     if isinstance(cell, str):
         with contract_nursery() as nursery:
             report = check_apart(UserCell(cell, dict(kwargs or {}), units, features, layer), nursery)
     else:
-        from bench.backend.devices import check_backend
-
-        check_backend()
         target = replace(Target.of(cell, **(kwargs or {})), whole=layer)
         report = check_here(UserCell(target.text, {}, units, features, layer, target))
     return replace(report, seconds=time.monotonic() - started)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.api.comparison_report import ComparisonReport
 from bench.cases.case import MODES, SHAPE, Case
 from bench.cases.comparisons import Comparison, like
+from bench.cases.devices import check_backend_chosen
 from bench.cases.subjects import SUBJECTS, Subject
 from bench.cases.user_cells import BASELINES, own_subject
 from bench.contract.load_cell import FORM, Target
@@ -115,9 +116,9 @@ def compare_each(
     if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
         raise ValueError(f"seconds {seconds!r}: must be a positive number")
     changes = _options(options or {})
+    check_backend_chosen()
     from bench.backend import devices
 
-    devices.check_backend()
     device = device or ("gpu" if devices.gpu_name() else "cpu")
     subjects, sides = _subjects((cell, *others), dict(kwargs or {}), step_shape)
     first, *rest = sides
@@ -257,13 +258,20 @@ def _report(
     from bench.backend.libraries import tf
     from bench.contract.switches import held
     from bench.proof.verify import verify_again
-    from bench.timing.blocks import Budget, plain_rounds, time_pair
+    from bench.timing.blocks import Budget, Instances, plain_rounds, time_pair
 
     case = row.case
     with held():  # the seeds of who calls, above all
         tf.config.run_functions_eagerly(False)
         subject, baseline = prover.pair(row)
-        timing = time_pair(*prover.legs(subject, baseline), plain_rounds, Budget(seconds, _MIN_ROUNDS))
+        more = None
+        if row.retraced:
+            more = Instances(
+                lambda number: prover.legs(subject, baseline, number),
+                subject.instance_s + baseline.instance_s,
+            )
+        budget = Budget(seconds, _MIN_ROUNDS)
+        timing = time_pair(*prover.legs(subject, baseline), plain_rounds, budget, more)
         verify_again(subject.problem, subject.answer, subject.program.answer(), subject.proof)
     return ComparisonReport(
         subjects[case.subject].label,

@@ -22,18 +22,6 @@ class NoDevice(RuntimeError):
     """The device asked for is not there."""
 
 
-class UnsupportedBackend(RuntimeError):
-    """Keras runs on a backend that this project has no run time for."""
-
-
-def check_backend() -> None:
-    """Raises UnsupportedBackend unless Keras runs on TensorFlow."""
-    if keras.backend.backend() != "tensorflow":
-        raise UnsupportedBackend(
-            f"Keras runs on {keras.backend.backend()!r}; the only run time here is 'tensorflow'"
-        )
-
-
 def choose_device(wanted: str) -> str:
     """Chooses `cpu` or `gpu` for `cpu`, `gpu` or `auto`, for the whole process.
 

@@ -1,4 +1,5 @@
-"""Decides without TensorFlow, in microseconds, whether there is a GPU, and whether TensorFlow is to see it.
+"""Decides without TensorFlow, in microseconds, whether there is a GPU, whether TensorFlow is to see it, and
+whether Keras runs on TensorFlow at all.
 
 TensorFlow reads these environment variables once, when it looks for devices: they must be set before it is
 imported. Processes that are started later inherit them.
@@ -18,6 +19,24 @@ NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1"}
 # else the first process takes all the memory, and a worker finds none
 GROWTH = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"}
 EXTRA = "pip install -e '.[gpu]'"
+
+
+class UnsupportedBackend(RuntimeError):
+    """Keras runs on a backend that this project has no run time for."""
+
+
+def check_backend_chosen() -> None:
+    """Raises UnsupportedBackend where KERAS_BACKEND, or Keras where it is imported, says another than
+    TensorFlow: a cell would be blamed for what fails then."""
+    chosen = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    imported = sys.modules.get("keras")
+    if imported is not None and hasattr(imported, "backend"):
+        chosen = imported.backend.backend()
+    if chosen != "tensorflow":
+        raise UnsupportedBackend(
+            f"TensorFlow only: Keras runs on {chosen!r} here; set KERAS_BACKEND=tensorflow before Keras is "
+            "imported"
+        )
 
 
 def may_have_gpu() -> bool:

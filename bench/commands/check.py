@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.cases.devices import UnsupportedBackend, check_backend_chosen
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.contract.report import BROKEN, ContractReport, as_text
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
@@ -75,13 +76,14 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     try:
         cell, limits = _cell(arguments), _limits(arguments)
+        check_backend_chosen()
         started = time.monotonic()
         with _stdout_to_stderr():
             report = _check(cell, limits)
-    except (BadOption, TargetError) as error:
+    except (BadOption, TargetError, UnsupportedBackend) as error:
         details = getattr(error, "details", "")
         print(f"{details}\n\nerror: {error}".lstrip(), file=sys.stderr)
-        unasked = JunitTest(arguments.target, "target", str(error), ERROR)
+        unasked = JunitTest(arguments.target or arguments.layer or "none", "target", str(error), ERROR)
         _write_junit(arguments, [unasked])
         return 2
     print(as_json(report) if arguments.json else as_text(report, time.monotonic() - started))

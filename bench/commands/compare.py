@@ -11,6 +11,7 @@ from typing import Any
 from bench.api.compare import WholeLayer, compare_each
 from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
 from bench.cases.case import DEVICES, MODES
+from bench.cases.devices import UnsupportedBackend
 from bench.cases.read_options import read_option
 from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
@@ -84,7 +85,11 @@ def main(arguments: argparse.Namespace) -> int:
     except TargetError as error:
         print(f"{error.details}\n\nerror: {error}".lstrip(), file=sys.stderr)
         return 2
-    except (AssertionError, ValueError) as error:  # what is wrong with a cell, or with an option
+    except (
+        AssertionError,
+        ValueError,
+        UnsupportedBackend,
+    ) as error:  # what is wrong with a cell, or with an option
         print(f"error: {one_line(error, None)}", file=sys.stderr)
         return 2
     return _CODES[next(verdict for verdict in _WORST if verdict in verdicts)]

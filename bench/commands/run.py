@@ -1,13 +1,18 @@
 """Starts the benchmarks from anywhere: what `python -m bench run` does."""
 
+import argparse
 import os
 from pathlib import Path
+
+_HELP = {"-h", "--help"}
 
 
 def run(arguments: list[str]) -> int:
     """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
     import pytest
 
+    if _HELP & {*arguments}:
+        _print_own_options()
     benchmarks = Path(__file__).parent.parent / "benchmarks"
     here = Path.cwd()
     return pytest.main(
@@ -24,3 +29,29 @@ def run(arguments: list[str]) -> int:
             *arguments,
         ]
     )
+
+
+def _print_own_options() -> None:
+    """Prints the options of this project: in pytest's own help they come after a hundred others."""
+    from bench.plugin import pytest_addoption
+
+    parser = argparse.ArgumentParser(
+        prog="python -m bench run",
+        description="Measures cells and layers. First the options of this project, then pytest's own and "
+        "pytest-benchmark's.",
+        usage="%(prog)s [OPTIONS]",
+        add_help=False,
+    )
+    pytest_addoption(_Options(parser))
+    print(f"{parser.format_help()}\n")
+
+
+class _Options:
+    """What `pytest_addoption` needs of pytest's parser, on one of argparse's."""
+
+    def __init__(self, parser: argparse.ArgumentParser):
+        self._parser = parser
+
+    def getgroup(self, name: str) -> "_Options":
+        self.addoption = self._parser.add_argument_group(name).add_argument
+        return self

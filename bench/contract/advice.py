@@ -107,7 +107,42 @@ def _what_would_run(error: BaseException, cells: Cells) -> str:
     for change, step_shapes in _trials(error, cells):
         if _runs(cells, step_shapes):
             return change
+    return _state_size_that_runs(cells)
+
+
+_MOST_STATES = 3  # that a trial gives a cell
+
+
+def _state_size_that_runs(cells: Cells) -> str:
+    """The advice for a cell whose `state_size` is not what its `call` takes: states of `units` run, or ""."""
+    try:
+        said = cells.new().state_size
+    except Exception:
+        return ""
+    for count in range(1, _MOST_STATES + 1):
+        sizes = [cells.units] * count
+        if sizes != (list(said) if isinstance(said, (list, tuple)) else [said]) and _runs_from(cells, sizes):
+            wanted = sizes if count > 1 else cells.units
+            return (
+                f"state_size is {said}, and call takes {_COUNTS[count]} of {cells.units}, the units: set "
+                f"self.state_size so that it is {wanted} here"
+            )
     return ""
+
+
+_COUNTS = {1: "one state", 2: "two states", 3: "three states"}
+
+
+def _runs_from(cells: Cells, sizes: list[int]) -> bool:
+    """Whether a new cell takes a step from states of these sizes, and returns states of the same."""
+    try:
+        cell = cells.new()
+        cell.build(cells.build_shape)
+        states = [ops.zeros((BATCH, size)) for size in sizes]
+        _, after = step(cell, cells.inputs()[:, 0], states)
+        return [tuple(state.shape) for state in after] == [(BATCH, size) for size in sizes]
+    except Exception:
+        return False
 
 
 def _trials(error: BaseException, cells: Cells) -> Iterator[tuple[str, list[tuple[int, ...]]]]:

@@ -14,6 +14,7 @@ COMMANDS = {
     "advise": ["--batch-size=1", "--timesteps=1", "--features=1", "--units=1", "--mode=infer"],
     "check": ["cells:SLSTMCell"],
     "doctor": [],
+    "compare": ["lstm", "--shape=1,1,1,1"],
     "gate": ["--current", "x"],
     "history": [],
     "readme": [],
@@ -84,3 +85,19 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly(tmp_path):
         check=False,
     )
     assert (done.stdout, done.stderr) == ("x" * 10, "")
+
+
+def test_the_help_of_run_shows_our_options_first(capfd):
+    assert main(["run", "--help"]) == 0
+    said = capfd.readouterr().out
+    assert said.startswith("usage: python -m bench run [OPTIONS]")
+    assert 0 < said.index("--sweep NAME") < said.index("--benchmark-min-time")
+
+
+def test_another_module_called_cells_is_said_in_one_line(tmp_path):
+    (tmp_path / "cells.py").write_text("raise SystemExit('not ours')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "check", "lstm"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path / 'cells.py'} hides this project's package `cells`: rename it\n"

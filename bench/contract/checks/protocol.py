@@ -34,12 +34,29 @@ def layer(cells: Cells) -> str:
     if not isinstance(cell, keras.layers.Layer):
         seen, change = _foreign(type(cell))
         raise Refused("a keras.layers.Layer, which tracks its weights", seen, change)
-    if isinstance(cell, (keras.layers.RNN, keras.layers.Bidirectional)):
-        change = "name the cell that runs one step, such as LSTMCell for LSTM"
+    if _is_whole_layer(cell):
+        change = (
+            "name the cell that runs one step, such as LSTMCell for LSTM; ask a whole layer with "
+            "--layer, in Python with layer=True"
+        )
         raise Refused("a cell, which runs one step", "a layer, which runs whole sequences", change)
     if cell is other:
         raise Refused("a new cell at each call", "the same one twice", "make the cell inside the function")
     return f"a {type(cell).__name__}"
+
+
+def _is_whole_layer(cell: Any) -> bool:
+    """True for a layer or model that runs sequences: its call takes no states, and it has no `state_size`."""
+    if isinstance(cell, (keras.layers.RNN, keras.layers.Bidirectional, keras.Model)):
+        return True
+    return not hasattr(cell, "state_size") and _takes_inputs_alone(cell.call)
+
+
+def _takes_inputs_alone(call: Callable) -> bool:
+    parameters = inspect.signature(call).parameters.values()
+    if any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters):
+        return False
+    return [p.name for p in parameters if p.name not in ("training", "mask")][1:] == []
 
 
 # where a class comes from that is no layer of Keras 3 -> what that is
@@ -294,7 +311,13 @@ def state_shapes(cells: Cells) -> str:
     """Do states keep their shapes?"""
     for index, (old, new) in enumerate(zip(*_one_step(cells), strict=True)):
         if tuple(old.shape) != tuple(new.shape):
-            raise Refused(f"state {index} to keep its shape {tuple(old.shape)}", f"{tuple(new.shape)}")
+            change = (
+                "return every state in the shape that state_size says, or let state_size say another: it is "
+                f"{cells.new().state_size}"
+            )
+            raise Refused(
+                f"state {index} to keep its shape {tuple(old.shape)}", f"{tuple(new.shape)}", change
+            )
     return "the new states have the shapes of the old"
 
 

@@ -17,6 +17,7 @@ from bench.contract.cell_under_test import (
     agree,
     custom_classes,
     custom_objects,
+    difference,
     gradients,
     is_called,
     is_custom,
@@ -105,8 +106,71 @@ def get_config(cells: Cells) -> Seen:
     twin.set_weights(cell.get_weights())
     what = "the cell made again from its config to answer the same"
     seen = agree(run(twin, inputs), run(cell, inputs), cells.tolerance(), what)
+    _check_arguments_kept(cells)
     silent = ", ".join(_not_in_config(cell, config["config"]))
     return Seen(seen, f"get_config says nothing of {silent}: a copy gets the default value" if silent else "")
+
+
+def _check_arguments_kept(cells: Cells) -> None:
+    """Refuses a config that does not change with an argument of the constructor that the cell heeds.
+
+    Every argument with a default is tried at another value.
+    """
+    plain = cells.built()
+    for name, other in _other_values(plain).items():
+        try:
+            changed = cells.built(**{name: other})
+        except Exception:  # it takes no such argument, or no such value
+            continue
+        if _config(changed) == _config(plain) and _answers_differ(cells, name, other):
+            seen = f"the same config with {name}={other!r} as without: a copy gets the default value"
+            raise Refused(f"get_config to say the argument {name}", seen)
+
+
+def _config(cell: Any) -> str:
+    config = keras.saving.serialize_keras_object(cell)["config"]
+    return json.dumps({key: value for key, value in config.items() if key != "name"}, sort_keys=True)
+
+
+def _other_values(cell: Any) -> dict[str, Any]:
+    """Another value for each argument of the cell's own constructor that has a default, by its name."""
+    if not is_custom(type(cell)):
+        return {}
+    parameters = inspect.signature(type(cell).__init__).parameters
+    return {
+        name: _another(parameter.default)
+        for name, parameter in parameters.items()
+        if _another(parameter.default) is not None
+    }
+
+
+def _another(default: Any) -> Any:
+    """Another value than an argument's default, of the same kind; None for a kind that has none to try."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return default + 1
+    if isinstance(default, float):
+        return default + 0.25 if default < 0.75 else default / 2
+    if isinstance(default, str) and hasattr(keras.activations, default):
+        return "tanh" if default == "softsign" else "softsign"
+    return None
+
+
+def _answers_differ(cells: Cells, name: str, other: Any) -> bool:
+    """Whether an argument changes the weights' shapes or the answer, in training or not."""
+    inputs = cells.inputs()
+    try:
+        plain, changed = cells.built(), cells.built(**{name: other})
+        if [w.shape for w in plain.weights] != [w.shape for w in changed.weights]:
+            return True
+        pairs = [
+            (run(changed, inputs), run(plain, inputs)),
+            (cells.trained(inputs, **{name: other}), cells.trained(inputs)),
+        ]
+    except Exception:  # a value that it takes and cannot run with
+        return False
+    return any(difference(*pair) > cells.tolerance() for pair in pairs)
 
 
 def _not_in_config(cell: Any, config: dict[str, Any]) -> list[str]:

@@ -212,3 +212,27 @@ def test_a_fresh_process_prints_json_alone_and_no_chatter():
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("command", ["check", "compare", "run"])
+def test_another_backend_is_said_before_a_cell_is_blamed(command, capsys, monkeypatch):
+    from bench.__main__ import main
+
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    given = {"check": [], "compare": ["--shape=1,2,3,4"], "run": ["--shape=1,2,3,4", "-p", "no:terminal"]}
+    target = f"--cell={RIGHT}" if command == "run" else RIGHT
+    assert main([command, target, *given[command]]) != 0
+    said = "".join(capsys.readouterr())
+    assert "TensorFlow only: Keras runs on 'torch' here; set KERAS_BACKEND=tensorflow" in said
+
+
+def test_a_whole_layer_is_asked_the_lighter_contract(capfd):
+    assert run(f"--layer={Path(__file__).parents[1] / 'whole_layers.py'}:Layer") == 0
+    assert "any_length" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [[], [RIGHT, f"--layer={RIGHT}"]])
+def test_a_cell_or_a_layer_is_asked_and_not_both(arguments, capfd):
+    assert run(*arguments) == 2
+    assert capfd.readouterr().err.startswith("error: expected a cell, package.module:Name or ")

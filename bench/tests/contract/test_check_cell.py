@@ -1,3 +1,4 @@
+import inspect
 import random
 
 import keras
@@ -254,9 +255,38 @@ class OfKeras2(Keras2Layer):
     pass
 
 
+class TooWide(Plain):
+    def __init__(self, units, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = 2 * units
+
+
+class OneStateSaid(Plain):
+    def call(self, inputs, states):
+        h, c = states
+        h = self.next(inputs, h)
+        return h, [h, 0.5 * c]
+
+
+class SpansMany(keras.layers.Layer):
+    """Runs a sequence, as a layer does."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.rnn = keras.layers.SimpleRNN(units)
+
+    def call(self, inputs, training=False):
+        return self.rnn(inputs)
+
+
 @pytest.mark.parametrize(
     ("check", "factory", "words"),
     [
+        ("call", TooWide, "state_size is 32, and call takes one state of 16, the units: set self.state_size"),
+        ("call", OneStateSaid, "call takes two states of 16, the units: set self.state_size so that it is"),
+        ("state_shapes", BROKEN["GrowingState"][0], "or let state_size say another"),
+        ("layer", keras.layers.LSTM, "ask a whole layer with --layer"),
+        ("layer", SpansMany, "ask a whole layer with --layer"),
         ("call", TakesConstants, "Keras 3 passes no constants to a cell"),
         ("build", TakesTwoInputs, "Keras 3 passes one tensor a step, not two"),
         ("call", UnpacksTwoInputs, "Keras 3 passes one tensor a step, not two"),
@@ -479,3 +509,47 @@ def test_gradients_of_variables_tensors_and_what_is_not_used():
 def test_variables_made_are_noticed():
     assert variables_made(lambda: keras.Variable([1.0], name="late")) == ["late"]
     assert variables_made(lambda: ops.ones(1)) == []
+
+
+class Forgetful(Plain):
+    """Says nothing of its arguments but `units`."""
+
+    def __init__(
+        self, units, gain=1.0, activation="tanh", rows=1, squared=False, dropout=0.0, idle=3, **kwargs
+    ):
+        super().__init__(units, **kwargs)
+        self.gain, self.function = gain, keras.activations.get(activation)
+        self.rows, self.squared = rows, squared
+        self.drop = keras.layers.Dropout(dropout, seed=1)
+        self.said = {}
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.extra = self.add_weight((self.rows, self.units), name="extra")
+
+    def call(self, inputs, states, training=False):
+        h = self.next(self.drop(self.gain * inputs, training=training), states[0])
+        h = self.function(h + ops.sum(self.extra, axis=0))
+        return (h**2 if self.squared else h), [h]
+
+    def get_config(self):
+        of_layer = keras.layers.Layer.get_config(self)
+        return {**of_layer, "units": self.units, **self.said}
+
+
+@pytest.mark.parametrize("lost", ["gain", "activation", "rows", "squared", "dropout"])
+def test_an_argument_that_get_config_loses_is_found_without_being_given(lost):
+    """Whatever its kind, and only if the cell heeds it."""
+
+    class Losing(Forgetful):
+        def __init__(self, units, **kwargs):
+            super().__init__(units, **kwargs)
+            names = ("gain", "activation", "rows", "squared", "dropout", "idle")
+            defaults = (1.0, "tanh", 1, False, 0.0, 3)
+            given = {name: kwargs.get(name, default) for name, default in zip(names, defaults, strict=True)}
+            self.said = {name: given[name] for name in given if name not in (lost, "idle")}
+
+    Losing.__init__.__signature__ = inspect.signature(Forgetful.__init__)
+    result = only("get_config", Losing)
+    assert result.status == "failed"
+    assert f"get_config to say the argument {lost};" in result.text and "idle" not in result.text
