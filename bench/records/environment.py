@@ -36,11 +36,23 @@ REHEARSAL = "a rehearsal on "  # how the hardware key of a rehearsal's rows begi
 
 
 def machine_key(gpu: str | None = None, rehearsal: bool = False) -> str:
-    """The hardware key: rows with different keys do not compare. A GPU's names the processor too, which
-    launches all that the GPU computes; a rehearsal's is that of no machine."""
+    """The hardware key: rows with different keys do not compare.
+
+    A GPU's names the processor too, which launches all that the GPU computes; a rehearsal's is that of no
+    machine. The cores are those that this process may use: one that is pinned to some of them is another
+    machine.
+    """
+    cores = usable_cores()
+    count = "1 core" if cores == 1 else f"{cores} cores"
     model = f"{gpu} with {cpu_model()}" if gpu else cpu_model()
     mark = REHEARSAL if rehearsal else ""
-    return f"{mark}{model}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+    return f"{mark}{model}, {count}, {platform.system()} {platform.machine()}"
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may use."""
+    there = os.cpu_count() or 1
+    return min(there, len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else there
 
 
 def cpu_model() -> str:
@@ -87,13 +99,13 @@ def describe(**more: Any) -> dict[str, Any]:
         "machine": {
             "cpu": cpu_model(),
             "cores": os.cpu_count(),
-            "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "usable_cores": usable_cores(),
             "memory_bytes": memory_bytes(),
             "system": platform.platform(),
             "load_average": os.getloadavg() if hasattr(os, "getloadavg") else None,
         },
         "python": platform.python_version(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: found for name in _PACKAGES if (found := version_of(name))},
         "commit": git_commit(),
         "environment_variables": {
             name: value for name, value in os.environ.items() if name.startswith(_VARIABLES)
@@ -122,7 +134,8 @@ def flat(environment: Mapping[str, Any], within: str = "") -> Iterator[tuple[str
 _FACT = (str, int, float, bool)
 
 
-def _version(package: str) -> str | None:
+def version_of(package: str) -> str | None:
+    """A package's version; None where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

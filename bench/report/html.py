@@ -14,7 +14,9 @@ from bench.records.csv_file import records_file
 from bench.records.files import write_whole
 from bench.records.run_folder import check_not_mixed, read_run
 from bench.records.text import one_line
+from bench.report.page.machines import beside_each_other
 from bench.report.page.section import Section, section
+from bench.report.table import Table
 
 REPORT_FILE = "report.html"
 MOST_WHOLE = 5  # runs: of a hundred cases each takes three seconds and two megabytes
@@ -41,13 +43,14 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     for notice in (notice for run in runs for notice in run.notices):
         print(one_line(notice), file=sys.stderr)
     brief = len(runs) > MOST_WHOLE
-    page = render([section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)])
+    sections = [section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)]
+    page = render(sections, beside_each_other([run.records for run in runs]))
     write_whole(target, page)
     return target
 
 
-def render(sections: Sequence[Section]) -> str:
-    """The page."""
+def render(sections: Sequence[Section], machines: Sequence[Table] = ()) -> str:
+    """The page; `machines` are the tables of what was measured on several."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -56,6 +59,7 @@ def render(sections: Sequence[Section]) -> str:
     return templates.get_template("report.html").render(
         title="What recurrent cells cost",
         sections=sections,
+        machines=machines,
         numeric=(int, float),
         style=Markup(style),
         script=Markup(script),

@@ -20,6 +20,7 @@ from bench.records.csv_file import RECORDS_FILE, RecordWriter
 from bench.records.run_folder import write_environment, write_tasks
 from bench.report import html, table
 from bench.report.page import cases, section, sentences
+from bench.report.page.machines import beside_each_other
 from bench.report.studies import CHARTS, cost, growth, options
 from bench.tests.sample_records import default_run, record
 
@@ -732,3 +733,13 @@ def test_a_page_of_many_runs_has_their_rows_and_no_more(tmp_path, monkeypatch):
     page = Page()
     page.feed(html.write_report(folders[:2], tmp_path / "report.html").read_text())
     assert page.all("img") and page.all("article")
+
+
+def test_cases_on_several_machines_stand_beside_each_other_and_are_never_divided():
+    first = [record("slstm-rnn", figures={"ratio": 0.5}), record("gru-rnn", figures={"ratio": 2.0})]
+    second = [{**record("slstm-rnn", figures={"ratio": 0.8}), "machine": "Epyc"}]
+    (table,) = beside_each_other([first, second])
+    assert table.header[-2:] == tuple(sorted({first[0]["machine"], "Epyc"}))
+    (row,) = table.rows
+    assert sorted(cell.text.partition("×")[0] for cell in row[-2:]) == ["0.50", "0.80"]
+    assert beside_each_other([first, first]) == [] == beside_each_other([first, [second[0] | {"case": "x"}]])
