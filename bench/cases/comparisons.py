@@ -4,7 +4,7 @@
 stacked, goes both ways, drops, masks and computes in the dtype as the case does.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import product
@@ -196,10 +196,15 @@ def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:
 
 
 def _peer(
-    case: Case, subjects: Mapping[str, Subject], layer: str, modes: tuple[str, ...] = MODES
+    case: Case,
+    subjects: Mapping[str, Subject],
+    layer: str,
+    modes: tuple[str, ...] = MODES,
+    cells: Container[str] | None = None,
 ) -> Case | None:
+    """The same equation in another library; None where it has none, or where `modes` or `cells` leave it out."""
     name = f"{case.cell}-{layer}"
-    if name not in subjects or case.mode not in modes:
+    if name not in subjects or case.mode not in modes or (cells is not None and case.cell not in cells):
         return None
     return _against(name, case, jit_compile=False, subjects=subjects)
 
@@ -216,7 +221,8 @@ BASELINES: dict[str, Callable[[Case, Mapping[str, Subject]], Case | None]] = {
     "default_option": _default_option,  # the same subject, every option at its default
     "torch": partial(_peer, layer="torch"),  # the same cell in PyTorch
     "onnx": partial(_peer, layer="onnx", modes=("infer",)),  # in ONNX Runtime, which does not train
-    "keras_jax": partial(_peer, layer="keras_jax"),
+    # of the cells from papers it would say the same as of these
+    "keras_jax": partial(_peer, layer="keras_jax", cells=("lstm", "gru", "slstm")),
     "simple_rnn": _simple_rnn,  # the built-in SimpleRNN
     "plain_builtin": _plain_builtin,  # `Subject.baseline`, never under XLA
 }

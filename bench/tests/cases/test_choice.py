@@ -160,7 +160,7 @@ def test_a_sweep_of_ones_own_is_measured_like_any_other(sweep_file):
 )
 def test_a_text_that_names_no_sweep_is_refused(sweep_file, name, message):
     assert refusal(read_sweep, f"{sweep_file}:{name}").endswith(message)
-    assert "invalid choice: 'nonsense' (choose from char_model, " in refusal(read_sweep, "nonsense")
+    assert "invalid choice: 'nonsense' (choose from backends, char_model, " in refusal(read_sweep, "nonsense")
     assert "no such file: " in refusal(read_sweep, "/no/such.py:long")
 
 
@@ -241,6 +241,7 @@ JOINED = {
     "default": {"rnn", "fused"},
     "smoke": {"rnn"},
     "gate": {"rnn", "fused"},
+    "backends": {"rnn", "fused", "keras_jax", "keras_torch"},
     "fused": {"rnn", "fused"},
     "options": {"rnn", "fused"},
     "static_dynamic": {"rnn"},
