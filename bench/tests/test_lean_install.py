@@ -27,9 +27,7 @@ OLDEST_PYTHON = tuple(map(int, re.findall(r">=(\d+)\.(\d+)", PROJECT["requires-p
 def python(tmp_path_factory):
     """The interpreter of an environment made as `ci/report-requirements.txt` says."""
     folder = tmp_path_factory.mktemp("lean")
-    # the packages alone: an editable install of the checkout itself would write into it
-    source = folder / "source"
-    shutil.copytree(HOUSE, source, ignore=_all_but_the_packages)
+    source = copy_of_the_packages(folder / "source")
     subprocess.run([sys.executable, "-m", "venv", folder / "environment"], check=True)
     python = folder / "environment" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -39,6 +37,11 @@ def python(tmp_path_factory):
     subprocess.run([*pip, "-r", requirements], check=True)
     subprocess.run([*pip, "--no-deps", "-e", source], check=True)
     return python
+
+
+def copy_of_the_packages(folder: Path) -> Path:
+    """The packages alone, to install from: an install of the checkout itself would write into it."""
+    return Path(shutil.copytree(HOUSE, folder, ignore=_all_but_the_packages))
 
 
 def _all_but_the_packages(folder: str, names: list[str]) -> set[str]:
