@@ -12,6 +12,8 @@ from inspect import Parameter
 
 from bench.cases.subjects import SUBJECTS, USER_LAYERS, Subject, user_subject
 from bench.contract.load_cell import FORM, Target, parse_step_shape
+from bench.records.files import parse_json
+from bench.records.text import one_line
 
 BASELINES = ("lstm", "gru", "simple_rnn")
 _NO_KWARGS = "{}"
@@ -97,11 +99,11 @@ NO_USER_CELLS = UserCells()
 def _check_kwargs(text: str) -> None:
     expected = """--kwargs: expected a JSON object, such as '{"alpha": 0.5}'"""
     try:
-        found = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserCellError(f"{expected}, got {text!r} ({error})") from None
+        found = parse_json(text)
+    except ValueError as error:
+        raise UserCellError(f"{expected}, got {one_line(text, 80)!r} ({one_line(error)})") from None
     if not isinstance(found, dict):
-        raise UserCellError(f"{expected}, got {text}")
+        raise UserCellError(f"{expected}, got {one_line(text, 80)}")
 
 
 def _shape_of(text: str) -> tuple[int, ...]:

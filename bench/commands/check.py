@@ -19,6 +19,7 @@ from typing import Any
 from bench.contract.load_cell import FORM, TargetError, parse_step_shape
 from bench.contract.report import BROKEN, CheckResult, ContractReport
 from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
+from bench.records.files import parse_json
 
 COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
@@ -100,8 +101,8 @@ def _limits(arguments: argparse.Namespace) -> ContractLimits:
 def _kwargs(text: str) -> dict[str, Any]:
     expected = """--kwargs: expected a JSON object, such as '{"activation": "relu"}'"""
     try:
-        kwargs = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        kwargs = parse_json(text)
+    except ValueError as error:
         raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)!r} ({error})") from None
     if not isinstance(kwargs, dict):
         raise BadOption(f"{expected}, got {textwrap.shorten(text, 80)}")

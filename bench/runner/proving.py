@@ -14,7 +14,7 @@ from bench.cases.cost_estimate import check_size
 from bench.cases.subjects import Subject, UnsupportedOption, check_installed
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.processes.contract_worker import UserCell, Verdicts
-from bench.processes.isolated import Isolated, nursery
+from bench.processes.isolated import Isolated, nursery, rehearse
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
 from bench.proof.problem import Problem, WrongAnswer, prepare
@@ -73,6 +73,7 @@ class Prover:
         self._isolated: Isolated | None = None
         self._nursery = forking
         self._verdicts = Verdicts()
+        self._rehearsed: set[Case] = set()
         self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
 
     @property
@@ -117,7 +118,13 @@ class Prover:
         return subject.program.time, baseline.program.time
 
     def check_contract(self, case: Case) -> None:
-        """Raises BrokenContract for a user's cell that does not hold the cell contract."""
+        """Asks a user's cell the contract, and proves its case once in a process that it may end.
+
+        Raises:
+            BrokenContract: it does not hold the contract.
+            WorkerError: at the case's sizes it ends its process, or runs out of time or memory.
+            Exception: as `prove`.
+        """
         subject = self._subjects[case.subject]
         if subject.target is None:
             return
@@ -125,6 +132,11 @@ class Prover:
         broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
         if broken:
             raise BrokenContract(broken)
+        proven = replace(case, mode="train") if case.mode == "generate" else case
+        if proven not in self._rehearsed:
+            limits, arguments = self._limits, (self._device, self._user_cells)
+            rehearse(proven, limits, arguments, self._forking())
+            self._rehearsed.add(proven)
 
     def close(self) -> None:
         """Ends the processes."""
