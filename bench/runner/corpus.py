@@ -147,7 +147,7 @@ def _without_speaker(paragraph: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        text = read_bytes(path, _MOST_BYTES).decode("utf-8-sig")
+        text = "\n".join(re.split("\r\n?|\n", read_bytes(path, _MOST_BYTES).decode("utf-8-sig")))
     except RecordError as error:
         raise CorpusError(str(error)) from error
     except UnicodeDecodeError as error:
