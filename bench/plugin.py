@@ -37,7 +37,7 @@ from bench.cases.read_options import ChoiceError, read_modes, read_option, read_
 from bench.cases.rehearsal import rehearsed
 from bench.cases.subjects import SUBJECTS, WHOLE
 from bench.cases.sweeps import SWEEPS
-from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded, refused_by_engines
+from bench.cases.user_cells import BASELINES, UserCellError, UserCells, loaded
 from bench.contract.load_cell import FORM, TargetError
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery
 from bench.records.environment import memory_bytes, new_run_id
@@ -331,7 +331,10 @@ def _without_refused(config, rows: list[Row]) -> list[Row]:
     if not joined:
         return rows
     _load_user_cells(config)
-    refusals = {name: refused_by_engines(own[name].target or "", own[name].kwargs) for name in sorted(joined)}
+    from bench.processes.isolated import refusal
+
+    asked = _limits(config), (choice.device, choice.user_cells), config.stash[_forking]
+    refusals = {name: refusal(own[name], *asked) for name in sorted(joined)}
     config.stash[_left_out] = [f"left out: {name}: {why}" for name, why in refusals.items() if why]
     return [row for row in rows if not refusals.get(row.case.subject)]
 

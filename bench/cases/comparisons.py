@@ -202,7 +202,7 @@ def _peer(
     modes: tuple[str, ...] = MODES,
     cells: Container[str] | None = None,
 ) -> Case | None:
-    """The same equation in another library; None where it has none, or where `modes` or `cells` leave it out."""
+    """The same equation in another library; None where there is none, or `modes` or `cells` leave it out."""
     name = f"{case.cell}-{layer}"
     if name not in subjects or case.mode not in modes or (cells is not None and case.cell not in cells):
         return None

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 FORM = "package.module:Name or path/to/file.py:Name"
 
@@ -207,12 +207,16 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     """The arguments of a cell that a JSON object names; raises ValueError for a text that is none."""
     expected = """expected a JSON object, such as '{"activation": "relu"}', got"""
     try:
-        kwargs = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        kwargs = json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{expected} {textwrap.shorten(text, 80)!r} ({error})") from None
     if not isinstance(kwargs, dict):
         raise ValueError(f"{expected} {textwrap.shorten(text, 80)}")
     return kwargs
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no JSON")
 
 
 def parse_step_shape(text: str) -> tuple[int, ...]:
@@ -241,15 +245,27 @@ def _load_file(path: Path) -> ModuleType:
     Its name holds a digest of path and content: two files `cell.py` in two folders are two modules, and a
     file that was edited is read again. It stands in `sys.modules`, where pickle and Keras look for classes.
     """
-    path = path.expanduser().resolve()
-    if not path.is_file():
-        raise TargetError(f"no such file: {path}")
-    digest = hashlib.sha1(str(path).encode() + path.read_bytes()).hexdigest()[:10]
+    path, content = _read(path)
+    digest = hashlib.sha1(str(path).encode(errors="surrogateescape") + content).hexdigest()[:10]
     name = re.sub(r"\W", "_", path.stem) + f"_{digest}"
     if name not in sys.modules:
         with _users_errors(f"{path.name} cannot be imported"), _beside(path.parent):
             _execute(name, path)
     return sys.modules[name]
+
+
+def _read(path: Path) -> tuple[Path, bytes]:
+    """The whole path of a file and its content; raises TargetError where it cannot be read."""
+    try:
+        path = path.expanduser().resolve()
+        if not path.is_file():
+            raise TargetError(f"no such file: {str(path)[-_LONGEST_PATH:]}")
+        if path.stat().st_size > _MOST_BYTES:
+            raise TargetError(f"{path}: more than {_MOST_BYTES:,} bytes are no cell")
+        return path, path.read_bytes()
+    except (OSError, ValueError, RuntimeError) as error:  # too long; a zero byte; no such user
+        why = getattr(error, "strerror", None) or error
+        raise TargetError(f"{str(path)[-_LONGEST_PATH:]!r}: cannot be read: {why}") from error
 
 
 def _execute(name: str, path: Path) -> None:
@@ -302,6 +318,8 @@ def _beside(folder: Path) -> Iterator[None]:
             sys.path.append(str(folder))
 
 
+_MOST_BYTES = 2**24  # of a cell's file
+_LONGEST_PATH = 200  # characters of a path in a message
 _TARGET_FOLDERS: set[Path] = set()
 
 

@@ -166,6 +166,14 @@ _FIRST = (
 )  # the checks that first build the cell and take a step
 
 
+def _whole(place: str) -> str:
+    """A file's whole path; a text that can be no path as it is."""
+    try:
+        return str(Path(place).expanduser().resolve())
+    except (OSError, ValueError, RuntimeError):
+        return place
+
+
 class _Session:
     """The cell in one worker after another."""
 
@@ -175,7 +183,7 @@ class _Session:
         self._cell, self._nursery, self._limits = cell, nursery, limits or ContractLimits()
         self._trace = Path(folder) / "trace"
         self._worker: Worker | None = None
-        self._file = str(Path(cell.target.rpartition(":")[0]).expanduser().resolve())
+        self._file = _whole(cell.target.rpartition(":")[0])
 
     @cached_property
     def checks(self) -> list[tuple[str, str]]:

@@ -16,12 +16,14 @@ from bench.backend import devices, layers, programs
 from bench.backend.data import Answer, Data
 from bench.backend.programs import Program
 from bench.cases.case import Case
-from bench.cases.subjects import SUBJECTS, make_layer
-from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.cases.subjects import SUBJECTS, Subject, make_layer
+from bench.cases.user_cells import NO_USER_CELLS, UserCells, refused_by_engines
 from bench.processes.peer_client import Peers
-from bench.processes.worker import Limits, Nursery, Worker
-from bench.proof.problem import SEED, Problem
+from bench.processes.worker import Limits, Nursery, Worker, WorkerError
+from bench.proof.problem import SEED, Problem, prepare
+from bench.proof.verify import prove
 
+_PROOF = 5  # times as long as compiling may a proof take, eager steps of a long sequence
 _REMOTE = ("run", "answer", "time", "queue", "trace_count")
 
 
@@ -61,6 +63,14 @@ class Programs:
         gc.collect()  # by itself it never runs in a worker
         return {**figures, "peak_bytes": rise()}
 
+    def try_out(self, case: Case) -> None:
+        """Proves the case, and forgets it: whatever its cell does to a process, it does to this one."""
+        prove(prepare(self._subjects[case.subject], case))
+
+    def refusal(self, target: str, kwargs: str) -> str | None:
+        """`refused_by_engines` of this process."""
+        return refused_by_engines(target, kwargs)
+
     def run(self, name: str) -> None:
         """Runs the program once."""
         self._programs[name].run()
@@ -97,6 +107,38 @@ def nursery(device: str) -> Nursery | None:
     return Nursery(__name__) if device == "cpu" and sys.platform == "linux" else None
 
 
+def try_out(
+    case: Case, limits: Limits, arguments: tuple[str, UserCells], nursery: Nursery | None = None
+) -> None:
+    """Proves a case of a user's cell in a process of its own, which it may end.
+
+    Args:
+        arguments: those of `Programs`.
+
+    Raises:
+        WorkerError: it ended the process, or hit a limit: the proof too has so many times that of compiling.
+        Exception: as `prepare` and `prove` raise.
+    """
+    limit_s = None if limits.compile_s is None else _PROOF * limits.compile_s
+    with _worker(limits, arguments, nursery) as worker:
+        worker.call("try_out", case, time_limit_s=limit_s)
+
+
+def refusal(subject: Subject, limits: Limits, arguments: tuple[str, UserCells], nursery: Nursery | None):
+    """Says why no engine of `FusedRNN` runs a user's cell; None where one does, or where the cell ends the
+    process that it is asked in: what is wrong with it the contract says."""
+    with _worker(limits, arguments, nursery) as worker:
+        try:
+            return worker.call("refusal", subject.target, subject.kwargs, time_limit_s=limits.compile_s)
+        except WorkerError:
+            return None
+
+
+def _worker(limits: Limits, arguments: tuple[str, UserCells], nursery: Nursery | None) -> Worker:
+    """A process with `Programs`."""
+    return Worker(f"{__name__}:Programs", arguments, memory_limit_bytes=limits.memory_bytes, nursery=nursery)
+
+
 class Isolated:
     """The processes of one case, with which it ends: its programs, and those of what it is compared with.
 
@@ -125,9 +167,7 @@ class Isolated:
         self.peers = Peers(limits=limits)
         self._limits = limits
         self._numbers = count()
-        self._worker = Worker(
-            f"{__name__}:Programs", arguments, memory_limit_bytes=limits.memory_bytes, nursery=nursery
-        )
+        self._worker = _worker(limits, arguments, nursery)
 
     @property
     def alive(self) -> bool:

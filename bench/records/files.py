@@ -73,7 +73,8 @@ def open_regular(path: Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a path with a zero byte
-        raise RecordError(f"{path}: cannot be read: {error}") from None
+        why = getattr(error, "strerror", None) or error
+        raise RecordError(f"{path}: cannot be read: {why}") from None
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -109,13 +110,23 @@ def read_json(path: Path) -> Any:
         RecordError: it cannot be read, is no JSON, is nested deeper than 50 levels, or holds a number that no
             computer word can: such a file breaks whoever walks through it or counts with it.
     """
-    text = read_text(path)
+    try:
+        return parse_json(read_text(path))
+    except RecordError:
+        raise
+    except ValueError as error:
+        raise RecordError(f"{path}: cannot be read: {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """What a text of JSON says; raises ValueError where it is none, or as `read_json` does."""
     try:
         found = json.loads(text, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from None
-    if _is_deep(found):
-        raise RecordError(f"{path}: cannot be read: nested deeper than {_DEEPEST} levels")
+        deep = _is_deep(found)
+    except RecursionError:
+        deep = True
+    if deep:
+        raise ValueError(f"nested deeper than {_DEEPEST} levels")
     return found
 
 

@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
+from bench.records.files import read_bytes
+from bench.records.schema import RecordError
+
 END = "*"  # of a speech
 PADDING = "\0"  # its number is 0
 LENGTH = 80  # of a speech with its END, padded
 SHORTEST = 10  # speech
 GENERATED = "generated"
 
+_MOST_BYTES = 2**28  # Shakespeare has a million
 _URL = "https://storage.googleapis.com/download.tensorflow.org/data/shakespeare.txt"
 _SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 _NETWORK_TIMEOUT_S = 10.0  # without a word from the other side
@@ -143,9 +147,9 @@ def _without_speaker(paragraph: str) -> str:
 
 def _read(path: Path) -> str:
     try:
-        text = path.read_text("utf-8-sig")
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read: {error.strerror or error}") from error
+        text = "\n".join(re.split("\r\n?|\n", read_bytes(path, _MOST_BYTES).decode("utf-8-sig")))
+    except RecordError as error:
+        raise CorpusError(str(error)) from error
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from error
     if not text.strip():

@@ -15,7 +15,7 @@ from bench.cases.subjects import WHOLE, Subject, UnsupportedOption, check_instal
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
 from bench.contract.report import BrokenContract
 from bench.processes.contract_worker import UserCell, Verdicts
-from bench.processes.isolated import Isolated, nursery
+from bench.processes.isolated import Isolated, nursery, try_out
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
 from bench.proof.problem import Problem, WrongAnswer, prepare
@@ -105,6 +105,9 @@ class Prover:
         self._isolate = isolate
         self._check_contracts = check_contracts
         self._verdicts = verdicts or Verdicts()
+        self._tried: set[Case] = (
+            set()
+        )  # cases of users' cells that have been computed in a process of their own
         self._stopped: dict[Case, Case] = {}  # by the case with one timestep: the one that hit the limit
 
     @property
@@ -163,7 +166,13 @@ class Prover:
         return programs[0].time, programs[1].time
 
     def check_contract(self, case: Case) -> None:
-        """Raises BrokenContract for a user's cell that does not hold the cell contract."""
+        """Asks a user's cell the contract, and proves its case once in a process that it may end.
+
+        Raises:
+            BrokenContract: it does not hold the contract.
+            WorkerError: at the case's sizes it ends its process, or runs out of time or memory.
+            Exception: as `prove`.
+        """
         subject = self._subjects[case.subject]
         if not (self._check_contracts and (subject.target or subject.factory)):
             return
@@ -171,6 +180,14 @@ class Prover:
         broken = self._verdicts.broken(cell, case.features, case.units, self._forking())
         if broken:
             raise BrokenContract(broken)
+        if subject.target and self._isolate and not subject.peer:
+            self._try_out(replace(case, mode="train") if case.mode == "generate" else case)
+
+    def _try_out(self, case: Case) -> None:
+        """Proves a case in a process of its own, the first time."""
+        if case not in self._tried:
+            try_out(case, self._limits, (self._device, self._user_cells), self._forking())
+            self._tried.add(case)
 
     def close(self) -> None:
         """Ends the processes."""

@@ -9,7 +9,7 @@ from bench.cases.case import Case
 from bench.cases.cost_estimate import TooLarge
 from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption
 from bench.contract.report import BrokenContract
-from bench.processes.worker import MemoryLimit, WorkerDied
+from bench.processes.worker import MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import WrongAnswer
 from bench.proof.verify import Proof
 from bench.records.schema import Value, make_record
@@ -76,6 +76,7 @@ _OUTCOMES: dict[type[Exception], tuple[str, str]] = {
     TooLarge: ("skipped", "too_large"),
     kernels.KernelMissed: ("failed", "kernel"),
     MemoryLimit: ("failed", "out_of_memory"),
+    TimeLimit: ("failed", "killed"),
     WorkerDied: ("failed", "killed"),
     WrongAnswer: ("failed", "wrong_answer"),
     BrokenContract: ("failed", "contract"),

@@ -1,6 +1,7 @@
 """Cells brought on the command line: their names, their baselines, and their way through a run."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -393,6 +394,87 @@ def test_odd_cells_are_judged_as_check_judges_them(run, pytester, write):
     switches = json.loads((folder / "environment.json").read_text())["switches"]
     assert switches["tf.config.run_functions_eagerly"] == "False"
     assert "run_functions_eagerly from False to True" in switches["undone"]["odd.py:stacked"][0]
+
+
+AT_ITS_SIZE = """
+import ctypes, os
+import keras
+
+
+class At(keras.layers.SimpleRNNCell):
+    def call(self, sequence, states, training=False):
+        if self.units == 6 and os.getpid() != %(pid)d:
+            self.end()
+        assert self.units != 6, "this is the run's own process"
+        return super().call(sequence, states, training)
+
+
+class Exits(At):
+    def end(self):
+        os._exit(0)
+
+
+class Quits(At):
+    def end(self):
+        raise SystemExit(0)
+
+
+class Crashes(At):
+    def end(self):
+        ctypes.string_at(0)
+
+
+class Loops(At):
+    def end(self):
+        while True:
+            pass
+
+
+class Allocates(At):
+    def end(self):
+        self.kept = [bytearray(b"x" * 2**20) for _ in range(2**16)]
+"""
+
+
+def test_what_a_cell_does_at_its_cases_size_alone_does_not_end_the_run(run, pytester):
+    (pytester.path / "ends.py").write_text(AT_ITS_SIZE % {"pid": os.getpid()})
+    reasons = {
+        "Exits": "killed",
+        "Quits": "killed",
+        "Crashes": "killed",
+        "Loops": "killed",
+        "Allocates": "out_of_memory",
+    }
+    result = run(
+        *(f"--cell=ends.py:{name}" for name in reasons),
+        *("--shape=2,4,6,6", "--mode=infer", "--compile-limit=1.5", f"--memory-limit={3 << 29}"),
+    )
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    found = records(pytester)
+    for name, reason in reasons.items():
+        record = found[f"infer-{name}-rnn-b2-t4-f6-u6"]
+        assert (record["status"], record["reason"]) == ("failed", reason), record["message"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 100_000,
+        '{"a": ' * 1000 + "1" + "}" * 1000,
+        '{"a": 1' + "0" * 5000 + "}",
+        '{"a": NaN}',
+        '{"a": 1e999}',
+        '"' + "x" * 5000,
+        "\x1b[31m",
+        "[1]",
+        "",
+    ],
+)
+def test_kwargs_that_are_no_json_object_are_said_on_a_line(text):
+    with pytest.raises(UserCellError, match="--kwargs: expected a JSON object") as raised:
+        UserCells.of(["a.py:A"], kwargs=text)
+    assert len(str(raised.value)) < 500
+    assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize(

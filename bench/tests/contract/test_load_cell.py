@@ -1,4 +1,5 @@
 import inspect
+import os
 import pickle
 import subprocess
 import sys
@@ -345,3 +346,23 @@ def test_tensorflow_is_not_imported():
     program = "import bench.contract.load_cell, sys; print({'tensorflow', 'keras'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "name", [".py", "pipe.py", "folder.py", "x" * 5000 + ".py", "a\0b.py", "~nobody-here/a.py"]
+)
+def test_what_is_no_file_is_said_on_a_line(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "folder.py").mkdir()
+    place = name if name.startswith("~") else tmp_path / name
+    with pytest.raises(TargetError) as raised:
+        load_target(f"{place}:Cell")
+    assert len(str(raised.value)) < 500
+
+
+def test_a_file_too_large_to_be_a_cell_is_not_read(tmp_path):
+    file = tmp_path / "large.py"
+    file.touch()
+    os.truncate(file, 2**40)
+    with pytest.raises(TargetError, match="no cell"):
+        load_target(f"{file}:Cell")

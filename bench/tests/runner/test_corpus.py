@@ -1,5 +1,6 @@
 """Where the text comes from, what of it is kept, and what is said of one that cannot be learned from."""
 
+import os
 import socket
 
 import keras
@@ -145,3 +146,11 @@ def test_the_text_made_here_is_a_play_and_always_the_same():
     speeches = cut(play, GENERATED)
     assert len(speeches) == 4000  # every speech has the right length
     assert len(set(speeches)) > 3000
+
+
+@pytest.mark.parametrize("name", [".", "pipe", "/dev/zero", "x" * 5000, "a\0b"])
+def test_a_corpus_that_is_no_file_is_said_on_a_line(tmp_path, name):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CorpusError) as raised:
+        load_corpus(tmp_path / name)
+    assert len(str(raised.value)) <= 300
