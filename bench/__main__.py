@@ -54,8 +54,9 @@ def _command(arguments: list[str]) -> int:
 def _other_cells() -> str | None:
     """The file of another module `cells` that Python would import in place of ours; None where it is ours."""
     spec, house = find_spec("cells"), Path(__file__).resolve().parent.parent
-    ours = spec is not None and spec.origin is not None and Path(spec.origin).resolve().parent.parent == house
-    return None if ours else str(spec and spec.origin)
+    if spec is None or spec.origin is None:
+        return None
+    return None if Path(spec.origin).resolve().parent.parent == house else spec.origin
 
 
 def _in_one_line(command: Callable[[], int], debug: bool) -> int:

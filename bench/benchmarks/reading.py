@@ -66,7 +66,7 @@ def write_runs(folder: Path, template: Path, cases: int, runs: int, commit: str 
     """
     with open(template, newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if row["ratio"]]
+        rows = list({row["case"]: row for row in reader if row["ratio"]}.values())
     return [
         _write_run(folder / f"run-{number:03}", reader.fieldnames or (), _of_run(rows, cases, number, commit))
         for number in range(runs)

@@ -141,6 +141,11 @@ class Subject:
         return f"{self.cell}-{self.layer}"
 
     @property
+    def is_brought(self) -> bool:
+        """Whether a command line or a caller brought the cell or layer: it must pass the contract."""
+        return self.target is not None or self.factory is not None
+
+    @property
     def made_from(self) -> dict[str, Any]:
         """What a peer makes a user's cell from; empty where the cell is none."""
         if self.target is None:

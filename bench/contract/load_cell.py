@@ -13,6 +13,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -23,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 FORM = "package.module:Name or path/to/file.py:Name"
 
@@ -207,7 +208,7 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     """The arguments of a cell that a JSON object names; raises ValueError for a text that is none."""
     expected = """expected a JSON object, such as '{"activation": "relu"}', got"""
     try:
-        kwargs = json.loads(text, parse_constant=_no_constant)
+        kwargs = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{expected} {textwrap.shorten(text, 80)!r} ({error})") from None
     if not isinstance(kwargs, dict):
@@ -215,8 +216,10 @@ def parse_kwargs(text: str) -> dict[str, Any]:
     return kwargs
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no JSON")
+def _finite(text: str) -> float:
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return float(text)
 
 
 def parse_step_shape(text: str) -> tuple[int, ...]:

@@ -84,7 +84,7 @@ def prepare(subject: Subject, case: Case, alike: Problem | None = None) -> Probl
     if lost:
         raise UnsupportedOption(f"{subject.label} loses an option of the case: {lost}")
     cells = [cell for loop in layers.cells_in(layer, case.depth) for cell, _ in loop]
-    if subject.kind != "user":  # a user's cell may start as it likes
+    if not subject.is_brought:  # a user's cell may start as it likes
         for cell in cells:
             _check_initial_bias(cell)
     drops = _drops(subject, case, layer, cells)
@@ -160,7 +160,7 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
     """The dropout masks that each cell draws in training, share and scale checked."""
     drops = dropout_masks.drawn_masks(layer, case)
     for cell, of_cell in zip(cells, drops, strict=False):
-        own = subject.kind == "user"
+        own = subject.is_brought
         rates = cell if own else case
         _check_masks("the inputs", of_cell.inputs, getattr(rates, "dropout", 0))
         _check_masks("the state", of_cell.states, getattr(rates, "recurrent_dropout", 0))
@@ -169,7 +169,7 @@ def _drops(subject: Subject, case: Case, layer, cells: Sequence[Any]) -> list[Dr
 
 def _differs_in_training(subject: Subject, case: Case, layer) -> bool:
     """True where a user's cell does in training what it does not do else."""
-    return case.mode == "train" and subject.kind == "user" and dropout_masks.differs_in_training(layer, case)
+    return case.mode == "train" and subject.is_brought and dropout_masks.differs_in_training(layer, case)
 
 
 def _check_masks(name: str, masks, rate: float) -> None:

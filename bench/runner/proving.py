@@ -174,7 +174,7 @@ class Prover:
             Exception: as `prove`.
         """
         subject = self._subjects[case.subject]
-        if not (self._check_contracts and (subject.target or subject.factory)):
+        if not (self._check_contracts and subject.is_brought):
             return
         cell = _user_cell(subject)
         broken = self._verdicts.broken(cell, case.features, case.units, self._forking())

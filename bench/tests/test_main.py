@@ -96,12 +96,18 @@ def test_the_help_of_run_shows_our_options_first(capfd):
 
 def test_another_module_called_cells_is_said_in_one_line(tmp_path):
     (tmp_path / "cells.py").write_text("raise SystemExit('not ours')\n")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
     first = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(bench.__file__).parents[1])]),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "check", "lstm"], env=first, capture_output=True, text=True
+        [sys.executable, "-m", "bench", "check", "lstm"],
+        cwd=elsewhere,
+        env=first,
+        capture_output=True,
+        text=True,
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path / 'cells.py'} hides this project's package `cells`: rename it\n"

@@ -212,7 +212,7 @@ def test_the_native_engine_asks_which_gpus_are_used(monkeypatch, gpus, native_ru
     """One that is there and hidden is none."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: gpus)
-    monkeypatch.setattr(native, "operations", lambda header: ("forward", "backward"))
+    monkeypatch.setattr(native, "operations", lambda header, source: ("forward", "backward"))
     monkeypatch.setattr(native, "header_of", lambda recurrence: "header")
     monkeypatch.setattr(native, "checked", lambda header, check: None)
     if native_runs:

@@ -436,8 +436,8 @@ class Allocates(At):
 """
 
 
-def test_what_a_cell_does_at_its_cases_size_alone_does_not_end_the_run(run, pytester):
-    (pytester.path / "ends.py").write_text(AT_ITS_SIZE % {"pid": os.getpid()})
+def test_what_a_cell_does_at_its_cases_size_alone_does_not_end_the_run(run, write, pytester):
+    write("ends.py", AT_ITS_SIZE % {"pid": os.getpid()})
     reasons = {
         "Exits": "killed",
         "Quits": "killed",

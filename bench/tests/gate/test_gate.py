@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -582,14 +583,15 @@ def test_what_is_no_side_is_not_pinned(tmp_path, pin, damage):
 
 
 def test_a_run_is_not_pinned_twice(tmp_path, pin, capsys):
-    run = str(min((session(tmp_path / "session") / "base").iterdir()))
+    run = os.path.relpath(min((session(tmp_path / "session") / "base").iterdir()))
     assert bench_main(["gate", "--accept", "--current", run, run]) == 2
     error = capsys.readouterr().err
     assert f"a process twice: run run-00 is named twice: {run}/records.csv" in error
-    shutil.copytree(run, tmp_path / "copy")
-    assert bench_main(["gate", "--accept", "--current", run, str(tmp_path / "copy")]) == 2
+    copy = os.path.relpath(tmp_path / "copy")
+    shutil.copytree(run, copy)
+    assert bench_main(["gate", "--accept", "--current", run, copy]) == 2
     error = capsys.readouterr().err
-    assert f"run-00 stands in {run}/records.csv and in {tmp_path}/copy/records.csv: a copy is no" in error
+    assert f"run-00 stands in {run}/records.csv and in {copy}/records.csv: a copy is no" in error
     assert not Path("results").exists()
 
 
