@@ -14,11 +14,19 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 from bench.contract.load_cell import FORM, TargetError, parse_step_shape
 from bench.contract.report import BROKEN, CheckResult, ContractReport
-from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
+from bench.processes.contract_worker import (
+    BACKENDS,
+    CHECK_S,
+    ContractLimits,
+    UserCell,
+    check_apart,
+    contract_nursery,
+)
 
 COLOURS = {"failed": "31;1", "hint": "33", "skipped": "2", "ok": "32"}
 
@@ -62,6 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="tensorflow",
+        help="the back end of Keras that it is asked on; on others than TensorFlow the checks of graphs, "
+        "XLA and gradients are skipped, and a call of tf.* is refused (default: tensorflow)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
 
 
@@ -86,7 +101,13 @@ def _cell(arguments: argparse.Namespace) -> UserCell:
     _expect_positive("--units", arguments.units)
     _expect_positive("--features", arguments.features)
     features = arguments.features or _step_shape(arguments.step_shape)
-    return UserCell(arguments.target, _kwargs(arguments.kwargs), arguments.units, features)
+    if arguments.backend != "tensorflow" and find_spec(arguments.backend) is None:
+        raise BadOption(
+            f"--backend={arguments.backend}: needs {arguments.backend}, which pip installs with this "
+            "project's extra `peers`"
+        )
+    kwargs = _kwargs(arguments.kwargs)
+    return UserCell(arguments.target, kwargs, arguments.units, features, arguments.backend)
 
 
 def _limits(arguments: argparse.Namespace) -> ContractLimits:
@@ -121,7 +142,7 @@ def _expect_positive(option: str, number: float | None, kind: str = "integer") -
 
 
 def _check(cell: UserCell, limits: ContractLimits) -> ContractReport:
-    with contract_nursery() as nursery:
+    with contract_nursery() if cell.backend == "tensorflow" else contextlib.nullcontext() as nursery:
         return check_apart(cell, nursery, limits)
 
 

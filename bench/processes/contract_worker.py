@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from bench.cases.subjects import BACKENDS as OTHER_BACKENDS
 from bench.contract.load_cell import TargetError
 from bench.contract.report import (
     ENDED,
@@ -32,6 +33,8 @@ _GRACE_S = 1.0  # after the limit, for writing where the check was
 _MEMORY = 2 << 30  # a worker takes a third of it
 _NO_GPU = {"CUDA_VISIBLE_DEVICES": "-1"}  # the contract runs on the CPU
 _SERVICE = "bench.processes.contract_service"
+BACKENDS = ("tensorflow", *(backend.name for backend in OTHER_BACKENDS.values()))
+_ON_THE_CPU = {"JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
 
 # how a check ends whose worker is gone: (status, what to change)
 _ENDS: dict[type[WorkerError], tuple[str, str]] = {
@@ -53,12 +56,14 @@ class UserCell:
         kwargs: its arguments beside units.
         units: what it is made with.
         features: the size of one step of the inputs, or its shape; None: a small one that is not `units`.
+        backend: the back end of Keras that it is asked on, one of `BACKENDS`; a nursery has the first.
     """
 
     target: str
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     units: int = 16
     features: int | tuple[int, ...] | None = None
+    backend: str = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -184,9 +189,9 @@ class _Session:
             self._worker = Worker(
                 f"{_SERVICE}:ContractService",
                 (str(self._trace),),
-                _NO_GPU,
+                {**_NO_GPU, **_ON_THE_CPU, "KERAS_BACKEND": self._cell.backend},
                 self._limits.memory_bytes,
-                self._nursery,
+                self._nursery if self._cell.backend == "tensorflow" else None,
             )
             cell = self._cell
             limit_s = self._limits.check_s
