@@ -2,7 +2,7 @@
 
 A room (folder) imports only rooms to its left, and a test keeps it so:
 
-    measuring:  timing, records, contract  <  cases  <  backend  <  proof  <  processes  <  runner
+    measuring:  timing, records, contract  <  cases  <  backend  <  proof  <  processes  <  runner  <  cluster
     reading:    timing, records, cases     <  report <  history, gate           (never TensorFlow)
     on top:     api, selftest, commands, plugin, __main__
 

@@ -44,11 +44,13 @@ from bench.records.environment import memory_bytes, new_run_id
 from bench.records.text import one_line
 
 if TYPE_CHECKING:
+    from bench.cluster.run import ClusterRun
     from bench.report.progress import Progress
     from bench.runner.refining import Rest
     from bench.runner.row import Record
     from bench.runner.run import Run
     from bench.runner.tasks import Settings
+    from bench.timing.blocks import Budget
 
 # what asks for the table of pytest-benchmark's, by what its options are otherwise
 _TABLE_OPTIONS: dict[str, tuple[object, ...]] = {
@@ -62,7 +64,7 @@ _TABLE_OPTIONS: dict[str, tuple[object, ...]] = {
     "benchmark_histogram": ([], None),
 }
 _BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
-_run = pytest.StashKey["Run"]()
+_run = pytest.StashKey["Run | ClusterRun"]()
 _forking = pytest.StashKey[Nursery | None]()
 _choice = pytest.StashKey[Choice]()
 _wanted = pytest.StashKey[list[Row]]()
@@ -193,6 +195,27 @@ def pytest_addoption(parser):
         action="store_true",
         help="choose a GPU's cases, and compute a few of them on the CPU, small: shows that the way is open; "
         "the rows are marked, and no reader mixes them with others.",
+    )
+    group.addoption(
+        "--workers",
+        metavar="N",
+        type=_positive(int),
+        help="measure in so many Dask workers on this machine, each on cores of its own.",
+    )
+    group.addoption(
+        "--scheduler", metavar="tcp://HOST:PORT", help="measure on the workers of this Dask scheduler."
+    )
+    group.addoption(
+        "--each-machine",
+        action="store_true",
+        help="with --scheduler: all cases once on every kind of machine, a run each.",
+    )
+    group.addoption(
+        "--resume",
+        metavar="RUN",
+        type=Path,
+        help="with --scheduler or --workers: go on with the run in this folder, whose client or "
+        "scheduler was lost.",
     )
     group.addoption(
         "--require-gpu",
@@ -445,7 +468,7 @@ def pytest_collection_finish(session):
     )
     if used & {"measure", "perform"}:
         _share_out(config, _rows_of(session))
-        config.stash[_run] = _start_run(config)
+        config.stash[_run] = _start_run(session)
         config._benchmarksession.quiet |= not _wants_table(config)
         if config.get_verbosity() == 0:
             config.pluginmanager.register(_Lines(config, _start_progress(session)))
@@ -527,7 +550,8 @@ def pytest_sessionfinish(session):
     """Measures again what is wide. With --require-gpu, a run in which no built-in layer ran on cuDNN has
     failed, if one could."""
     run = session.config.stash.get(_run, None)
-    if run is not None and run.folder is not None and session.exitstatus in _COMPLETE:
+    again = hasattr(run, "measure_again")  # a cluster's workers measure once
+    if again and run.folder is not None and session.exitstatus in _COMPLETE:
         session.exitstatus = _measure_again(session.config, run) or session.exitstatus
     if _lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -577,7 +601,7 @@ def _print_expectation(session) -> None:
     """Prints the cases, each with what it is compared with, how many there are and about how long they take;
     of training tasks that is not known."""
     config = session.config
-    rows = [row for row in _rows_of(session) if isinstance(row, Comparison)]
+    rows = _comparisons(session)
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if not rows or reporter is None:
         return
@@ -608,11 +632,14 @@ def _task_settings(config) -> "Settings":
     return settings
 
 
-def _start_run(config) -> "Run":
+def _start_run(session) -> "Run | ClusterRun":
+    config = session.config
     try:
         check_backend_chosen()  # before Keras is imported, which may fail on another
     except UnsupportedBackend as error:
         raise pytest.UsageError(str(error)) from error
+    if any(config.getoption(name) for name in ("workers", "scheduler", "each_machine", "resume")):
+        return _start_cluster_run(session)
     from bench.backend import devices
     from bench.runner.run import Run
 
@@ -646,6 +673,47 @@ def _start_run(config) -> "Run":
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
 
 
+def _start_cluster_run(session) -> "ClusterRun":
+    """Raises UsageError, naming worker or option, where the comparisons cannot be measured in a cluster."""
+    config, ask = session.config, session.config.getoption
+    from bench.cluster.admission import ClusterError
+    from bench.records.schema import RecordError
+
+    try:
+        from bench.cluster.run import ClusterRun, Wanted
+        from bench.cluster.station import Setup
+
+        wanted = Wanted(ask("workers"), ask("scheduler"), ask("each_machine"), ask("resume"))
+        wanted.check()
+        if config._benchmarksession.disabled or any(isinstance(row, Task) for row in config.stash[_wanted]):
+            raise ClusterError("a cluster measures comparisons: no training tasks, no --benchmark-disable")
+        choice = config.stash[_choice]
+        return ClusterRun(
+            wanted,
+            (ask("results") or config.rootpath / "results") / new_run_id(),
+            _comparisons(session),
+            Setup(choice.device, Limits(ask("compile_limit"), ask("memory_limit")), choice.user_cells),
+            _budget(config),
+        )
+    except ModuleNotFoundError as error:
+        raise pytest.UsageError(f"{error}: this project's extra `cluster` has it") from error
+    except (ClusterError, UserCellError, RecordError) as error:
+        raise pytest.UsageError(str(error)) from error
+    except OSError as error:
+        raise pytest.UsageError(f"--results: cannot be written: {error}") from error
+
+
+def _comparisons(session) -> list[Comparison]:
+    """The comparisons of the session's tests, in their order."""
+    return [row for row in _rows_of(session) if isinstance(row, Comparison)]
+
+
+def _budget(config) -> "Budget":
+    from bench.timing.blocks import Budget
+
+    return Budget(config.stash[_max_time_s], config.getoption("benchmark_min_rounds"))
+
+
 def _limits(config) -> Limits:
     half = (memory_bytes() or 0) // 2
     return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)
@@ -654,11 +722,8 @@ def _limits(config) -> Limits:
 @pytest.fixture
 def measure(request, benchmark):
     """measure(comparison): verifies, times and records it; the test fails or is skipped with the record."""
-    from bench.timing.blocks import Budget
-
     config = request.config
-    run = config.stash[_run]
-    budget = Budget(config.stash[_max_time_s], config.getoption("benchmark_min_rounds"))
+    run, budget = config.stash[_run], _budget(config)
 
     def measure(comparison: Comparison) -> None:
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
@@ -685,10 +750,14 @@ def perform(request, benchmark):
 
 
 def _recorded(measure: Callable[[], "Record"]) -> "Record":
-    """The record of a case; ends the session where records cannot be written, since all that follows would be
-    lost."""
+    """The record of a case; ends the session where records cannot be written, or a cluster is lost, since all
+    that follows would be lost."""
+    from bench.cluster.admission import ClusterError
+
     try:
         return measure()
+    except ClusterError as error:
+        pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
     except OSError as error:
         pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
 
@@ -759,14 +828,16 @@ def _tell(config) -> None:
         reporter.write_line(rest_line(rest.wide, rest.total, rest.within_reach, rest.seconds))
     if _lacks_cudnn(config):
         reporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
+    for warning in getattr(run, "warnings", []):
+        reporter.write_line(warning)
     reporter.write_line(f"records: {run.folder}/records.csv")
     if (run.folder / TASKS_FILE).exists():
         reporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
     if any(record["ratio"] is not None for record in run.records):
         reporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
     if run.records:
-        page = run.folder / REPORT_FILE
-        reporter.write_line(f"report:  {_written(lambda: str(write_report([run.folder], page)))}")
+        page, folders = run.folder / REPORT_FILE, getattr(run, "folders", [run.folder])
+        reporter.write_line(f"report:  {_written(lambda: str(write_report(folders, page)))}")
 
 
 def _drawn(folder: Path, records: "list[Record]") -> str:

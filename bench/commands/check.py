@@ -12,13 +12,21 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from bench.cases.devices import UnsupportedBackend, check_backend_chosen
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.contract.report import BROKEN, ContractReport, as_text
-from bench.processes.contract_worker import CHECK_S, ContractLimits, UserCell, check_apart, contract_nursery
+from bench.processes.contract_worker import (
+    BACKENDS,
+    CHECK_S,
+    ContractLimits,
+    UserCell,
+    check_apart,
+    contract_nursery,
+)
 from bench.records.files import write_whole
 from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
 from bench.records.text import one_line
@@ -68,6 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="BYTES",
         help="how much memory the cell's process may take (default: 2 GiB, at most half of all)",
     )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="tensorflow",
+        help="the back end of Keras that it is asked on; on others than TensorFlow the checks of graphs, "
+        "XLA and gradients are skipped, and a call of tf.* is refused (default: tensorflow)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
     parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too, a test a check")
 
@@ -111,9 +126,15 @@ def _cell(arguments: argparse.Namespace) -> UserCell:
     kwargs = _parsed("--kwargs", parse_kwargs, arguments.kwargs)
     if (arguments.target is None) == (arguments.layer is None):
         raise BadOption(f"expected a cell, {FORM}, or --layer=TARGET, and not both")
-    whole = arguments.layer is not None
+    backend, whole = arguments.backend, arguments.layer is not None
+    if backend != "tensorflow" and whole:
+        raise BadOption(f"--backend={backend}: is asked of a cell, not of a whole layer")
+    if backend != "tensorflow" and find_spec(backend) is None:
+        raise BadOption(
+            f"--backend={backend}: needs {backend}, which pip installs with this project's extra `peers`"
+        )
     target = arguments.layer if whole else arguments.target
-    return UserCell(target, kwargs, arguments.units, features, whole)
+    return UserCell(target, kwargs, arguments.units, features, whole, backend=backend)
 
 
 def _limits(arguments: argparse.Namespace) -> ContractLimits:
@@ -137,7 +158,7 @@ def _expect_positive(option: str, number: float | None, kind: str = "integer") -
 
 
 def _check(cell: UserCell, limits: ContractLimits) -> ContractReport:
-    with contract_nursery() as nursery:
+    with contract_nursery() if cell.backend == "tensorflow" else contextlib.nullcontext() as nursery:
         return check_apart(cell, nursery, limits)
 
 

@@ -15,7 +15,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from typing import Any
 
 import keras
@@ -33,13 +33,29 @@ BATCH, STEPS, SEED = 3, 4, 7
 
 # --- the run time: all that is TensorFlow's own -------------------------------------------------------------
 
+ON_TENSORFLOW = keras.backend.backend() == "tensorflow"
 
+
+def _of_tensorflow(function: Callable) -> Callable:
+    """Skips a check that takes this function where Keras runs on another back end."""
+
+    @wraps(function)
+    def asked(*arguments: Any, **kwargs: Any) -> Any:
+        if not ON_TENSORFLOW:
+            raise Skipped("asked on Keras' TensorFlow back end alone")
+        return function(*arguments, **kwargs)
+
+    return asked
+
+
+@_of_tensorflow
 def compiled(function: Callable, *specs: tuple, xla: bool = False) -> Callable:
     """`function` as a graph; `specs`: shapes of its float32 arguments if they are not to be fixed."""
     signature = [tf.TensorSpec(spec, tf.float32) for spec in specs] or None
     return tf.function(function, input_signature=signature, jit_compile=xla, autograph=False)
 
 
+@_of_tensorflow
 @cache
 def has_xla() -> bool:
     """Whether this TensorFlow can compile with XLA for the CPU."""
@@ -50,6 +66,7 @@ def has_xla() -> bool:
     return True
 
 
+@_of_tensorflow
 def gradients(function: Callable[[], Any], sources: Sequence[Any]) -> list[np.ndarray | None]:
     """The gradient of the number `function()` for each tensor or variable; None where there is none."""
     values = [getattr(source, "value", source) for source in sources]
@@ -60,6 +77,7 @@ def gradients(function: Callable[[], Any], sources: Sequence[Any]) -> list[np.nd
     return [None if gradient is None else np.asarray(tf.convert_to_tensor(gradient)) for gradient in found]
 
 
+@_of_tensorflow
 def variables_used(function: Callable[[], Any]) -> list[Any]:
     """The variables that `function` reads; if it cannot be traced as a graph, the trainable ones of them."""
     try:
@@ -70,6 +88,7 @@ def variables_used(function: Callable[[], Any]) -> list[Any]:
         return list(tape.watched_variables())
 
 
+@_of_tensorflow
 def variables_made(function: Callable[[], Any]) -> list[str]:
     """The names of the variables that `function` creates when it is called."""
     made: list[str] = []
@@ -83,6 +102,7 @@ def variables_made(function: Callable[[], Any]) -> list[str]:
     return made
 
 
+@_of_tensorflow
 def draws_at_random(function: Callable[[], Any]) -> bool:
     """Whether the graph of `function` has an operation that draws random numbers."""
     graph = tf.function(function, autograph=False).get_concrete_function().graph.as_graph_def()
@@ -158,6 +178,8 @@ class Cells:
 
     def under(self, dtype: str) -> Any:
         """A cell that computes in this dtype under the policy of now; skips one that sets its own."""
+        if dtype == "float64" and keras.backend.backend() == "jax":
+            raise Skipped("JAX computes in float64 only where JAX_ENABLE_X64 says so")
         cell = self.built()
         if cell.compute_dtype != dtype:
             raise Skipped(f"the cell sets its own dtype, {cell.dtype_policy.name}")
@@ -283,7 +305,7 @@ def vary_weights(cell: Any, seed: int) -> None:
     """Moves every trainable weight by up to 10% and away from zero; signs stay, constraints are applied."""
     rng = np.random.default_rng(seed)
     for weight in cell.trainable_variables:
-        old = np.asarray(weight.value)
+        old = ops.convert_to_numpy(weight.value)
         moved = np.where(old == 0, rng.uniform(0.05, 0.15, old.shape), old * rng.uniform(0.9, 1.1, old.shape))
         moved = moved.astype(old.dtype)
         weight.assign(weight.constraint(moved) if weight.constraint else moved)
@@ -358,7 +380,9 @@ def reached_states(cell: Any, inputs: Any) -> list[Any]:
 
 def arrays(values: Any) -> list[np.ndarray]:
     """All tensors of a structure as NumPy arrays of float64."""
-    return [np.asarray(ops.cast(value, "float64")) for value in tree.flatten(values)]
+    if ON_TENSORFLOW:
+        return [np.asarray(ops.cast(value, "float64")) for value in tree.flatten(values)]
+    return [np.asarray(ops.convert_to_numpy(value), "float64") for value in tree.flatten(values)]
 
 
 def difference(seen: Any, expected: Any) -> float:

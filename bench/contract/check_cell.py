@@ -12,13 +12,23 @@ A new check is a function with the decorator `@check` in `bench.contract.checks`
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import keras
+
 from bench.contract.advice import advice
-from bench.contract.cell_under_test import Cells, dtype_policy, is_out_of_memory, one_line, surroundings
+from bench.contract.cell_under_test import (
+    ON_TENSORFLOW,
+    Cells,
+    dtype_policy,
+    is_out_of_memory,
+    one_line,
+    surroundings,
+)
 from bench.contract.check import Check, Refused, Seen, Skipped
 from bench.contract.checks import CHECKS, LAYER_CHECKS
 from bench.contract.load_cell import Target
 from bench.contract.report import ENDED, OUT_OF_MEMORY, CheckResult, ContractReport
 from bench.contract.switches import changed_since, values
+from bench.contract.tensorflow_calls import ADVICE, noted
 
 
 def check_cell(
@@ -112,13 +122,30 @@ def _ask(check: Check, cells: Cells, switches: dict[str, Any]) -> CheckResult:
     """Asks the check; `switches`: those of the process, before the cell could change any."""
     try:
         with dtype_policy("float32"):
-            seen = check.function(cells)
+            seen = _without_tensorflow(check, cells) if not ON_TENSORFLOW else check.function(cells)
     except Skipped as skipped:
         return CheckResult(check.name, "skipped", str(skipped), question=check.question)
     except (Refused, Exception, SystemExit) as error:
         return _broken(check, cells, error, changed_since(switches))
     seen = seen if isinstance(seen, Seen) else Seen(seen)
     return CheckResult(check.name, "ok", seen.message, seen.hint, check.question)
+
+
+def _without_tensorflow(check: Check, cells: Cells) -> Any:
+    """What the check sees on another back end; a call of TensorFlow is refused, whatever came of it."""
+    failed: BaseException | None = None
+    seen = None
+    with noted() as calls:
+        try:
+            seen = check.function(cells)
+        except (Skipped, Refused, Exception, SystemExit) as error:
+            failed = error
+    if calls:
+        backend = keras.backend.backend()
+        raise Refused(f"no call of TensorFlow on the back end {backend}", calls.in_words(), ADVICE)
+    if failed is not None:
+        raise failed
+    return seen
 
 
 def _broken(check: Check, cells: Cells, error: BaseException, switched: list[str]) -> CheckResult:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases.devices import NO_GPU
+from bench.cases.subjects import BACKENDS as OTHER_BACKENDS
 from bench.contract.load_cell import Target, TargetError
 from bench.contract.report import (
     ENDED,
@@ -32,6 +33,8 @@ CHECK_S = 30.0  # a check takes 0.3 s on two cores, the slowest 3 s
 _GRACE_S = 1.0  # after the limit, for writing where the check was
 _MEMORY = 2 << 30  # a worker takes a third of it
 _SERVICE = "bench.processes.contract_service"
+BACKENDS = ("tensorflow", *(backend.name for backend in OTHER_BACKENDS.values()))
+_ON_THE_CPU = {"JAX_PLATFORMS": "cpu", "KERAS_TORCH_DEVICE": "cpu"}
 
 # how a check ends whose worker is gone: (status, what to change)
 _ENDS: dict[type[WorkerError], tuple[str, str]] = {
@@ -55,6 +58,7 @@ class UserCell:
         features: the size of one step of the inputs, or its shape; None: a small one that is not `units`.
         whole: whether it is a whole layer, which is asked the lighter contract.
         factory: what makes it where the target names nothing: a class or function of this process alone.
+        backend: the back end of Keras that it is asked on, one of `BACKENDS`; a nursery has the first.
     """
 
     target: str
@@ -63,6 +67,7 @@ class UserCell:
     features: int | tuple[int, ...] | None = None
     whole: bool = False
     factory: Target | None = None
+    backend: str = "tensorflow"
 
 
 @dataclass(frozen=True)
@@ -213,9 +218,9 @@ class _Session:
             self._worker = Worker(
                 f"{_SERVICE}:ContractService",
                 (str(self._trace),),
-                NO_GPU,
+                {**NO_GPU, **_ON_THE_CPU, "KERAS_BACKEND": self._cell.backend},
                 self._limits.memory_bytes,
-                self._nursery,
+                self._nursery if self._cell.backend == "tensorflow" else None,
             )
             cell = self._cell
             limit_s = self._limits.check_s

@@ -127,6 +127,16 @@ class Run:
         names = row.names_of(task.sweep, task.case, None, self.subjects)
         return self._record(names, lambda: self._task_figures(task, settings, benchmark), benchmark)
 
+    @property
+    def facts(self) -> Mapping[str, Value]:
+        """The columns that are the same in all its rows: the machine and the versions."""
+        return self._facts
+
+    @property
+    def environment(self) -> Mapping[str, Any]:
+        """All that is known of where it runs, as it stands beside its CSV."""
+        return self._environment
+
     def close(self) -> None:
         """Ends the processes that the run has begun."""
         self._prover.close()

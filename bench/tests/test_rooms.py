@@ -24,10 +24,11 @@ ROOMS: dict[str, set[str]] = {
     "proof": FIRST | {"cases", "backend"},
     "processes": FIRST | {"cases", "backend", "proof"},
     "runner": FIRST | {"cases", "backend", "proof", "processes"},
+    "cluster": FIRST | {"cases", "backend", "proof", "processes", "runner"},
     "report": {"timing", "records", "cases"},
     "history": {"timing", "records", "cases", "report"},
     "gate": {"timing", "records", "cases", "report"},
-    "benchmarks": set(),
+    "benchmarks": FIRST | {"cases", "cluster"},
 }
 ON_TOP = {"api", "selftest", "commands", "plugin", "__main__"}
 READING = ("records", "report", "history", "gate")

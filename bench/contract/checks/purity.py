@@ -63,8 +63,10 @@ def _attributes(cell: Any) -> dict[str, Any]:
 
 
 def _content(value: Any) -> Any:
-    if isinstance(value, (keras.Variable, np.ndarray)):
-        return np.asarray(getattr(value, "value", value)).tobytes()
+    if isinstance(value, keras.Variable):
+        return ops.convert_to_numpy(value.value).tobytes()
+    if isinstance(value, np.ndarray):
+        return value.tobytes()
     if isinstance(value, (list, tuple, dict, set)):
         return len(value)
     return value

@@ -3,6 +3,7 @@ import json
 import subprocess
 import sys
 from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -180,6 +181,60 @@ REPORT = ContractReport(
         CheckResult("graph", "skipped", "not asked, since `build` failed"),
     ),
 )
+
+
+ON_TENSORFLOW = """
+import keras
+import tensorflow as tf
+from keras import ops
+
+
+class Portable(keras.layers.Layer):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+
+    def activation(self, h):
+        return ops.tanh(h)
+
+    def call(self, inputs, states):
+        h = self.activation(ops.matmul(inputs, self.kernel) + states[0])
+        return h, [h]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Tied(Portable):
+    def activation(self, h):
+        return tf.tanh(h)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_another_back_end_skips_what_is_tensorflows_and_refuses_a_call_of_it(tmp_path, capfd, backend):
+    if find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    file = tmp_path / "cells.py"
+    file.write_text(ON_TENSORFLOW)
+    code = run(f"{file}:Portable", f"--backend={backend}", "--json")
+    found = {each["name"]: each for each in json.loads(capfd.readouterr().out)["checks"]}
+    assert code == 0, [each for each in found.values() if each["status"] not in ("ok", "skipped")]
+    assert "TensorFlow back end alone" in found["xla"]["message"]
+    assert all(found[name]["status"] == "ok" for name in ("call", "unroll", "stateful", "bidirectional"))
+    assert run(f"{file}:Tied", f"--backend={backend}") == 1
+    told = " ".join(capfd.readouterr().out.split())
+    assert f"no call of TensorFlow on the back end {backend}" in told
+    assert "cells.py:28: return tf.tanh(h)" in told and "write it with keras.ops" in told
+
+
+def test_a_back_end_that_is_not_installed_is_one_line(capfd, monkeypatch):
+    monkeypatch.setattr(check, "find_spec", lambda name: None)
+    assert run("cells:GRUCell", "--backend=jax") == 2
+    assert "--backend=jax: needs jax" in capfd.readouterr().err
 
 
 def test_the_text_of_a_report():

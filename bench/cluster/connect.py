@@ -1,0 +1,64 @@
+"""Connects to a Dask cluster: one of worker processes on this machine, or one that a scheduler has."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dask
+from distributed import Client, LocalCluster
+
+from bench.cluster.admission import RESOURCE, ClusterError
+from bench.records.environment import usable_cores
+
+_CONNECT_S = 5
+# what a Dask worker does beside its task would run next to what is timed
+QUIET = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+}
+
+
+@contextmanager
+def local_client(workers: int) -> Iterator[Client]:
+    """Starts so many workers on this machine, each to measure on its own cores; ends them with the block.
+
+    Raises:
+        ClusterError: there are fewer cores.
+    """
+    cores = usable_cores()
+    if workers > cores:
+        raise ClusterError(
+            f"--workers {workers}: this machine has {cores} cores to measure on, and each worker needs one"
+        )
+    with (
+        dask.config.set(QUIET),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            resources={RESOURCE: 1},
+            memory_limit=0,
+            dashboard_address=None,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def remote_client(address: str) -> Iterator[Client]:
+    """Connects to the scheduler at an address, `tcp://HOST:PORT`; the cluster stays when the block ends.
+
+    Raises:
+        ClusterError: that is no address, or no scheduler answers there.
+    """
+    if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://[^\s/:]+:\d+", address):
+        raise ClusterError(f"--scheduler {address}: must be tcp://HOST:PORT")
+    try:
+        client = Client(address, timeout=_CONNECT_S)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise ClusterError(f"--scheduler {address}: no scheduler answers there: {error}") from None
+    with client:
+        yield client

@@ -1,0 +1,139 @@
+"""`ClusterRun`: a run whose comparisons a cluster measures, used as `bench.runner.run.Run` is."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench.cases.comparisons import Comparison
+from bench.cases.subjects import SUBJECTS
+from bench.cluster.admission import ClusterError
+from bench.cluster.sources import travelling
+from bench.cluster.station import Record, Setup
+from bench.records import environment
+from bench.records.csv_file import read_records
+from bench.timing.blocks import Budget
+
+_PACKAGES = ("tensorflow", "keras", "recurrent-cell-benchmark")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The cluster that the command line asks for.
+
+    Attributes:
+        workers: worker processes to start on this machine; None: none.
+        scheduler: the address of a cluster's scheduler; None: none.
+        each_machine: whether each hardware key measures all comparisons.
+        resume: the folder of a run to go on with; None: a new one.
+    """
+
+    workers: int | None = None
+    scheduler: str | None = None
+    each_machine: bool = False
+    resume: Path | None = None
+
+    def __bool__(self) -> bool:
+        return self.workers is not None or self.scheduler is not None
+
+    def check(self) -> None:
+        """Raises ClusterError for options that make no sense together."""
+        if self.workers is not None and self.scheduler is not None:
+            raise ClusterError(
+                "--workers starts a cluster here, --scheduler has one elsewhere: give one of them"
+            )
+        for option, given in (("--each-machine", self.each_machine), ("--resume", self.resume)):
+            if given and not self:
+                raise ClusterError(f"{option} is for a cluster: add --scheduler or --workers")
+        if self.each_machine and self.resume:
+            raise ClusterError("--resume: continues a run on one kind of machine; leave out --each-machine")
+
+
+class ClusterRun:
+    """A run on a cluster; `folder`, `records`, `subjects`, `measure` and `close` are as `Run` has them.
+
+    Args:
+        wanted: the cluster.
+        folder: the run's, to be made; with `wanted.resume` that one instead.
+        comparisons: all that are to be measured, in their order.
+        setup: what a worker's station is made with; the files of user cells are added here.
+        budget: what timing a comparison may take.
+
+    Raises:
+        ClusterError: there is no such cluster, or its workers cannot be used.
+        UserCellError: a user's cell cannot travel.
+        OSError, RecordError: the folder cannot be written, or read.
+    """
+
+    def __init__(
+        self, wanted: Wanted, folder: Path, comparisons: Sequence[Comparison], setup: Setup, budget: Budget
+    ):
+        from bench.cluster.connect import local_client, remote_client
+        from bench.cluster.dispatch import Dispatcher
+
+        wanted.check()
+        self.folder = wanted.resume or folder
+        self.subjects = {**SUBJECTS, **setup.user_cells.subjects}
+        files = tuple(travelling(setup.user_cells).items())
+        kept = None if wanted.resume is None else _ended(wanted.resume)
+        with ExitStack() as stack:
+            if wanted.scheduler is None:
+                client = stack.enter_context(local_client(wanted.workers or 1))
+            else:
+                client = stack.enter_context(remote_client(wanted.scheduler))
+            self._dispatcher = Dispatcher(
+                client,
+                self.folder,
+                comparisons,
+                self.subjects,
+                replace(setup, files=files, local_workers=wanted.workers),
+                client_versions(),
+                budget,
+                wanted.workers or 1,
+                wanted.each_machine,
+                kept,
+            )
+            stack.callback(self._dispatcher.close)
+            self._open = stack.pop_all()
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of the run, one a hardware key."""
+        return self._dispatcher.folders
+
+    @property
+    def records(self) -> list[Record]:
+        """The records that have ended so far, of the first hardware key, read from the file."""
+        return _ended(self.folder)
+
+    @property
+    def warnings(self) -> list[str]:
+        """The workers that were left out, and why."""
+        return self._dispatcher.warnings
+
+    def measure(self, comparison: Comparison, benchmark, budget: Budget) -> Record:
+        """The comparison's record, once it has arrived.
+
+        Raises:
+            ClusterError: the scheduler or all workers are lost.
+        """
+        record = self._dispatcher.measure(comparison)
+        benchmark.has_error = record["status"] != "ok"
+        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
+        return record
+
+    def close(self) -> None:
+        """Leaves the cluster; one that was started for the run ends."""
+        self._open.close()
+
+
+def client_versions() -> dict[str, str | None]:
+    """The versions here, which the workers' must be: the packages', and the commit."""
+    found = {name: environment.version_of(name) for name in _PACKAGES}
+    return {**found, "commit": environment.git_commit()}
+
+
+def _ended(folder: Path) -> list[dict[str, Any]]:
+    """The records of cases that have ended; those in flight have no time."""
+    return [dict(record) for record in read_records(folder) if record["timestamp"] is not None]
