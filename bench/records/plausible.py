@@ -11,6 +11,7 @@ from typing import Any
 
 from bench.records import options
 from bench.records.schema import COLUMNS, DEFAULTS, SHAPE, Value
+from bench.records.text import one_line
 
 _LEAST, _MOST = 1e-12, 1e18  # of anything: seconds, times as slow, operations of a call
 # A ratio is the median over the blocks, not the quotient of the medians, and times drift while they are
@@ -112,7 +113,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def impossible(record: Mapping[str, Value]) -> str | None:
-    """What of a record cannot be, beginning with its column; None where all can."""
+    """What of a record cannot be, on one line that begins with its column; None where all can."""
+    found = _impossible(record)
+    return None if found is None else one_line(found)
+
+
+def _impossible(record: Mapping[str, Value]) -> str | None:
     missing = next((name for name in REQUIRED if record[name] is None), None)
     if missing:
         return f"{missing} is empty"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bench
@@ -322,6 +322,7 @@ def whole(tmp_path_factory) -> Path:
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES)
+@example(changes=[(0.75, 0, b"\0")])  # in a text that contradicts the case's id
 def test_a_damaged_file_is_read_as_row_by_row(whole, changes):
     file = whole.parent / "damaged.csv"
     file.write_bytes(changed((whole / RECORDS_FILE).read_bytes(), changes))
