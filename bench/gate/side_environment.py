@@ -55,7 +55,8 @@ def _twins(root: Path, tree: Path, work: Path) -> Iterator[Path]:
     """In the side's tree, the folders of the repository that this Python imports from."""
     for entry in sys.path:
         folder = Path(os.path.realpath(entry or "."))
-        if _is_code(folder, root, work):
+        # an editable install leaves the name of its hook there, which is no place
+        if folder.exists() and _is_code(folder, root, work):
             yield tree / folder.relative_to(root)
 
 

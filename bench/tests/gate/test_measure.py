@@ -281,6 +281,7 @@ def test_a_folder_within_the_repository_is_where_it_runs(repository, player, mon
 def test_each_side_imports_its_own_code(repository, tmp_path, monkeypatch):
     """Though this Python imports the repository's folder `src`, installed in place or by PYTHONPATH."""
     commit("a package", {"src/theirs.py": "", "src/other.py": ""})
+    monkeypatch.syspath_prepend("__editable__.theirs.finder.__path_hook__")
     monkeypatch.syspath_prepend(str(repository / "src"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(repository / "src"), str(tmp_path / "apart")]))
     with Repository(repository).work_tree("HEAD", repository / "build/gate/tree") as tree:
