@@ -145,14 +145,17 @@ WRITE_ROWS = """
 import sys
 from pathlib import Path
 from bench.records.csv_file import RecordWriter, read_records
+from bench.records.schema import TIMINGS
 folder, source = map(Path, sys.argv[1:])
 written = 0
 try:
     writer = RecordWriter(folder)
-    for record in read_records(source) * 10:
-        writer.begin(record)
-        writer.finish(record)
-        written += 1
+    for number in range(10):
+        for record in read_records(source):
+            record["run_id"] = f"run-{number}"
+            writer.begin({**record, **dict.fromkeys(TIMINGS)})
+            writer.finish(record)
+            written += 1
 except OSError as error:
     print(error, file=sys.stderr)
 print(written)

@@ -365,6 +365,13 @@ def serve(connection: Connection) -> None:
             connection.send(_attempt(partial(_call, made[1], name, *arguments)))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
+    except KeyboardInterrupt:  # raised by what is called: Ctrl-C is ignored here
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except SystemExit:
+        raise
+    except BaseException:  # a user's own: it ends the process, and the parent says so
+        os._exit(1)
 
 
 def _call(service, name: str, *arguments):

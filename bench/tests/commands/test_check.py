@@ -157,6 +157,20 @@ def test_a_cell_that_ends_the_process_is_a_failed_check(tmp_path, capfd):
     assert {entry["status"] for entry in checks} == {"ok", "skipped", "ended the process"}
 
 
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "type('Own', (BaseException,), {})('x')"])
+def test_a_cell_that_raises_what_is_no_exception_gives_no_traceback(tmp_path, raised):
+    body = (
+        "class Cell(keras.layers.Layer):\n"
+        "    state_size = 1\n"
+        "    def __init__(self, units): super().__init__()\n"
+        f"    def build(self, shape): raise {raised}\n"
+    )
+    command = [sys.executable, "-m", "bench", "check", cell_file(tmp_path, body)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "ended the process" in done.stdout
+
+
 def test_a_target_that_cannot_be_loaded_is_one_line(capfd):
     assert run("no_such_file.py:Cell") == 2
     captured = capfd.readouterr()

@@ -55,6 +55,8 @@ def cell_that(tmp_path, **does):
     ("does", "status", "words"),
     [
         ({"call": "sys.exit(0)"}, ENDED, "SystemExit: 0"),
+        ({"call": "raise KeyboardInterrupt"}, ENDED, "SIGINT"),
+        ({"call": "raise type('Own', (BaseException,), {})('x')"}, ENDED, "exit code 1"),
         ({"call": "os._exit(0)"}, ENDED, "exit code 0"),
         ({"call": "os.kill(os.getpid(), 9)"}, ENDED, "SIGKILL"),
         ({"call": "ctypes.string_at(0)"}, ENDED, "SIGSEGV"),
