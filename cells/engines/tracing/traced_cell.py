@@ -9,7 +9,7 @@ from keras import tree
 from cells.engines import native, xla
 from cells.engines.attributes import Attributes, contents
 from cells.engines.tracing import program
-from cells.engines.tracing.draws import Draws
+from cells.engines.tracing.hoist import Draws
 from cells.engines.tracing.nodes import Refused
 from cells.engines.tracing.plan import plan_of
 from cells.engines.tracing.supported import unsupported
