@@ -15,6 +15,8 @@ from bench.records.files import write_whole
 from bench.records.run_folder import read_run
 from bench.records.text import one_line
 from bench.report.page.section import Section, section
+from bench.report.page.two_runs import TwoRuns, two_runs
+from bench.report.table import strip
 
 REPORT_FILE = "report.html"
 MOST_WHOLE = 5  # runs: of a hundred cases each takes three seconds and two megabytes
@@ -40,13 +42,14 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
     for notice in (notice for run in runs for notice in run.notices):
         print(one_line(notice), file=sys.stderr)
     brief = len(runs) > MOST_WHOLE
-    page = render([section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)])
+    sections = [section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)]
+    page = render(sections, two_runs(*runs) if len(runs) == 2 else None)
     write_whole(target, page)
     return target
 
 
-def render(sections: Sequence[Section]) -> str:
-    """The page."""
+def render(sections: Sequence[Section], comparison: TwoRuns | None = None) -> str:
+    """The page, with what compares the runs where there are two."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -55,7 +58,9 @@ def render(sections: Sequence[Section]) -> str:
     return templates.get_template("report.html").render(
         title="What recurrent cells cost",
         sections=sections,
+        comparison=comparison,
         numeric=(int, float),
+        strip=strip,
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),

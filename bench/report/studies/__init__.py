@@ -33,6 +33,7 @@ STUDIES: tuple[Study, ...] = (
     character_layer.STUDY,
     peers.STUDY,
     deepbench.STUDY,
+    growth.RATIOS,
     growth.STUDY,
     scaling.STUDY,
     machine.STUDY,
