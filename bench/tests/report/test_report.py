@@ -696,6 +696,34 @@ def test_browser_a_case_opens_where_it_is_followed(opened):
     assert f"--case={case}" in details.text
 
 
+def test_browser_the_ratios_are_on_a_narrow_screen(opened):
+    """Of the table of costs and of that of cases, without scrolling."""
+    size = {"width": 420, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    ends = opened.execute_script(
+        """
+        return [".plain", "[data-cases] table"].map((selector) => {
+          const table = document.querySelector(selector);
+          const headings = [...table.tHead.rows[0].cells];
+          const column = headings.findIndex((each) => each.textContent.trim() === "ratio");
+          const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]);
+          return Math.max(...cells.map((cell) => cell.getBoundingClientRect().right));
+        });
+        """
+    )
+    assert all(0 < end <= 420 for end in ends), ends
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_browser_a_point_of_a_chart_opens_its_case(opened):
+    """Its middle, where one points, is the link's, on the screen too."""
+    point = element(opened, ".points a")
+    case = point.find_element("css selector", "title").get_attribute("textContent").partition(":")[0]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+    point.find_element("css selector", "circle").click()
+    assert element(opened, ".detail:target h4").text == case
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_browser_the_page_is_as_wide_as_the_screen_and_its_colours_are_the_readers(opened, width, scheme):
