@@ -197,7 +197,8 @@ def strip(ratio: Interval, ends: tuple[float, float]) -> Strip:
         return round(_STRIP_EDGE + max(0.0, min(1.0, share)) * (_STRIP_WIDTH - 2 * _STRIP_EDGE), 1)
 
     verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "same"
-    return Strip(*map(position, (1, ratio.low, ratio.value, ratio.high)), verdict)
+    low, value, high = map(position, (ratio.low, ratio.value, ratio.high))
+    return Strip(position(1), low, value, high, verdict)
 
 
 def exact(name: str, write: Callable[[float], str]) -> Callable[[Record], Cell]:

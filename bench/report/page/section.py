@@ -146,10 +146,12 @@ def charts(records: Sequence[Record], rows: Sequence[CaseRow] = ()) -> Iterator[
                 title, subtitle = (text.get_text() for text in figure.texts[:2])
                 tables = chart.tables(records)
                 more = " The figures are in the tables below it." if tables else ""
+                width, height = (round(float(size) * _POINTS_AN_INCH, 1) for size in figure.get_size_inches())
                 yield Chart(
                     chart.question,
                     _data_uri(figure),
-                    *(round(float(size) * _POINTS_AN_INCH, 1) for size in figure.get_size_inches()),
+                    width,
+                    height,
                     list(_linked(figure, of_case)),
                     f"Chart: {title}. {' '.join(subtitle.split())}.{more}",
                     tables,
