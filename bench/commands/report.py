@@ -18,7 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         type=Path,
         metavar="RUN",
-        help="runs' folders or CSVs, a section each (default: the newest run of --results)",
+        help="runs' folders or CSVs, a section each, and of two what moved between them (default: the "
+        "newest run of --results)",
     )
     parser.add_argument(
         "--results",

@@ -16,7 +16,8 @@ from bench.records.run_folder import check_not_mixed, read_run
 from bench.records.text import one_line
 from bench.report.page.machines import beside_each_other
 from bench.report.page.section import Section, section
-from bench.report.table import Table
+from bench.report.page.two_runs import TwoRuns, two_runs
+from bench.report.table import Table, strip
 
 REPORT_FILE = "report.html"
 MOST_WHOLE = 5  # runs: of a hundred cases each takes three seconds and two megabytes
@@ -44,13 +45,16 @@ def write_report(run_folders: Sequence[Path], target: Path) -> Path:
         print(one_line(notice), file=sys.stderr)
     brief = len(runs) > MOST_WHOLE
     sections = [section(run, f"run-{number}", brief) for number, run in enumerate(runs, 1)]
-    page = render(sections, beside_each_other([run.records for run in runs]))
+    comparison = two_runs(*runs) if len(runs) == 2 else None
+    page = render(sections, beside_each_other([run.records for run in runs]), comparison)
     write_whole(target, page)
     return target
 
 
-def render(sections: Sequence[Section], machines: Sequence[Table] = ()) -> str:
-    """The page; `machines` are the tables of what was measured on several."""
+def render(
+    sections: Sequence[Section], machines: Sequence[Table] = (), comparison: TwoRuns | None = None
+) -> str:
+    """The page; `machines` are the tables of what was measured on several, `comparison` is of two runs."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -60,7 +64,9 @@ def render(sections: Sequence[Section], machines: Sequence[Table] = ()) -> str:
         title="What recurrent cells cost",
         sections=sections,
         machines=machines,
+        comparison=comparison,
         numeric=(int, float),
+        strip=strip,
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),

@@ -10,13 +10,15 @@ from bench.report.labels import Record
 from bench.report.markdown import NOTHING
 from bench.timing.intervals import Interval
 
-_LINE_AT_ONE, _STRIP_WIDTH, _STRIP_FACTOR = 60, 120, 4  # a strip goes from a quarter to four times
+_STRIP_WIDTH, _STRIP_EDGE = 240, 5
+_STRIP_FACTORS = (1.1, 1.25, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0)  # how far a strip goes to either side of 1
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A ratio and its interval as a small drawing: positions from 0 to 120, the line at 1 in the middle."""
+    """A ratio and its interval as a small drawing: positions from 0 to 240; that of a ratio of 1 is `one`."""
 
+    one: float
     low: float
     value: float
     high: float
@@ -25,16 +27,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table: its text, what it sorts by where that is another, the title, the strip below it.
+    """A cell of a table: its text, what it sorts by where that is another, its title.
 
     Attributes:
+        drawn: the ratio that a strip below the text shows.
         reason: of a case that did not run; the text ends with it.
     """
 
     text: str
     value: Value = None
     title: str = ""
-    strip: Strip | None = None
+    drawn: Interval | None = None
     reason: str = ""
 
 
@@ -46,6 +49,21 @@ class Table:
     header: tuple[str, ...]
     rows: list[list[Cell]]
     names: int = 1
+
+    @property
+    def is_drawn(self) -> bool:
+        """True where it has a ratio with a strip."""
+        return any(cell.drawn for row in self.rows for cell in row)
+
+    @property
+    def strip_ends(self) -> tuple[float, float]:
+        """The ends of the table's strips: they hold its ratios and 1, and nothing that is not needed."""
+        ratios = [cell.drawn.value for row in self.rows for cell in row if cell.drawn]
+        below, above = (
+            next((factor for factor in _STRIP_FACTORS if most <= factor), _STRIP_FACTORS[-1])
+            for most in (1 / min(ratios, default=1), max(ratios, default=1))
+        )
+        return 1 / below, above
 
 
 def in_markdown(table: Table) -> str:
@@ -149,8 +167,8 @@ def ratio(record: Record | None) -> Cell:
 
 
 def interval(value: Interval) -> Cell:
-    """A ratio with its interval, and the strip below it."""
-    return Cell(ratio_text(value), value.value, strip=strip(value))
+    """A ratio with its interval, which is drawn below it."""
+    return Cell(ratio_text(value), value.value, drawn=value)
 
 
 def faster(times: Interval) -> Cell:
@@ -173,15 +191,17 @@ def ratio_text(ratio: Interval) -> str:
     return f"{formatting.ratio(ratio.value)} {formatting.interval(ratio.low, ratio.high)}"
 
 
-def strip(ratio: Interval) -> Strip:
-    """The small drawing of a ratio, on a logarithmic axis whose ends hold what lies beyond."""
+def strip(ratio: Interval, ends: tuple[float, float]) -> Strip:
+    """The small drawing of a ratio, on a logarithmic axis between two ratios; they hold what lies beyond."""
+    first, last = map(math.log, ends)
 
     def position(value: float) -> float:
-        share = math.log(value) / math.log(_STRIP_FACTOR)
-        return round(_LINE_AT_ONE + max(-1.0, min(1.0, share)) * (_STRIP_WIDTH / 2 - 4), 1)
+        share = (math.log(value) - first) / (last - first)
+        return round(_STRIP_EDGE + max(0.0, min(1.0, share)) * (_STRIP_WIDTH - 2 * _STRIP_EDGE), 1)
 
     verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "same"
-    return Strip(position(ratio.low), position(ratio.value), position(ratio.high), verdict)
+    low, value, high = map(position, (ratio.low, ratio.value, ratio.high))
+    return Strip(position(1), low, value, high, verdict)
 
 
 def exact(name: str, write: Callable[[float], str]) -> Callable[[Record], Cell]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from bench.report import labels, select
-from bench.report.charts import drawing
+from bench.report.charts import drawing, points
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
@@ -50,6 +50,7 @@ def draw(quantity: Quantity, records: Sequence[Record]):
 def _bar(axes, row: float, height: float, quantity: Quantity, record: Record, longest: float) -> None:
     figures, look = quantity.interval(record), drawing.style(record)
     assert figures is not None
+    points.mark(axes, figures.value, row, record)
     axes.barh(
         row,
         figures.value,

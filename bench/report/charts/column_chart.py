@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.report import select
-from bench.report.charts import drawing
+from bench.report.charts import drawing, points
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
@@ -97,6 +97,7 @@ def _panel(axes, columns: Sequence[Column], groups: Sequence[str], kinds: Kinds)
 
 def _column(axes, x: float, width: float, column: Column, look: Mapping[str, Any]) -> None:
     figure = column.figure
+    points.mark(axes, x, figure.value, column.record)
     axes.bar(x, figure.value, width, gid=column.record["case"], **look)
     axes.errorbar(x, figure.value, yerr=drawing.error(figure), fmt="none", ecolor="black", elinewidth=1)
     axes.annotate(

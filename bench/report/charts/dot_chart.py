@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bench.report import formatting
-from bench.report.charts import drawing
+from bench.report.charts import drawing, points
 from bench.report.charts.drawing import Style
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
@@ -188,6 +188,7 @@ def _panel(axes, look: Look, places: _Places, low: float, high: float) -> None:
 def _dot(axes, y: float, dot: Dot, look: Look) -> None:
     """A dot with its interval, and its value on the side that looks away from the centre."""
     style = look.style(dot.record)
+    points.mark(axes, min(dot.figure.value, look.most or dot.figure.value), y, dot.record)
     if look.most is not None and dot.figure.value > look.most:
         _arrow(axes, y, dot, look)
         return
@@ -237,6 +238,7 @@ def _arrow(axes, y: float, dot: Dot, look: Look) -> None:
 
 
 def _cross(axes, y: float, dot: Dot, look: Look) -> None:
+    points.mark(axes, 0.015, y, dot.record, axes.get_yaxis_transform())
     axes.plot(
         [0.015],
         [y],

@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from bench.report import formatting, labels, select
+from bench.report.charts import points
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
@@ -260,9 +261,17 @@ def rows(axes, names: Sequence[str], groups: Sequence[str]) -> None:
 
 
 def joined(
-    axes, xs: Sequence[float], figures: Sequence[Interval], record: Record, look: Style, joined: bool = True
+    axes,
+    xs: Sequence[float],
+    figures: Sequence[Interval],
+    records: Sequence[Record],
+    look: Style,
+    joined: bool = True,
 ) -> None:
-    """Points with their intervals, joined by a line unless told otherwise; `record` names them all."""
+    """Points of records with their intervals, joined by a line unless told otherwise; the first names it."""
+    record = records[0]
+    for x, figure, each in zip(xs, figures, records, strict=True):
+        points.mark(axes, x, figure.value, each)
     exact = all(figure.low == figure.high for figure in figures)
     axes.errorbar(
         xs,

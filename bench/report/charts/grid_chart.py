@@ -102,7 +102,7 @@ def _panel(axes, points: Sequence[Point], look: Look) -> None:
             axes,
             [point.x for point in of_series],
             [point.figure for point in of_series],
-            first,
+            [point.record for point in of_series],
             look.style(first),
             look.joined,
         )

@@ -37,7 +37,7 @@ def draw(axis: str, records: Sequence[Record]):
     return figure
 
 
-def _line(axes, axis: str, points: list[Record]) -> None:
-    times = [time for point in points if (time := quantities.time_of(point))]
-    xs = [point[axis] for point in points]
-    drawing.joined(axes, xs, times, points[0], drawing.style(points[0]))
+def _line(axes, axis: str, records: list[Record]) -> None:
+    times = [time for record in records if (time := quantities.time_of(record))]
+    xs = [record[axis] for record in records]
+    drawing.joined(axes, xs, times, records, drawing.style(records[0]))

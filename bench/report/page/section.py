@@ -3,17 +3,30 @@
 import base64
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.records.run_folder import StoredRun
 from bench.records.schema import Column
 from bench.report.charts.drawing import SETTINGS
+from bench.report.charts.points import points_of
 from bench.report.labels import Record
 from bench.report.page import sentences
 from bench.report.page.cases import SHOWN, CaseRow, case_rows, columns_of
 from bench.report.studies import CHARTS, cost
 from bench.report.table import Table
+
+_POINTS_AN_INCH = 72  # of an SVG
+
+
+@dataclass(frozen=True)
+class LinkedPoint:
+    """A point of a chart, in points of print from the image's upper left corner, and the case it leads to."""
+
+    x: float
+    y: float
+    title: str
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -22,12 +35,17 @@ class Chart:
 
     Attributes:
         source: a data URI.
+        width, height: of the image, points of print.
+        points: what can be pointed at in it.
         alternative: what it shows, in words.
         figures: the same as tables, where there are any.
     """
 
     question: str
     source: str
+    width: float
+    height: float
+    points: list[LinkedPoint]
     alternative: str
     figures: list[Table]
 
@@ -75,9 +93,9 @@ def section(run: StoredRun, anchor: str, brief: bool = False) -> Section:
         run.folder.resolve().name,
         _subtitle(records),
         list(sentences.of_run(records)),
-        cost.costs(records),
+        list(map(_ratios_first, cost.costs(records))),
         [] if brief else price_list(records),
-        [] if brief else list(charts(records)),
+        [] if brief else list(charts(records, rows)),
         [(column, column.name in shown) for column in columns],
         rows,
         [case for case in rows if case.record["status"] != "ok"],
@@ -105,10 +123,22 @@ def price_list(records: Sequence[Record]) -> list[Table]:
     return CHARTS["price_list"].tables(records) or CHARTS["options"].tables(records)
 
 
-def charts(records: Sequence[Record]) -> Iterator[Chart]:
-    """The charts that the records have something for."""
+def _ratios_first(table: Table) -> Table:
+    """The table with its ratios before its other figures: on a narrow screen they are what can be seen."""
+    figures = range(table.names, len(table.header))
+    order = [*range(table.names), *sorted(figures, key=lambda column: "ratio" not in table.header[column])]
+    return replace(
+        table,
+        header=tuple(table.header[column] for column in order),
+        rows=[[row[column] for column in order] for row in table.rows],
+    )
+
+
+def charts(records: Sequence[Record], rows: Sequence[CaseRow] = ()) -> Iterator[Chart]:
+    """The charts that the records have something for; their points lead to the rows of their cases."""
     from matplotlib import rc_context
 
+    of_case = {_key(row.record): row for row in reversed(rows)}
     with rc_context(SETTINGS):
         for chart in CHARTS.values():
             figure = chart.draw(records)
@@ -116,12 +146,29 @@ def charts(records: Sequence[Record]) -> Iterator[Chart]:
                 title, subtitle = (text.get_text() for text in figure.texts[:2])
                 tables = chart.tables(records)
                 more = " The figures are in the tables below it." if tables else ""
+                width, height = (round(float(size) * _POINTS_AN_INCH, 1) for size in figure.get_size_inches())
                 yield Chart(
                     chart.question,
                     _data_uri(figure),
+                    width,
+                    height,
+                    list(_linked(figure, of_case)),
                     f"Chart: {title}. {' '.join(subtitle.split())}.{more}",
                     tables,
                 )
+
+
+def _key(record: Record) -> tuple:
+    return record["sweep"], record["case"], record["baseline"]
+
+
+def _linked(figure, of_case: Mapping[tuple, CaseRow]) -> Iterator[LinkedPoint]:
+    """The figure's points, once it is drawn, whose cases have a row."""
+    width, height = figure.get_size_inches() * _POINTS_AN_INCH
+    for point in points_of(figure):
+        if row := of_case.get(_key(point.record)):
+            title = " ".join([f"{row.record['case']}:", *row.sentences[:1]])
+            yield LinkedPoint(round(point.x * width, 1), round(point.y * height, 1), title, row.anchor)
 
 
 def _data_uri(figure) -> str:

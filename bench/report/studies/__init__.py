@@ -35,6 +35,7 @@ STUDIES: tuple[Study, ...] = (
     peers.STUDY,
     peers.BACKENDS_STUDY,
     deepbench.STUDY,
+    growth.RATIOS,
     growth.STUDY,
     scaling.STUDY,
     machine.STUDY,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cases.case import CaseError, id_parts
 from bench.report import formatting, labels, quantities, select, table
-from bench.report.charts import drawing, grid_chart
+from bench.report.charts import drawing, grid_chart, points
 from bench.report.charts.drawing import GREY, Style
 from bench.report.charts.grid_chart import Point
 from bench.report.labels import Record
@@ -245,9 +245,11 @@ def _mark_stops(axes, stops: Sequence[Record]) -> None:
     at: dict[Any, int] = {}
     for record in stops:
         below = at[record["timesteps"]] = at.get(record["timesteps"], -1) + 1
+        height = 0.96 - 0.07 * below
+        points.mark(axes, record["timesteps"], height, record, axes.get_xaxis_transform())
         axes.plot(
             [record["timesteps"]],
-            [0.96 - 0.07 * below],
+            [height],
             "x",
             color=drawing.way_style(record).colour,
             markersize=6,

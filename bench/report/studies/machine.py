@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from bench.report import formatting, labels, quantities, select, table
-from bench.report.charts import dot_chart, drawing
+from bench.report.charts import dot_chart, drawing, points
 from bench.report.charts.dot_chart import Dot
 from bench.report.labels import Record
 from bench.report.studies.study import Chart, Records, Study
@@ -71,6 +71,7 @@ def _roofline_chart(records: Records):
     for mode, axes in panels.items():
         for record in drawing.of_mode(counted, mode):
             look = drawing.style(record)
+            points.mark(axes, _work_a_step(record), record["gflops_per_s"], record)
             axes.plot(
                 [_work_a_step(record)],
                 [record["gflops_per_s"]],

@@ -1,5 +1,6 @@
 """The report: what stands on the page, that nothing of a run gets out of hand there, and that it works."""
 
+import io
 import re
 import shutil
 import subprocess
@@ -106,7 +107,7 @@ def drawn(tmp_path: Path, records, **beside) -> Page:
 @pytest.fixture
 def no_charts(monkeypatch):
     """Drawing takes seconds, and most tests do not look at charts."""
-    monkeypatch.setattr(section, "charts", lambda records: [])
+    monkeypatch.setattr(section, "charts", lambda records, rows: [])
 
 
 NASTY_RECORD = record(
@@ -301,11 +302,35 @@ def test_charts_have_alternatives(whole_page):
     assert sum(e.text == "The figures" for e in whole_page.all("summary")) == 2
 
 
+def test_points_of_charts_say_their_case_and_lead_to_it(whole_page):
+    names = {e.attributes["id"]: e.text for e in whole_page.all("h4") if "id" in e.attributes}
+    links = [e for e in whole_page.all("a", tabindex="-1")]
+    titles = [e.text for e in whole_page.all("title")[1:]]
+    assert len(links) == len(titles) == len(whole_page.all("circle", r="7")) > 40
+    for link, title in zip(links, titles, strict=True):
+        case = names[f"{link.attributes['href'][1:]}-title"]
+        assert title.startswith(f"{case}: ") and " a call, " in title
+    assert f"infer-{NASTY}-rnn-b32-t50-f64-u128" in " ".join(titles)
+
+
+def test_points_stand_where_the_chart_has_them():
+    """The dot of a case lies in its image where its link lies."""
+    from bench.report.charts import points
+
+    one = record("slstm-rnn")
+    figure = CHARTS["ratio"].draw([one])
+    figure.savefig(io.BytesIO(), format="svg")
+    (point,) = points.points_of(figure)
+    (line,) = [line for line in figure.axes[0].lines if line.get_marker() == "s"]
+    x, y = figure.transFigure.inverted().transform(line.get_transform().transform(line.get_xydata())[0])
+    assert (point.x, point.y) == pytest.approx((x, 1 - y)) and point.record == one
+
+
 def test_what_a_chart_shows_is_also_a_table():
     charts = (*cost.STUDY.charts, *options.COSTS.charts, *growth.STUDY.charts)
     tables = {chart.name: chart.tables(RECORDS) for chart in charts}
     assert all(len(table.rows) > 1 for of_chart in tables.values() for table in of_chart)
-    assert all(tables.values())
+    assert all(made for name, made in tables.items() if name != "ratio_shapes")  # which are on lines
     assert [cell.text for cell in tables["timesteps"][0].rows[0]][:3] == ["keras LSTM", "infer", "2.05 ms"]
 
 
@@ -382,16 +407,34 @@ def test_the_costs_of_options_have_a_column_each_and_say_what_failed():
 def test_a_strip_stays_within_its_drawing(ratio, verdict):
     from bench.timing.intervals import Interval
 
-    strip = table.strip(Interval(*ratio))
+    strip = table.strip(Interval(*ratio), (0.25, 4))
     assert strip.verdict == verdict
-    assert 0 < strip.low <= strip.value <= strip.high < 120
-    assert (strip.value > 60) == (ratio[0] > 1)
+    assert 0 < strip.low <= strip.value <= strip.high < 240
+    assert (strip.value > strip.one) == (ratio[0] > 1) and strip.one == 120
+
+
+@pytest.mark.parametrize(
+    ("ratios", "below", "above"),
+    [
+        ((0.95, 1.02), 1.1, 1.1),
+        ((0.7, 1.02), 1.5, 1.1),
+        ((0.1,), 10, 1.1),
+        ((900.0,), 1.1, 10),
+        ((), 1.1, 1.1),
+    ],
+)
+def test_the_strips_of_a_table_are_as_wide_as_its_ratios_allow(ratios, below, above):
+    from bench.timing.intervals import Interval
+
+    rows = [[table.Cell("name"), table.interval(Interval(ratio, ratio, ratio))] for ratio in ratios]
+    made = table.Table("", ("name", "ratio"), rows)
+    assert made.strip_ends == (1 / below, above) and made.is_drawn == bool(ratios)
 
 
 def test_several_runs_have_a_section_each(no_charts, tmp_path):
     folders = [write_run(tmp_path / name, [record(), SKIPPED]) for name in ("first", "second")]
     made = parsed(html.write_report(folders, tmp_path / "both.html"))
-    assert [e.text for e in made.all("h2")] == ["Run first", "Run second"]
+    assert [e.text for e in made.all("h2")][1:] == ["Run first", "Run second"]
     ids = [e.attributes["id"] for e in made.elements if "id" in e.attributes]
     assert len(ids) == len(set(ids))
 
@@ -692,6 +735,34 @@ def test_browser_a_case_opens_where_it_is_followed(opened):
     opened.execute_script("arguments[0].click()", link)
     assert details.is_displayed()
     assert f"--case={case}" in details.text
+
+
+def test_browser_the_ratios_are_on_a_narrow_screen(opened):
+    """Of the table of costs and of that of cases, without scrolling."""
+    size = {"width": 420, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    ends = opened.execute_script(
+        """
+        return [".plain", "[data-cases] table"].map((selector) => {
+          const table = document.querySelector(selector);
+          const headings = [...table.tHead.rows[0].cells];
+          const column = headings.findIndex((each) => each.textContent.trim() === "ratio");
+          const cells = [...table.tBodies[0].rows].map((row) => row.cells[column]);
+          return Math.max(...cells.map((cell) => cell.getBoundingClientRect().right));
+        });
+        """
+    )
+    assert all(0 < end <= 420 for end in ends), ends
+    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_browser_a_point_of_a_chart_opens_its_case(opened):
+    """Its middle, where one points, is the link's, on the screen too."""
+    point = element(opened, ".points a")
+    case = point.find_element("css selector", "title").get_attribute("textContent").partition(":")[0]
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", point)
+    point.find_element("css selector", "circle").click()
+    assert element(opened, ".detail:target h4").text == case
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -11,6 +11,7 @@ from bench.report.studies import (
     character_layer,
     deepbench,
     fused,
+    growth,
     loop_or_unroll,
     machine,
     options,
@@ -284,3 +285,46 @@ def test_a_block_without_its_sweep_says_so(name):
 def test_markdown_keeps_names_plain_and_reasons_as_code():
     table = Table("", ("a", "b"), [[Cell("x_1"), Cell("failed: killed", reason="killed")]])
     assert in_markdown(table).splitlines()[-1] == r"| x\_1 | failed: `killed` |"
+
+
+# --- ratios along a dimension, and at several shapes ---
+
+
+def chosen(timesteps: int, subject: str = "slstm-rnn", **changes):
+    return record(
+        subject, timesteps=timesteps, figures={"sweep": "chosen", **changes.pop("figures", {})}, **changes
+    )
+
+
+def test_three_sizes_of_one_subject_and_baseline_are_a_line_in_any_sweep():
+    three = [chosen(timesteps) for timesteps in (10, 50, 200)]
+    (line,) = growth.ratio_lines("timesteps", [*three[::-1], chosen(50)])
+    assert [each["timesteps"] for each in line] == [10, 50, 200]
+    assert not growth.ratio_lines("units", three)
+    assert not growth.ratio_lines("timesteps", three[:2])
+    figure = CHARTS["ratio_timesteps"].draw(three)
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "b32 f64 u128"
+    (made,) = CHARTS["ratio_timesteps"].tables(three)
+    assert made.header[-3:] == ("10", "50", "200") and len(made.rows) == 1
+
+
+def test_a_line_never_mixes_what_is_not_alike():
+    """Neither modes, options, baselines nor shapes; what is compared with itself is noise, and no line."""
+    rows = [chosen(10), chosen(50), chosen(200, mode="train")]
+    assert not growth.ratio_lines("timesteps", rows)
+    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, jit_compile=True)])
+    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, units=64)])
+    other = {"baseline": "infer-gru-builtin-b32-t200-f64-u128"}
+    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, figures=other)])
+    alone = [chosen(timesteps, "lstm-builtin") for timesteps in (10, 50, 200)]
+    assert all(each["case"] == each["baseline"] for each in alone)
+    assert not growth.ratio_lines("timesteps", alone)
+
+
+def test_shapes_that_are_no_line_have_a_chart_of_their_own():
+    apart = [chosen(10, units=32), chosen(50, units=64)]
+    assert len(CHARTS["ratio_shapes"].tables(apart)[0].rows) == 2
+    assert CHARTS["ratio_shapes"].draw(apart) is not None
+    assert CHARTS["ratio_shapes"].tables(apart[:1]) == []
+    assert CHARTS["ratio_shapes"].tables([chosen(timesteps) for timesteps in (10, 50, 200)]) == []
