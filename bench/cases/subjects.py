@@ -4,12 +4,12 @@ Nothing of Keras is imported before a subject is made.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from importlib.util import find_spec
 from typing import Any
 
-from bench.cases.case import Case
+from bench.cases.case import DEVICES, Case
 from bench.contract.load_cell import Target
 
 _CELL_OPTIONS = ("activation", "use_bias", "reset_after", "dropout", "recurrent_dropout")
@@ -438,11 +438,13 @@ class _Backend:
         name: Keras' name for it.
         label: what people call it.
         requires: the packages that it takes.
+        on: the devices that its peer computes on.
     """
 
     name: str
     label: str
     requires: tuple[str, ...]
+    on: tuple[str, ...] = ("cpu",)
 
     @property
     def layer(self) -> str:
@@ -457,7 +459,7 @@ class _Backend:
         label = f"{label} on {self.label}"
 
         def make(case):
-            _check_plain(label, case)
+            _check_plain(label, case, self.on)
             return subject.make(case)
 
         return replace(
@@ -477,7 +479,7 @@ class _Backend:
 
 BACKENDS = {
     backend.layer: backend
-    for backend in (_Backend("jax", "JAX", ("jax",)), _Backend("torch", "PyTorch", ("torch",)))
+    for backend in (_Backend("jax", "JAX", ("jax",), DEVICES), _Backend("torch", "PyTorch", ("torch",)))
 }
 
 # the layers that a user's cell may stand in: what they are called, what makes them, the options they have
@@ -497,7 +499,7 @@ def _peer(
     def make(case):
         import keras
 
-        _check_plain(label, case)
+        _check_plain(label, case, DEVICES if layer == "torch" else ("cpu",))
         if layer == "onnx" and case.mode != "infer":
             raise UnsupportedOption(f"{label} infers only")
         returned = {"return_sequences": True, "return_state": True}
@@ -566,13 +568,16 @@ def _block_kernel(cell: str, kernel: str, *options: str) -> Subject:
     )
 
 
-def _check_plain(label: str, case: Case) -> None:
+def _check_plain(label: str, case: Case, on: Sequence[str] = ("cpu",)) -> None:
     """Raises UnsupportedOption for what no peer is measured with."""
-    plain = {"dtype": "float32", "jit_compile": False, "device": "cpu"}
-    other = [f"{name} {getattr(case, name)}" for name, value in plain.items() if getattr(case, name) != value]
+    plain = {"dtype": ("float32",), "jit_compile": (False,), "device": on}
+    other = [
+        f"{name} {getattr(case, name)}" for name, values in plain.items() if getattr(case, name) not in values
+    ]
     if other:
+        where = " or ".join(f"the {device.upper()}" for device in on)
         raise UnsupportedOption(
-            f"{label} is measured in float32, as it comes, on the CPU; not {', '.join(other)}"
+            f"{label} is measured in float32, as it comes, on {where}; not {', '.join(other)}"
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.backend import devices
 from bench.backend.data import Answer
 from bench.backend.layers import weight_names
 from bench.backend.programs import Program
@@ -53,6 +54,8 @@ class Peers:
             case.units,
         )
         options = {**of_cell, **({"time_major": True} if case.time_major else {})}
+        if case.device == "gpu":
+            options |= {"device": "gpu", "tf32": devices.rounds_to_tf32(case)}
         try:
             number, facts = worker.call(
                 "load", case.cell, case.mode, given, options, time_limit_s=self.limits.compile_s

@@ -6,8 +6,9 @@ A peer that brings threads of its own lives in a process of its own, which loads
     environment() -> dict                         its versions and its threads, fit for JSON
     load(cell, mode, data, **options) -> Loaded   the cell, compiled as far as the peer compiles, called once
 
-with the options that are not the default, where it has any, and what a user's cell is made from, where it
-runs such. `block` has layers, which run beside Keras'.
+with the options that are not the default, where it has any: for a case on a GPU `device="gpu"`, and `tf32`,
+whether products of float32 may be rounded to TF32. And what a user's cell is made from, where it runs such.
+`block` has layers, which run beside Keras'.
 """
 
 from collections.abc import Callable

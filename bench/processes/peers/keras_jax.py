@@ -3,15 +3,21 @@ them there by default."""
 
 import os
 import time
+from contextlib import nullcontext
 from typing import Any
 
+from bench.cases.devices import may_have_gpu
+
 os.environ["KERAS_BACKEND"] = "jax"  # read by Keras when it is imported
-os.environ["JAX_PLATFORMS"] = "cpu"
+if not may_have_gpu():
+    os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU's memory is TensorFlow's too
 
 import jax
 import keras
 import numpy as np
 
+from bench.cases.subjects import UnsupportedOption
 from bench.processes.peers import Arrays, Loaded, PeerData
 from bench.processes.peers.keras_backend import MadeLayer, floating, make_layer, tensorflow_noted
 
@@ -27,15 +33,25 @@ def environment() -> dict[str, Any]:
     }
 
 
-def load(cell: str, mode: str, data: PeerData, **of_cell: Any) -> Loaded:
+def load(
+    cell: str, mode: str, data: PeerData, device: str = "cpu", tf32: bool = False, **of_cell: Any
+) -> Loaded:
     """The layer with the weights given, jitted; see `bench.processes.peers`.
 
     Args:
         of_cell: of a user's cell its `target`, `kwargs` and `step_shape`.
 
     Raises:
-        UnsupportedOption: a user's cell calls TensorFlow.
+        UnsupportedOption: a user's cell calls TensorFlow, or a GPU is asked for, and this JAX has none.
     """
+    if jax.default_backend() != device:
+        raise UnsupportedOption(f"JAX {jax.__version__} runs on the {jax.default_backend()} here")
+    in_full = device == "gpu" and not tf32  # on a CPU float32 is float32
+    with jax.default_matmul_precision("highest") if in_full else nullcontext():
+        return _load(cell, mode, data, of_cell)
+
+
+def _load(cell: str, mode: str, data: PeerData, of_cell: dict[str, Any]) -> Loaded:
     made = make_layer(cell, data, **of_cell)
     function = _infer(made) if mode == "infer" else _train(made)
     given = ([weight.value for weight in made.trainable], data.inputs, data.initial_states)

@@ -1,12 +1,16 @@
-"""PyTorch: `nn.LSTM`, `nn.GRU`, `nn.RNN`, as its users run them: eagerly, batch first."""
+"""PyTorch: `nn.LSTM`, `nn.GRU`, `nn.RNN`, as its users run them: eagerly, batch first, on a GPU by cuDNN."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from bench.cases.subjects import UnsupportedOption
 from bench.processes.peers import Arrays, Loaded, PeerData
 from bench.processes.peers.layout import from_torch, to_torch
+
+Run = Callable[[], Any]  # computes once
 
 _MODULES = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "simple_rnn": torch.nn.RNN}
 
@@ -20,13 +24,26 @@ def environment() -> dict[str, Any]:
     }
 
 
-def load(cell: str, mode: str, data: PeerData) -> Loaded:
-    """The module with the weights given, its inputs and states on the CPU; see `bench.processes.peers`."""
+def load(cell: str, mode: str, data: PeerData, device: str = "cpu", tf32: bool = False) -> Loaded:
+    """The module with the weights given, its inputs and states on the device; see `bench.processes.peers`.
+
+    Raises:
+        UnsupportedOption: a GPU is asked for, and this PyTorch has none.
+    """
+    if device == "gpu" and not torch.cuda.is_available():
+        raise UnsupportedOption(f"PyTorch {torch.__version__} sees no GPU")
+    with torch.device("cuda" if device == "gpu" else "cpu"):
+        return _load(cell, mode, data, _on_gpu(tf32) if device == "gpu" else _at_once)
+
+
+def _load(cell: str, mode: str, data: PeerData, awaited: Callable[[Run], Run]) -> Loaded:
     module = _module(cell, data)
     inputs = torch.tensor(data.inputs)
     states = [torch.tensor(state)[None] for state in data.initial_states]
     forward = _forward(module, inputs, states)
-    run = _infer(forward) if mode == "infer" else _train(forward, module, inputs, states, data.cotangents)
+    run = awaited(
+        _infer(forward) if mode == "infer" else _train(forward, module, inputs, states, data.cotangents)
+    )
 
     def answer() -> tuple[Arrays, Arrays]:
         (outputs, *final), gradients = run()
@@ -41,6 +58,25 @@ def load(cell: str, mode: str, data: PeerData) -> Loaded:
     run()
     facts = {"compile_s": time.perf_counter() - start, "kernel": _kernel(run)}
     return Loaded(run, answer, facts)
+
+
+def _at_once(run: Run) -> Run:
+    return run
+
+
+def _on_gpu(tf32: bool) -> Callable[[Run], Run]:
+    """run -> the same, to the end of what the GPU does; its products are rounded to TF32 or not."""
+
+    def awaited(run: Run) -> Run:
+        def run_to_the_end():
+            torch.backends.cudnn.allow_tf32 = tf32
+            answered = run()
+            torch.cuda.synchronize()
+            return answered
+
+        return run_to_the_end
+
+    return awaited
 
 
 def _module(cell: str, data: PeerData):
@@ -84,11 +120,12 @@ def _train(forward, module, inputs, states, cotangents: Arrays):
 
 
 def _arrays(tensors) -> Arrays:
-    return [tensor.detach().numpy() for tensor in tensors]
+    return [tensor.detach().cpu().numpy() for tensor in tensors]
 
 
 def _kernel(run) -> str:
-    """`mkldnn` where oneDNN runs all the steps at once, else `aten`, PyTorch's own loop."""
+    """`cudnn`, `mkldnn` where cuDNN or oneDNN runs all the steps at once, else `aten`, PyTorch's loop."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         run()
-    return "mkldnn" if any("mkldnn_rnn" in event.key for event in profile.key_averages()) else "aten"
+    called = [event.key for event in profile.key_averages()]
+    return next((name for name in ("cudnn", "mkldnn") if any(f"{name}_rnn" in key for key in called)), "aten")

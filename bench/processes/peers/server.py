@@ -41,7 +41,7 @@ class Programs:
         loaded = self._peer.load(cell, mode, data, **options)
         self._loaded.append(loaded)
         gc.collect()
-        return len(self._loaded) - 1, {**loaded.facts, "peak_bytes": rise()}
+        return len(self._loaded) - 1, {"peak_bytes": rise(), **loaded.facts}
 
     def run(self, number: int) -> None:
         """Computes a program once."""

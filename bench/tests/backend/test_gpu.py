@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
+from bench.processes.peer_client import Peers
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import TF32_EPSILON, prove, verify
 from bench.records.run_folder import read_environment
@@ -380,6 +382,25 @@ def test_the_gpu_answers_as_the_reference_on_the_cpu(subject, mode):
 def test_the_gpu_answers_as_the_reference_under_xla():
     program, _, _ = prove(problem_of("lstm-builtin", "train", ON_GPU, jit_compile=True, device="gpu"))
     assert program.xla and program.kernel != "cudnn"
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", ["infer", "train"])
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("lstm-torch", "cudnn"), ("gru-torch", "cudnn"), ("slstm-keras_jax", "while")]
+)
+def test_a_peer_answers_on_the_gpu_as_the_reference_on_the_cpu(name, kernel, mode):
+    subject = SUBJECTS[name]
+    if any(find_spec(package) is None for package in subject.requires):
+        pytest.skip(f"{subject.requires} are not installed")
+    peers = Peers()
+    try:
+        problem = problem_of(name, mode, ON_GPU, device="gpu")
+        program, _, proof = prove(problem, lambda problem, _: peers.program(subject.peer, problem))
+    finally:
+        peers.close()
+    assert proof.max_abs_error <= proof.tolerance
+    assert program.kernel == kernel
 
 
 @pytest.mark.gpu

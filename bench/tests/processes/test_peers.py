@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from bench.cases.subjects import (
 )
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import UserCells
+from bench.processes import peer_client
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.peers import layout
 from bench.proof.problem import WrongAnswer, prepare
@@ -350,6 +352,43 @@ def test_a_wrong_translation_is_refused(name, mode, fault, message):
 def test_what_a_peer_has_not_is_unsupported(name, mode, options, message):
     with pytest.raises(UnsupportedOption, match=message):
         prepare(SUBJECTS[name], case_of(name, mode, **options))
+
+
+class _Told:
+    """Stands for a peer's process: keeps what it is asked to load."""
+
+    loaded: ClassVar[list[dict]] = []
+
+    def __init__(self, *_, **__):
+        pass
+
+    def call(self, name, *arguments, **_):
+        if name != "load":
+            return {}
+        self.loaded.append(arguments[-1])
+        return 0, {}
+
+
+@pytest.mark.parametrize("rounds", [False, True])
+def test_a_peer_is_told_the_device_and_its_precision(monkeypatch, rounds):
+    monkeypatch.setattr(peer_client, "Worker", _Told)
+    monkeypatch.setattr(_Told, "loaded", [])
+    monkeypatch.setattr(peer_client.devices, "rounds_to_tf32", lambda case: rounds)
+    data = SimpleNamespace(weights=[], inputs=None, initial_states=[], cotangents=[])
+    for device in ("cpu", "gpu"):
+        case = case_of("lstm-torch", "infer", device=device)
+        Peers().program("pytorch", SimpleNamespace(case=case, data=data))
+    assert _Told.loaded == [{}, {"device": "gpu", "tf32": rounds}]
+
+
+@pytest.mark.parametrize(("name", "peer"), [("lstm-torch", "pytorch"), ("slstm-keras_jax", "keras_jax")])
+def test_a_gpu_that_a_peer_does_not_have_is_said(peers, name, peer):
+    if not installed(peer):
+        pytest.skip(f"the packages of {peer} are not installed")
+    problem = prepare(SUBJECTS[name], case_of(name, "infer"))
+    problem = replace(problem, case=replace(problem.case, device="gpu"))
+    with pytest.raises(UnsupportedOption, match=r"PyTorch .* sees no GPU|JAX .* runs on the cpu"):
+        peers.program(peer, problem)
 
 
 def test_an_absent_package_is_named_with_the_extra_that_brings_it():
