@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -487,7 +488,8 @@ def _share_out(config, rows: list[Row]) -> None:
     if budget is not None:
         config.stash[_end_s] = time.monotonic() + 60 * budget
         timed = [row for row in rows if isinstance(row, Comparison)]
-        max_time_s = affordable_max_time(timed, 60 * budget, max_time_s, limit_s)
+        at_once = config.getoption("workers") or 1
+        max_time_s = affordable_max_time(timed, 60 * budget * at_once, max_time_s, limit_s)
     config.stash[_max_time_s] = max_time_s
 
 
@@ -632,13 +634,16 @@ def _task_settings(config) -> "Settings":
     return settings
 
 
+_CLUSTER_OPTIONS = ("workers", "scheduler", "each_machine", "resume")
+
+
 def _start_run(session) -> "Run | ClusterRun":
     config = session.config
     try:
         check_backend_chosen()  # before Keras is imported, which may fail on another
     except UnsupportedBackend as error:
         raise pytest.UsageError(str(error)) from error
-    if any(config.getoption(name) for name in ("workers", "scheduler", "each_machine", "resume")):
+    if any(config.getoption(name) not in (None, False) for name in _CLUSTER_OPTIONS):
         return _start_cluster_run(session)
     from bench.backend import devices
     from bench.runner.run import Run
@@ -677,7 +682,6 @@ def _start_cluster_run(session) -> "ClusterRun":
     """Raises UsageError, naming worker or option, where the comparisons cannot be measured in a cluster."""
     config, ask = session.config, session.config.getoption
     from bench.cluster.admission import ClusterError
-    from bench.records.schema import RecordError
 
     try:
         from bench.cluster.run import ClusterRun, Wanted
@@ -687,6 +691,8 @@ def _start_cluster_run(session) -> "ClusterRun":
         wanted.check()
         if config._benchmarksession.disabled or any(isinstance(row, Task) for row in config.stash[_wanted]):
             raise ClusterError("a cluster measures comparisons: no training tasks, no --benchmark-disable")
+        if ask("rehearse"):
+            raise ClusterError("--rehearse: is a run of one process; leave out --workers and --scheduler")
         choice = config.stash[_choice]
         return ClusterRun(
             wanted,
@@ -697,7 +703,7 @@ def _start_cluster_run(session) -> "ClusterRun":
         )
     except ModuleNotFoundError as error:
         raise pytest.UsageError(f"{error}: this project's extra `cluster` has it") from error
-    except (ClusterError, UserCellError, RecordError) as error:
+    except (ClusterError, UserCellError) as error:
         raise pytest.UsageError(str(error)) from error
     except OSError as error:
         raise pytest.UsageError(f"--results: cannot be written: {error}") from error
@@ -822,21 +828,26 @@ def _tell(config) -> None:
             "The table above is pytest-benchmark's, of each case by itself. The ratios below are of calls "
             "timed in turns: compare by these."
         )
-    for line in summary_lines(run.records, _labels(config)):
-        reporter.write_line(line)
+    parts = getattr(run, "parts", [(run.folder, run.records)])  # of --each-machine, one a machine
+    for _, records in parts:
+        if len(parts) > 1 and records:
+            reporter.write_line(f"\non {records[0]['machine']}:")
+        for line in summary_lines(records, _labels(config)):
+            reporter.write_line(line)
     if (rest := config.stash.get(_rest, None)) is not None and rest.wide:
         reporter.write_line(rest_line(rest.wide, rest.total, rest.within_reach, rest.seconds))
     if _lacks_cudnn(config):
         reporter.write_line("--require-gpu: no built-in layer ran on cuDNN", red=True)
     for warning in getattr(run, "warnings", []):
         reporter.write_line(warning)
-    reporter.write_line(f"records: {run.folder}/records.csv")
-    if (run.folder / TASKS_FILE).exists():
-        reporter.write_line(f"weights, predictions, texts: {run.folder}/{TASKS_FILE}")
-    if any(record["ratio"] is not None for record in run.records):
-        reporter.write_line(f"charts:  {_written(lambda: _drawn(run.folder, run.records))}")
-    if run.records:
-        page, folders = run.folder / REPORT_FILE, getattr(run, "folders", [run.folder])
+    for folder, records in parts:
+        reporter.write_line(f"records: {folder}/records.csv")
+        if (folder / TASKS_FILE).exists():
+            reporter.write_line(f"weights, predictions, texts: {folder}/{TASKS_FILE}")
+        if any(record["ratio"] is not None for record in records):
+            reporter.write_line(f"charts:  {_written(partial(_drawn, folder, records))}")
+    if any(records for _, records in parts):
+        page, folders = run.folder / REPORT_FILE, [folder for folder, _ in parts]
         reporter.write_line(f"report:  {_written(lambda: str(write_report(folders, page)))}")
 
 

@@ -5,9 +5,10 @@ stacked, goes both ways, drops, masks and computes in the dtype as the case does
 """
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import product
+from typing import Any
 
 from bench.cases import cudnn
 from bench.cases.case import MODES, Case
@@ -260,3 +261,25 @@ def _compiles_long(case: Case) -> bool:
     """True where compiling it may take minutes and gigabytes."""
     unrolled = case.unroll or (case.subject in SUBJECTS and SUBJECTS[case.subject].unrolls)
     return unrolled and (case.timesteps > _SAFELY_UNROLLED or case.jit_compile)
+
+
+def names_of(
+    sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]
+) -> dict[str, Any]:
+    """The columns that name a row; an option that is not used has its default, not an empty value."""
+    fields = asdict(case)
+    if "implementation" not in subjects[case.subject].options:
+        fields["implementation"] = None
+    elif case.recurrent_dropout:  # takes the gates apart
+        fields["implementation"] = 1
+    if case.bidirectional and case.merge_mode is None:
+        fields["merge_mode"] = "concat"
+    return {
+        **fields,
+        "sweep": sweep,
+        "case": case.id,
+        "subject": case.subject,
+        "backend": subjects[case.subject].backend,
+        "baseline": baseline.id if baseline else None,
+        "static_timesteps": case.static_timesteps and case.mode != "generate",
+    }

@@ -1,5 +1,6 @@
 """Which workers may measure: all of one kind, known by name, and asked before anything is timed."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
@@ -8,6 +9,17 @@ from bench.cluster.station import About
 
 class ClusterError(RuntimeError):
     """A cluster that cannot be used, or has been lost; the message names the worker and what to do."""
+
+
+_ADDRESS = re.compile(r"(tcp|tls|ucx|ws|wss)://[^\s/:]+:(\d+)")
+_LAST_PORT = 65535
+
+
+def check_address(address: str) -> None:
+    """Raises ClusterError for what is no address of a scheduler."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or not 0 < int(found[2]) <= _LAST_PORT:
+        raise ClusterError(f"--scheduler {address or repr(address)}: must be tcp://HOST:PORT")
 
 
 RESOURCE = "bench"  # a worker has one of it, so that it measures one comparison at a time

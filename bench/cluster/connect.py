@@ -1,13 +1,12 @@
 """Connects to a Dask cluster: one of worker processes on this machine, or one that a scheduler has."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
 from distributed import Client, LocalCluster
 
-from bench.cluster.admission import RESOURCE, ClusterError
+from bench.cluster.admission import RESOURCE, ClusterError, check_address
 from bench.records.environment import usable_cores
 
 _CONNECT_S = 5
@@ -40,7 +39,7 @@ def local_client(workers: int) -> Iterator[Client]:
             processes=True,
             resources={RESOURCE: 1},
             memory_limit=0,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # 8787 may be taken
         ) as cluster,
         Client(cluster) as client,
     ):
@@ -54,8 +53,7 @@ def remote_client(address: str) -> Iterator[Client]:
     Raises:
         ClusterError: that is no address, or no scheduler answers there.
     """
-    if not re.fullmatch(r"(tcp|tls|ucx|ws|wss)://[^\s/:]+:\d+", address):
-        raise ClusterError(f"--scheduler {address}: must be tcp://HOST:PORT")
+    check_address(address)
     try:
         client = Client(address, timeout=_CONNECT_S)
     except (OSError, TimeoutError, ValueError) as error:

@@ -13,7 +13,7 @@ from uuid import uuid4
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker
 
-from bench.cases.comparisons import Comparison
+from bench.cases.comparisons import Comparison, names_of
 from bench.cases.subjects import Subject
 from bench.cluster import station
 from bench.cluster.admission import (
@@ -28,9 +28,8 @@ from bench.cluster.admission import (
 from bench.cluster.shared_writer import SharedWriter
 from bench.cluster.station import About, Record, Setup
 from bench.records import environment
-from bench.records.run_folder import write_environment
-from bench.records.schema import KILLED, make_record
-from bench.runner import row
+from bench.records.run_folder import read_environment, write_environment
+from bench.records.schema import KILLED, RecordError, make_record
 from bench.timing.blocks import Budget
 
 _AHEAD = 2  # comparisons a worker that are submitted: the one it measures, and the next
@@ -232,7 +231,7 @@ class Dispatcher:
                 SharedWriter(folder, kept),
                 deque(comparisons),
                 facts,
-                environment=dict(of_key[0].environment),
+                environment={**of_key[0].environment, **_earlier_workers(folder)},
             )
             self._keep(ledger, kept or ())
             ledgers[machine] = ledger
@@ -401,7 +400,7 @@ class Dispatcher:
         elif future.status == "error" and isinstance(error := future.exception(), KilledWorker):
             self._lost(attempt, str(error.last_worker.name))
         elif future.status == "error":
-            self._finish(attempt, attempt.started_on, row.outcome(future.exception()))
+            self._finish(attempt, attempt.started_on, _raised(future.exception()))
         else:  # the scheduler has forgotten it
             self._again.append(attempt)
         future.release()
@@ -434,10 +433,15 @@ class Dispatcher:
     def _row(self, attempt: _Attempt, worker: str | None, figures: Mapping[str, Any]) -> Record:
         """The comparison's record with such figures."""
         comparison = attempt.comparison
-        names = row.names_of(comparison.sweep, comparison.case, comparison.baseline, self.subjects)
+        names = names_of(comparison.sweep, comparison.case, comparison.baseline, self.subjects)
         lost = ", ".join(attempt.lost) or None
         of_run = {**attempt.ledger.facts, "worker": worker, "lost_workers": lost}
         return make_record(**{**names, **figures, **of_run})
+
+
+def _raised(error: BaseException | None) -> Record:
+    """The columns of a case whose worker could not even begin with it."""
+    return {"status": "failed", "reason": "error", "message": f"{type(error).__name__}: {error}"}
 
 
 def _check_continues(kept: Sequence[Mapping[str, Any]] | None, facts: Mapping[str, Any]) -> None:
@@ -448,6 +452,14 @@ def _check_continues(kept: Sequence[Mapping[str, Any]] | None, facts: Mapping[st
                 raise ClusterError(
                     f"--resume: the run has {name} {record[name]}, the workers {facts[name]}: start a new run"
                 )
+
+
+def _earlier_workers(folder: Path) -> dict[str, Any]:
+    """The workers that have measured rows of a run that goes on, as its environment has them."""
+    try:
+        return {"workers": read_environment(folder)["workers"]}
+    except (RecordError, KeyError, TypeError):
+        return {}
 
 
 # What runs on the scheduler travels by value, as it is defined within a function: the scheduler need not have

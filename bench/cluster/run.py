@@ -1,6 +1,6 @@
 """`ClusterRun`: a run whose comparisons a cluster measures, used as `bench.runner.run.Run` is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,11 +8,12 @@ from typing import Any
 
 from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
-from bench.cluster.admission import ClusterError
+from bench.cluster.admission import ClusterError, check_address
 from bench.cluster.sources import travelling
 from bench.cluster.station import Record, Setup
 from bench.records import environment
-from bench.records.csv_file import read_records
+from bench.records.csv_file import read_records, records_file
+from bench.records.schema import RecordError
 from bench.timing.blocks import Budget
 
 _PACKAGES = ("tensorflow", "keras", "recurrent-cell-benchmark")
@@ -43,6 +44,8 @@ class Wanted:
             raise ClusterError(
                 "--workers starts a cluster here, --scheduler has one elsewhere: give one of them"
             )
+        if self.scheduler is not None:
+            check_address(self.scheduler)
         for option, given in (("--each-machine", self.each_machine), ("--resume", self.resume)):
             if given and not self:
                 raise ClusterError(f"{option} is for a cluster: add --scheduler or --workers")
@@ -61,9 +64,9 @@ class ClusterRun:
         budget: what timing a comparison may take.
 
     Raises:
-        ClusterError: there is no such cluster, or its workers cannot be used.
+        ClusterError: there is no such cluster, its workers cannot be used, or the run cannot go on.
         UserCellError: a user's cell cannot travel.
-        OSError, RecordError: the folder cannot be written, or read.
+        OSError: the folder cannot be written.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class ClusterRun:
         from bench.cluster.dispatch import Dispatcher
 
         wanted.check()
-        self.folder = wanted.resume or folder
+        self.folder, kept = folder, None
+        if wanted.resume is not None:
+            self.folder, kept = resumed(wanted.resume, comparisons)
         self.subjects = {**SUBJECTS, **setup.user_cells.subjects}
         files = tuple(travelling(setup.user_cells).items())
-        kept = None if wanted.resume is None else _ended(wanted.resume)
         with ExitStack() as stack:
             if wanted.scheduler is None:
                 client = stack.enter_context(local_client(wanted.workers or 1))
@@ -98,14 +102,14 @@ class ClusterRun:
             self._open = stack.pop_all()
 
     @property
-    def folders(self) -> list[Path]:
-        """The folders of the run, one a hardware key."""
-        return self._dispatcher.folders
+    def records(self) -> list[Record]:
+        """The records that have ended so far, of every hardware key, read from the files."""
+        return [record for _, records in self.parts for record in records]
 
     @property
-    def records(self) -> list[Record]:
-        """The records that have ended so far, of the first hardware key, read from the file."""
-        return _ended(self.folder)
+    def parts(self) -> list[tuple[Path, list[Record]]]:
+        """The folders of the run, one a hardware key, each with its records that have ended so far."""
+        return [(folder, _ended(read_records(folder))) for folder in self._dispatcher.folders]
 
     @property
     def warnings(self) -> list[str]:
@@ -134,6 +138,28 @@ def client_versions() -> dict[str, str | None]:
     return {**found, "commit": environment.git_commit()}
 
 
-def _ended(folder: Path) -> list[dict[str, Any]]:
+def resumed(run: Path, comparisons: Sequence[Comparison]) -> tuple[Path, list[Record]]:
+    """The folder of a run to go on with, and its records that have ended.
+
+    Raises:
+        ClusterError: that is no run, or it has rows that are not among the comparisons.
+    """
+    try:
+        folder, records = records_file(run).parent, read_records(run)
+    except RecordError as error:
+        raise ClusterError(f"--resume {run}: is no run: {error}") from None
+    wanted = {(each.sweep, each.case.id, each.baseline.id) for each in comparisons}
+    others = [
+        record for record in records if (record["sweep"], record["case"], record["baseline"]) not in wanted
+    ]
+    if others:
+        raise ClusterError(
+            f"--resume {run}: {len(others)} of its rows are not asked for, the first of the sweep "
+            f"{others[0]['sweep']}: {others[0]['case']}; give the options that the run was begun with"
+        )
+    return folder, _ended(records)
+
+
+def _ended(records: Iterable[Mapping[str, Any]]) -> list[Record]:
     """The records of cases that have ended; those in flight have no time."""
-    return [dict(record) for record in read_records(folder) if record["timestamp"] is not None]
+    return [dict(record) for record in records if record["timestamp"] is not None]

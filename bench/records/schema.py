@@ -220,8 +220,9 @@ class Record(TypedDict):
     load: Annotated[
         float | None,
         _Says(
-            "processes that ran or waited to, in the minute before the end of the timing; above the number "
-            "of cores others ran; empty: unknown"
+            "processes that ran or waited to, in the minute before the end of the timing, on the cores that "
+            "the process may use: their share of the machine's; above the number of these cores others ran; "
+            "empty: unknown"
         ),
     ]
     stolen: Annotated[

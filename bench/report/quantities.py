@@ -93,7 +93,9 @@ def is_hurt(record: Record) -> bool:
 
 def busy_in_words(record: Record) -> str:
     """Says what else ran: `load 7.9 on 2 cores, 3% of the cores' time stolen`."""
-    parts = [f"load {record['load']:.1f} on {_cores(record)} cores"] if record["load"] is not None else []
+    cores = _cores(record)
+    on = f"{cores} core{'' if cores == 1 else 's'}"
+    parts = [f"load {record['load']:.1f} on {on}"] if record["load"] is not None else []
     stolen = record["stolen"] or 0.0
     return ", ".join([*parts, *([f"{stolen:.0%} of the cores' time stolen"] if stolen > _STOLEN else [])])
 

@@ -1,13 +1,13 @@
 """The parts of a record: the case, the proof, the program, the timing, and what went wrong."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 
 from bench.backend import devices, kernels
 from bench.backend.programs import Program
 from bench.cases.case import Case
+from bench.cases.comparisons import names_of as names_of
 from bench.cases.cost_estimate import TooLarge
-from bench.cases.subjects import NotInstalled, Subject, UnsupportedOption
+from bench.cases.subjects import NotInstalled, UnsupportedOption
 from bench.contract.report import BrokenContract
 from bench.processes.worker import MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import WrongAnswer
@@ -17,26 +17,6 @@ from bench.runner.proving import CompileTimeout
 from bench.timing.blocks import Timing
 
 Record = dict[str, Value]
-
-
-def names_of(sweep: str, case: Case, baseline: Case | None, subjects: Mapping[str, Subject]) -> Record:
-    """The columns of a case; an option that is not used has its default, not an empty value."""
-    fields = asdict(case)
-    if "implementation" not in subjects[case.subject].options:
-        fields["implementation"] = None
-    elif case.recurrent_dropout:  # takes the gates apart
-        fields["implementation"] = 1
-    if case.bidirectional and case.merge_mode is None:
-        fields["merge_mode"] = "concat"
-    return {
-        **fields,
-        "sweep": sweep,
-        "case": case.id,
-        "subject": case.subject,
-        "backend": subjects[case.subject].backend,
-        "baseline": baseline.id if baseline else None,
-        "static_timesteps": case.static_timesteps and case.mode != "generate",
-    }
 
 
 def one_step(case: Case) -> Case:

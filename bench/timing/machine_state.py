@@ -85,7 +85,8 @@ class Disturbance:
     """What disturbed one measurement; None where unknown.
 
     Attributes:
-        load: of the last minute, at its end.
+        load: of the last minute, at its end, on the cores that this process may use: their share of the
+            machine's.
         stolen: share of the time of all cores that the hypervisor took.
         context_switches, page_faults: of this process meanwhile, as in `Counters`.
     """
@@ -103,12 +104,20 @@ def watch(measurement: Callable[[], T], root: Path = ROOT) -> tuple[T, Disturban
     core_s = (time.monotonic() - start) * (os.cpu_count() or 1)
     after = read_counters(root)
     stolen_s = _more(before.stolen_s, after.stolen_s)
+    of_all = load(root)
     return result, Disturbance(
-        load(root),
+        None if of_all is None else round(of_all * _share_of_cores(), 2),
         None if stolen_s is None else min(1.0, stolen_s / core_s),
         _more(before.context_switches, after.context_switches),
         _more(before.page_faults, after.page_faults),
     )
+
+
+def _share_of_cores() -> float:
+    """The share of the machine's cores that this process may use: who runs on the others is no neighbour."""
+    if not hasattr(os, "sched_getaffinity"):
+        return 1.0
+    return min(1.0, len(os.sched_getaffinity(0)) / (os.cpu_count() or 1))
 
 
 def _more(before: N | None, after: N | None) -> N | None:

@@ -9,17 +9,17 @@ from dataclasses import replace
 import pytest
 
 from bench.cases.case import Case
-from bench.cases.comparisons import Comparison
+from bench.cases.comparisons import Comparison, names_of
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import UserCellError, UserCells
-from bench.cluster import admission, sources
+from bench.cluster import admission, run, sources
 from bench.cluster.admission import ClusterError
 from bench.cluster.run import Wanted
 from bench.cluster.shared_writer import SharedWriter
 from bench.cluster.station import About, Setup
 from bench.records.csv_file import read_records
-from bench.records.run_folder import read_environment
+from bench.records.run_folder import read_environment, write_environment
 from bench.records.schema import KILLED, TIMINGS
 from bench.tests import sample_records
 from bench.tests.cluster import stand_ins
@@ -125,11 +125,37 @@ def test_a_worker_that_may_measure_several_at_once_is_refused():
         (Wanted(each_machine=True), "--each-machine is for a cluster"),
         (Wanted(resume=sources.Path("run")), "--resume is for a cluster"),
         (Wanted(workers=2, each_machine=True, resume=sources.Path("run")), "leave out --each-machine"),
+        (Wanted(scheduler=""), "--scheduler '': must be tcp://HOST:PORT"),
+        (Wanted(scheduler="tcp://host:0"), "--scheduler tcp://host:0: must be"),
+        (Wanted(scheduler="tcp://host:65536"), "--scheduler tcp://host:65536: must be"),
     ],
 )
 def test_options_that_make_no_sense_together_are_refused(wanted, message):
     with pytest.raises(ClusterError, match=message):
         wanted.check()
+
+
+def test_a_run_that_goes_on_has_the_rows_that_are_asked_for_and_no_others(tmp_path):
+    asked = [comparison(), comparison(timesteps=4)]
+    names = [names_of(each.sweep, each.case, each.baseline, SUBJECTS) for each in [*asked, comparison("gru")]]
+    stored = [{**sample_records.record("slstm-rnn"), **name, "baseline": name["baseline"]} for name in names]
+    in_flight = {**stored[1], **dict.fromkeys(TIMINGS), **KILLED, "timestamp": None}
+    writer = SharedWriter(tmp_path / "run")
+    writer.finish(0, stored[0])
+    writer.begin(1, in_flight)
+    for path in (tmp_path / "run", tmp_path / "run" / "records.csv"):
+        folder, kept = run.resumed(path, asked)
+        assert folder == tmp_path / "run" and [record["case"] for record in kept] == [asked[0].case.id]
+    with pytest.raises(ClusterError, match=r"--resume .*run: 1 of its rows are not .* smoke: infer"):
+        run.resumed(tmp_path / "run", asked[:1])
+    writer.finish(2, stored[2])
+    with pytest.raises(ClusterError, match="of the sweep smoke: infer-gru-rnn"):
+        run.resumed(tmp_path / "run", asked)
+    writer.close()
+    (tmp_path / "file").write_text("not a run\n")
+    for odd in ("nowhere", "file", "."):
+        with pytest.raises(ClusterError, match=f"--resume {tmp_path / odd}: is no run: "):
+            run.resumed(tmp_path / odd, asked)
 
 
 # --- the file, at every moment ----------------------------------------------------------------------------
@@ -212,8 +238,8 @@ def measured(tmp_path) -> list[str]:
 def test_a_lost_worker_leaves_a_killed_row_that_is_measured_once_more_elsewhere(dispatched, tmp_path):
     cells = ["slstm", stand_ins.FATAL_ONCE, "lstm", stand_ins.FATAL, stand_ins.ENDS_ITS_PROCESS]
     rows = [comparison(cell) for cell in cells] + [comparison(timesteps=steps) for steps in range(4, 9)]
-    run = dispatched(rows)
-    records = [run.measure(row) for row in rows]
+    made = dispatched(rows)
+    records = [made.measure(row) for row in rows]
     stored = {record["case"]: record for record in read_records(tmp_path / "run")}
     assert [stored[row.case.id] for row in rows] == records and len(stored) == len(rows)
     _, once, _, twice, ended, *others = records
@@ -241,10 +267,12 @@ def test_a_run_goes_on_where_it_was_lost(dispatched, client, tmp_path):
     with pytest.raises(ClusterError, match=r"scheduler is lost; .*run, and --resume=.*run does the rest"):
         first.measure(rows[2])
     kept = [dict(record) for record in read_records(tmp_path / "run")]
+    write_environment(tmp_path / "run", {"workers": {"earlier": {"host": "another", "cores": [0]}}})
     second = dispatched(rows, kept=kept)
     assert [second.measure(row)["status"] for row in rows] == ["ok"] * 4
     assert len(read_records(tmp_path / "run")) == 4
     assert measured(tmp_path) == sorted(row.case.id for row in rows), "each once"
+    assert set(read_environment(tmp_path / "run")["workers"]) == {"earlier", "0", "1"}, "each row's is known"
     with pytest.raises(ClusterError, match=r"--resume: the run has keras 2, the workers 3\.15"):
         dispatched(rows, kept=[{**kept[0], "keras": "2"}])
 
@@ -262,9 +290,9 @@ def test_each_kind_of_machine_measures_all_into_a_run_of_its_own(dispatched, tmp
     duties = Duties(stand_ins.introduce_two_kinds, stand_ins.measure)
     with pytest.raises(ClusterError, match="2 kinds of machine"):
         dispatched(rows, duties=duties)
-    run = dispatched(rows, duties=duties, each_machine=True)
-    assert [run.measure(row)["status"] for row in rows] == ["ok", "ok"]
-    for number, folder in enumerate(run.folders):
+    made = dispatched(rows, duties=duties, each_machine=True)
+    assert [made.measure(row)["status"] for row in rows] == ["ok", "ok"]
+    for number, folder in enumerate(made.folders):
         stored = read_records(folder)
         assert {record["machine"] for record in stored} == {f"machine {number}"}
         assert {record["worker"] for record in stored} == {str(number)} and len(stored) == 2
@@ -304,9 +332,9 @@ def test_a_worker_proves_and_times_a_cell_whose_file_it_was_sent(client, dispatc
     row = replace(comparison(), case=Case("Own", "rnn", "train", *SHAPE))
     row = replace(row, baseline=Case("lstm", "builtin", "train", *SHAPE))
     setup = Setup(user_cells=cells, files=files, local_workers=2)
-    run = dispatched([row], client_versions(), setup, duties=Duties())
-    run.subjects.update(cells.subjects)
-    record = run.measure(row)
+    made = dispatched([row], client_versions(), setup, duties=Duties())
+    made.subjects.update(cells.subjects)
+    record = made.measure(row)
     assert (record["status"], record["message"]) == ("ok", None)
     assert record["proof"] == "consistent" and record["ratio"] > 0 and record["worker"] in "01"
     assert ", 1 core, " in record["machine"] or usable_cores() > 3, "each on its own"

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from bench.timing.machine_state import UNKNOWN, Counters, disturbances, load, read_counters, settings
+from bench.timing.machine_state import (
+    UNKNOWN,
+    Counters,
+    disturbances,
+    load,
+    read_counters,
+    settings,
+    watch,
+)
 
 CPU = "sys/devices/system/cpu"
 # the setting: its file, a text with which it is well, one with which it is not, and a word of the advice
@@ -91,6 +99,15 @@ def test_a_quiet_machine_has_nothing_to_change(tmp_path):
     write(tmp_path, "proc/loadavg", "0.01 1 1 1/1 1")
     still = counters(0.0, other=1.0)
     assert not any(finding.advice for finding in disturbances(still, still, 10.0, tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no process can be pinned here")
+def test_the_load_is_that_of_the_cores_that_the_process_may_use(tmp_path, monkeypatch):
+    write(tmp_path, "proc/loadavg", "7.90 1 1 1/1 1")
+    for usable, found in ((4, 7.9), (1, 1.98)):
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, usable=usable: set(range(usable)))
+        assert watch(lambda: None, tmp_path)[1].load == found
 
 
 def test_counters_are_those_of_this_machine():
