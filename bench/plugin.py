@@ -144,6 +144,12 @@ def pytest_addoption(parser):
         help="the shape of a step for a --cell whose steps are images: 8,8,1; their product is the features.",
     )
     group.addoption(
+        "--features",
+        metavar="N",
+        type=_positive(int),
+        help="the features of all cases, instead of a sweep's, for a --cell or --layer that takes so many.",
+    )
+    group.addoption(
         "--baseline",
         metavar="NAME",
         help=f"what --cell is compared with: {', '.join(BASELINES)} or a TARGET (default: lstm).",
@@ -341,7 +347,9 @@ def _read_choice(config) -> Choice:
         shapes=tuple(map(read_shape, ask("shape"))),
         options=tuple(map(read_option, ask("option"))),
         modes=read_modes(ask("mode")) if ask("mode") is not None else (),
-        user_cells=UserCells.of(ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape"), ask("layer")),
+        user_cells=UserCells.of(
+            ask("cell"), ask("baseline"), ask("kwargs"), ask("step_shape"), ask("layer"), ask("features")
+        ),
         full=ask("full"),
         device=_device_of(config),
     )

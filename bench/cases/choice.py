@@ -1,6 +1,7 @@
 """`Choice`: what the command line asks for, and the rows that this comes to."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -78,22 +79,50 @@ class Choice:
         if tasks:
             raise ChoiceError(f"--mode {tasks[0]}: is for the sweeps of training tasks; add --sweep")
         subjects = dict.fromkeys((*self.user_cells.joining(["rnn"]), *self.subjects))
-        shapes, variants = self.shapes or (BASE,), self.options or ({},)
+        variants = self.options or ({},)
         return Sweep(
             "What do these cases cost against the built-in layers?",
-            (Grid(tuple(subjects), shapes, variants, self.modes or MODES),),
+            (Grid(tuple(subjects), self._sized((BASE,)), variants, self.modes or MODES),),
         )
+
+    def _sized(self, shapes: tuple[Shape, ...]) -> tuple[Shape, ...]:
+        """The shapes that were given, else these, with the features that the user's cells take.
+
+        Raises:
+            ChoiceError: a shape that was given has other features.
+        """
+        features = self.user_cells.features
+        for shape in self.shapes:
+            self._check_features(f"--shape {','.join(map(str, shape))}", shape[2])
+        if self.shapes or features is None:
+            return self.shapes or shapes
+        return tuple(
+            dict.fromkeys((batch, timesteps, features, units) for batch, timesteps, _, units in shapes)
+        )
+
+    def _check_features(self, what: str, features: int) -> None:
+        """Raises ChoiceError for features that are not those that the user's cells take."""
+        step_shape = self.user_cells.step_shape
+        if step_shape is not None and features != self.user_cells.features:
+            option = "--features" if len(step_shape) == 1 else "--step-shape"
+            sizes = ",".join(map(str, step_shape))
+            raise ChoiceError(
+                f"{what}: has {features} features, not the {math.prod(step_shape)} of {option} {sizes}"
+            )
 
     def _changed(self, name: str, sweep: Sweep) -> Sweep:
         """The sweep at the shapes and with the options given."""
-        changes: dict[str, Any] = {
-            **({"shapes": self.shapes} if self.shapes else {}),
-            **({"options": self.options} if self.options else {}),
-        }
-        if changes and sweep.task:
-            option = next(iter(changes))[:-1]
-            raise ChoiceError(f"--{option}: --sweep {name} is a training task, which has its own")
-        return replace(sweep, grids=tuple(replace(grid, **changes) for grid in sweep.grids))
+        given = {"shape": self.shapes, "option": self.options, "features": self.user_cells.step_shape}
+        for option, value in given.items():
+            if value and sweep.task:
+                raise ChoiceError(f"--{option}: --sweep {name} is a training task, which has its own")
+        return replace(
+            sweep,
+            grids=tuple(
+                replace(grid, shapes=self._sized(grid.shapes), options=self.options or grid.options)
+                for grid in sweep.grids
+            ),
+        )
 
     def _rows_of(self, name: str, sweep: Sweep) -> list[Row]:
         self._check_sweep(name, sweep)
@@ -151,6 +180,7 @@ class Choice:
             case = Case.from_id(id, self.device)
         except CaseError as error:
             raise ChoiceError(f"--case {error}") from None
+        self._check_features(f"--case {id}", case.features)
         known = [row for name, sweep in (self.sweeps or SWEEPS).items() for row in self._rows_of(name, sweep)]
         found = [row for row in known if row.case == case]
         if found:

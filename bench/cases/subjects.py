@@ -109,7 +109,7 @@ class Subject:
         target, kwargs: of a user's cell, which must pass the contract, the texts that `--cell` and `--kwargs`
             gave.
         factory: of a user's cell that no text names, what makes it: a class or function of this process.
-        step_shape: of a user's cell whose steps are no vectors, the shape of a step.
+        step_shape: of a user's cell that takes a certain one, the shape of a step.
         requires: the packages that it cannot do without, beyond the project's own.
         peer: of a subject in a process of its own, the module of `bench.processes.peers` that runs it;
             `make` then makes the Keras layer that it must agree with, whose weights it gets.
@@ -372,7 +372,8 @@ def user_subject(
             one of `BACKENDS`, in `keras.layers.RNN` there.
         target, kwargs: the texts that `--cell` and `--kwargs` gave.
         factory: what makes the cell where no text does.
-        step_shape: the shape of a step where it is no vector; the case's features are its product.
+        step_shape: the shape of a step where the cell takes a certain one; the case's features are its
+            product.
         accepts: whether `make_cell` has an argument of a name.
     """
     words, wrap, honoured = _USER_LAYERS["rnn" if layer in BACKENDS else layer]
@@ -405,14 +406,14 @@ def user_subject(
 
 def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
     """The cell, given steps of this shape; refuses a case of other features."""
-    from bench.cases.layers.shaped_steps import ShapedSteps
+    from bench.cases.layers.shaped_steps import shaped
 
     if math.prod(step_shape) != case.features:
         shape = ",".join(map(str, step_shape))
         raise UnsupportedOption(
             f"{label} takes steps of shape {shape}, {math.prod(step_shape)} features, not {case.features}"
         )
-    return ShapedSteps(cell, step_shape)
+    return shaped(cell, step_shape)
 
 
 def _whole(make_layer: Callable[[Case], Any]) -> Callable[[Case], Any]:

@@ -4,6 +4,7 @@ Nothing is imported from a target before it is asked what it is, or its first ca
 """
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,8 @@ class UserCells:
         targets: the texts of `--cell`.
         baseline: that of `--baseline`: a built-in's name or a target; None where it was not given.
         kwargs: that of `--kwargs`, a JSON object: the other arguments of each cell of `targets`.
-        step_shape: that of `--step-shape`: the shape of one step of the inputs, where it is no vector.
+        step_shape: that of `--step-shape`, or of `--features` with one size: the shape of one step of the
+            inputs, for cells that take a certain one.
         layers: the texts of `--layer`: whole layers or models.
     """
 
@@ -49,28 +51,40 @@ class UserCells:
         kwargs: str = _NO_KWARGS,
         step_shape: str | None = None,
         layers: Sequence[str] = (),
+        features: int | None = None,
     ) -> "UserCells":
         """Reads the options; each target counts once.
 
         Raises:
             UserCellError: a text that is no target, a name that is taken, a baseline, arguments or a shape
-                without a cell, arguments that are no JSON object, or a shape that is none.
+                without a cell, arguments that are no JSON object, a shape that is none, or both of shape and
+                features.
         """
         for option, given in (
             ("--baseline", baseline is not None),
             ("--kwargs", kwargs != _NO_KWARGS),
             ("--step-shape", step_shape is not None),
+            ("--features", features is not None),
         ):
             takers = targets if option == "--step-shape" else (*targets, *layers)
             if given and not takers:
                 raise UserCellError(f"{option} is for the cells of --cell; there is no --cell")
         _parsed("--kwargs", parse_kwargs, kwargs)
-        shape = None if step_shape is None else _parsed("--step-shape", parse_step_shape, step_shape)
+        if features is not None and step_shape is not None:
+            raise UserCellError("--features and --step-shape say the same: leave one out")
+        shape = None if features is None else (features,)
+        if step_shape is not None:
+            shape = _parsed("--step-shape", parse_step_shape, step_shape)
         unlike = map(tuple, map(dict.fromkeys, (targets, layers)))
         brought = cls(next(unlike), baseline, kwargs, shape, next(unlike))
         for _ in brought._subjects():
             pass
         return brought
+
+    @property
+    def features(self) -> int | None:
+        """How many features the cells take; None where that was not given."""
+        return None if self.step_shape is None else math.prod(self.step_shape)
 
     @property
     def subjects(self) -> Mapping[str, Subject]:
@@ -97,8 +111,9 @@ class UserCells:
             baseline = f"{_name(self.baseline)}-rnn"
         for target in self.targets:
             yield from _subjects_of("--cell", target, baseline, self.kwargs, self.step_shape, known)
+        of_layers = None if self.features is None else (self.features,)  # the inputs as they are
         for target in self.layers:
-            yield from _subjects_of("--layer", target, baseline, self.kwargs, None, known, (WHOLE,))
+            yield from _subjects_of("--layer", target, baseline, self.kwargs, of_layers, known, (WHOLE,))
 
 
 NO_USER_CELLS = UserCells()

@@ -41,6 +41,7 @@ _OF_RUN: dict[str, str] = {
     "--cell": "FILE:CLASS",
     "--kwargs": "JSON",
     "--step-shape": "N,N,N",
+    "--features": "N",
     "--sweep": "NAME",
     "--subject": "NAME",
     "--shape": "B,T,F,U",

@@ -1,9 +1,15 @@
 """`ShapedSteps`: a user's cell whose steps are no vectors, as a cell that takes vectors like every other."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
+
+
+def shaped(cell: Any, step_shape: Sequence[int]) -> Any:
+    """The cell, as one that takes vectors; itself where its steps are vectors."""
+    return cell if len(step_shape) == 1 else ShapedSteps(cell, tuple(step_shape))
 
 
 class ShapedSteps(keras.layers.Layer):

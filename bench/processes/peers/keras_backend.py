@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from bench.backend.quiet import no_chatter
-from bench.cases.layers.shaped_steps import ShapedSteps
+from bench.cases.layers.shaped_steps import shaped
 from bench.cases.subjects import UnsupportedOption
 from bench.contract import tensorflow_calls
 from bench.contract.load_cell import TargetError, load_target
@@ -72,9 +72,7 @@ def make_layer(
         layer = _LAYERS[cell](units, **arguments)
     else:
         made = _our_cell(cell, units) if target is None else _user_cell(target, kwargs, units)
-        layer = keras.layers.RNN(
-            made if step_shape is None else ShapedSteps(made, tuple(step_shape)), **arguments
-        )
+        layer = keras.layers.RNN(made if step_shape is None else shaped(made, step_shape), **arguments)
     batch_size, timesteps, features = data.inputs.shape
     layer.build((batch_size, timesteps, features))
     layer.set_weights(data.weights)

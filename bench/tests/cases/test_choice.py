@@ -321,6 +321,41 @@ def test_what_cannot_be_heeded_is_refused(choice, message):
     assert refusal(choice.rows).startswith(message)
 
 
+@pytest.mark.parametrize("given", [{"features": 40}, {"step_shape": "5,8"}])
+def test_the_features_that_a_user_cell_takes_are_those_of_all_cases(given):
+    brought = UserCells.of(["my_cells.py:Mine"], **given)
+    for choice in (
+        Choice(user_cells=brought, sweeps={"smoke": SWEEPS["smoke"]}),
+        Choice(user_cells=brought, shapes=(SHAPE,)),
+        Choice(user_cells=brought, options=({"depth": 2},)),
+    ):
+        rows = choice.rows()
+        assert "Mine-rnn" in subjects_of(rows)
+        assert {row.case.features for row in rows} == {row.baseline.features for row in rows} == {40}
+        assert len(rows) == len({row.id for row in rows})
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (
+            {"shapes": ((16, 120, 41, 96),)},
+            "--shape 16,120,41,96: has 41 features, not the 40 of --features 40",
+        ),
+        (
+            {"case": "infer-Mine-rnn-b1-t2-f3-u4"},
+            "--case infer-Mine-rnn-b1-t2-f3-u4: has 3 features, not the 40 of --features 40",
+        ),
+        (
+            {"sweeps": {"char_model": SWEEPS["char_model"]}},
+            "--features: --sweep char_model is a training task, which has its own",
+        ),
+    ],
+)
+def test_other_features_than_a_user_cell_takes_are_refused(choice, message):
+    assert refusal(Choice(user_cells=UserCells.of(["a.py:Mine"], features=40), **choice).rows) == message
+
+
 def test_a_grid_for_another_device_is_left_out_of_ones_own_sweep():
     grid = Grid(("lstm-builtin",), (BASE,), devices=("gpu",))
     choice = Choice(sweeps={"mine": Sweep("?", (grid,))})

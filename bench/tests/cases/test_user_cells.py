@@ -312,6 +312,8 @@ def test_the_command_line_lists_what_it_asks_for_and_nothing_else(run, pytester,
         ("--case=infer-lstm-rnn", "--case 'infer-lstm-rnn': batch_size is missing; an id is *"),
         ("--kwargs={}x", "--kwargs is for the cells of --cell; there is no --cell"),
         ("--step-shape=8,8,1", "--step-shape is for the cells of --cell; there is no --cell"),
+        ("--features=8", "--features is for the cells of --cell; there is no --cell"),
+        ("--features=0", "argument --features: 0: must be above zero"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, message):
@@ -498,6 +500,13 @@ def test_a_cell_of_images_takes_vectors_of_as_many_features():
         UserCells.of(["a.py:A"], step_shape="8,x")
     with pytest.raises(UserCellError, match="--step-shape is for the cells of --cell"):
         UserCells.of([], step_shape="8,8,1")
+
+
+def test_the_features_of_a_cell_or_layer_are_those_that_the_contract_asks_it_with():
+    brought = UserCells.of(["a.py:A"], layers=["a.py:make"], features=7)
+    assert {subject.step_shape for subject in brought.subjects.values()} == {(7,)}
+    with pytest.raises(UserCellError, match="--features and --step-shape say the same: leave one out"):
+        UserCells.of(["a.py:A"], step_shape="8,8,1", features=64)
 
 
 LAYERS = """
