@@ -13,7 +13,7 @@ from typing import Any
 from bench.cases import cudnn
 from bench.cases.case import MODES, Case
 from bench.cases.cost_estimate import memory_bytes
-from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.subjects import BACKENDS, SUBJECTS, Subject
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
 
@@ -139,7 +139,9 @@ def _as_fit(case: Case) -> Case:
 
 
 def _is_keras(case: Case) -> bool:
-    """False for a peer, which no `fit` runs."""
+    """False for what runs elsewhere than in Keras on TensorFlow, which no `fit` of it compiles."""
+    if case.layer in BACKENDS:
+        return False
     return case.subject not in SUBJECTS or SUBJECTS[case.subject].kind != "peer"
 
 

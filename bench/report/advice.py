@@ -15,7 +15,7 @@ from bench.cases.subjects import BACKENDS, PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.frame import rows
 from bench.records.schema import SHAPE
-from bench.report import formatting, labels, quantities
+from bench.report import formatting, labels, quantities, select
 from bench.report.labels import Record
 from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
 from bench.report.table import ratio_text
@@ -115,10 +115,6 @@ def _of_one_machine(frame: "pd.DataFrame", device: str) -> "pd.DataFrame":
     return frame
 
 
-def _age(record: Record) -> tuple[str, ...]:
-    return tuple(str(record[name] or "") for name in _AGE)
-
-
 def _source(frame: "pd.DataFrame") -> str:
     first, runs = frame.iloc[0], frame["run_id"].nunique()
     versions = f"TensorFlow {first['tensorflow']}, Keras {first['keras']}"
@@ -143,23 +139,28 @@ def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[
     Those against the plain built-in come first, within one baseline the fastest. Of other baselines only
     what is surely faster is a way.
     """
-    same_answer = [
-        record
-        for record in records
-        if record["mode"] == mode and record["status"] == "ok" and record["median_s"] is not None
-        if _has_code(record)
-        if record["dtype"] == _DTYPE and set(labels.options(record)) <= set(_WAYS)
+    frame = select.framed(records, *_AGE, "baseline_median_s")
+    known = (frame["mode"] == mode) & (frame["status"] == "ok") & (frame["dtype"] == _DTYPE)
+    frame = frame[known & frame["median_s"].notna() & frame["record"].map(_is_same_answer).astype(bool)]
+    starts = {(each.run_id, each.case): _start(each.record) for each in frame.itertuples()}
+    timed = frame[frame["family"] == cell].dropna(subset=["baseline", "ratio", "baseline_median_s"])
+    timed = timed[timed["baseline"].map(_is_way).astype(bool)]
+    timed = timed.assign(
+        against=timed["record"].map(_baseline_name),
+        distance=timed["record"].map(lambda record: _distance(record, shape)),
+    )
+    by_distance = timed.sort_values(["distance", *_AGE], ascending=[True, *[False for _ in _AGE]])
+    nearest = [
+        Way(
+            each.record,
+            each.against,
+            starts.get((each.run_id, each.baseline)),
+            quantities.ratio_of(each.record),
+            each.distance,
+        )
+        for each in by_distance.drop_duplicates(["subject", "options", "against"]).itertuples()
     ]
-    by_case = {(record["run_id"], record["case"]): record for record in same_answer}
-    nearest: dict[tuple, Way] = {}
-    for record in sorted(same_answer, key=_age, reverse=True):
-        way = _way(record, by_case, shape) if labels.family(record) == cell else None
-        if way is None:
-            continue
-        key = (record["subject"], labels.options(record), way.baseline)
-        if key not in nearest or way.distance < nearest[key].distance:
-            nearest[key] = way
-    gains = [way for way in nearest.values() if _is_against_builtin(way) or way.ratio.high < 1]
+    gains = [way for way in nearest if _is_against_builtin(way) or way.ratio.high < 1]
     return sorted(gains, key=lambda way: (not _is_against_builtin(way), way.baseline, way.ratio.value))
 
 
@@ -180,20 +181,13 @@ def _layer(record: Record) -> str:
     return "builtin" if record["cell"] in _BUILTINS else "rnn"
 
 
-def _way(record: Record, by_case: Mapping[tuple, Record], shape: Shape) -> Way | None:
-    """The record as a way; None where it was not timed in turns with another way."""
-    if record["baseline"] is None or record["ratio"] is None or record["baseline_median_s"] is None:
-        return None
-    if not _is_way(str(record["baseline"])):
-        return None
-    baseline = by_case.get((record["run_id"], record["baseline"]))
-    return Way(
-        record,
-        _baseline_name(record),
-        _start(baseline) if baseline else None,
-        quantities.ratio_of(record),
-        math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE)),
-    )
+def _is_same_answer(record: Record) -> bool:
+    """True where a line of code can say the record's case, and its options leave the answer as it is."""
+    return _has_code(record) and set(labels.options(record)) <= set(_WAYS)
+
+
+def _distance(record: Record, shape: Shape) -> float:
+    return math.hypot(*(math.log2(_factor(record, shape, name)) for name in SHAPE))
 
 
 def _is_way(case: str) -> bool:

@@ -4,8 +4,8 @@ A selection works on the frame that `framed` makes of records; tables and charts
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from bench.cases.case import MODES, TASK_MODES, shape_id
 from bench.records.schema import SHAPE, Value
@@ -16,24 +16,22 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def framed(records: Iterable[Record]) -> "pd.DataFrame":
+def framed(records: Iterable[Record], *more: str) -> "pd.DataFrame":
     """The records as a frame, one a row.
 
     Returns:
-        the columns of `_COLUMNS`, NaN where a figure is missing. Beside them `record`, the record itself, and
-        what `labels` says of it: `label`, `family`, `options` (the words of its id), `order` (of subjects),
-        `at` (its shape) and `series`.
+        the columns of `_COLUMNS`, NaN where a figure is missing, and `more` columns as they are. Beside them
+        `record`, the record itself, and what is said of it: `label`, `family`, `options` (the words of its
+        id), `order` (of subjects), `mode_order`, `at` (its shape) and `series`.
     """
     import pandas as pd
 
     rows = list(records)
     columns: dict[str, pd.Series] = {
-        name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in _COLUMNS.items()
+        name: pd.Series([row[name] for row in rows], dtype=kind)
+        for name, kind in (dict.fromkeys(more, object) | _COLUMNS).items()
     }
-    said = {
-        name: pd.Series(list(map(say, rows)), dtype=object)
-        for name, say in (*_SAID.items(), ("series", series), ("record", lambda record: record))
-    }
+    said = {name: pd.Series(list(map(say, rows)), dtype=object) for name, say in _SAID.items()}
     return pd.DataFrame(columns | said)
 
 
@@ -43,18 +41,38 @@ _COLUMNS: dict[str, type] = {
     "jit_compile": object,
     **dict.fromkeys(("median_s", "ratio", "gflops_per_s", "roofline_fraction"), float),
 }
-_SAID = {
-    "label": labels.label,
-    "family": labels.family,
-    "options": labels.options,
-    "order": labels.order,
-    "at": labels.shape,
-}
+_MODES = (*MODES, *TASK_MODES)
 
 
 def series(record: Record) -> tuple[Value, ...]:
     """Names what the points of one line share: all but the shape."""
     return (record["subject"], record["mode"], *labels.options(record))
+
+
+_SAID: dict[str, Callable[[Record], Any]] = {
+    "label": labels.label,
+    "family": labels.family,
+    "options": labels.options,
+    "order": labels.order,
+    "mode_order": lambda record: _MODES.index(record["mode"]),
+    "at": labels.shape,
+    "series": series,
+    "record": lambda record: record,
+}
+
+
+def sorted_by(records: Iterable[Record], *columns: str) -> list[Record]:
+    """The records, sorted by columns of `framed`; left out: by mode, subject, options and shape."""
+    columns = columns or ("mode_order", "order", "options", "at")
+    return framed(records).sort_values(list(columns), kind="stable")["record"].tolist()
+
+
+def grouped(records: Iterable[Record], key: Callable[[Record], Any]) -> list[list[Record]]:
+    """The records of the same key together, in the order in which they come."""
+    import pandas as pd
+
+    rows = pd.Series(list(records), dtype=object)
+    return rows.groupby(rows.map(key), sort=False).agg(list).tolist()
 
 
 def counted_reasons(records: Iterable[Record]) -> list[str]:
@@ -73,8 +91,7 @@ def by_shape(frame: "pd.DataFrame") -> "pd.DataFrame":
 
 def modes_of(records: Iterable[Record]) -> list[str]:
     """The modes of the records, forward first."""
-    present = dict.fromkeys(record["mode"] for record in records)
-    return sorted(present, key=[*MODES, *present].index)
+    return sorted({record["mode"] for record in records}, key=_MODES.index)
 
 
 def default_id(record: Record) -> str:
@@ -124,9 +141,3 @@ def along(records: Sequence[Record], axis: str) -> list[Record]:
 def _plain(frame: "pd.DataFrame") -> "pd.DataFrame":
     """The rows whose options, but for XLA, are at their default."""
     return frame[frame["options"].map(lambda words: set(words) <= {"xla"}).astype(bool)]
-
-
-def by_mode(records: Iterable[Record]) -> list[Record]:
-    """The records, forward first, otherwise in their order."""
-    known = (*MODES, *TASK_MODES)
-    return sorted(records, key=lambda record: (*known, record["mode"]).index(record["mode"]))

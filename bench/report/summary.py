@@ -1,15 +1,16 @@
 """The summary of a run, in words. Reads records only."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
 from bench.report import formatting
-from bench.report.labels import Record, option_name, options, order, short_shape
+from bench.report.labels import Record, option_name, options, short_shape
 from bench.report.progress import duration
 from bench.report.quantities import busy_in_words, is_hurt, precision_in_words, ratio_of, two_speeds
-from bench.report.select import at_base
+from bench.report.select import base_shape, framed, grouped
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
@@ -25,10 +26,8 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_tasks(measured, labels),
         *_not_measured(records),
         *_not_native(measured),
-        *_throttled(measured),
-        *_two_speeds(compared),
+        *_noted(measured),
         *_busy(measured),
-        *_drifting(compared),
         *_counts(records, compared),
     ]
 
@@ -56,33 +55,30 @@ def row_line(record: Record, labels: Mapping[str, str]) -> str:
 def _ratios(compared: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     """Every row, by shape and options, those of the base shape first; an XLA row joins the line of its plain
     one."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
-    for record in [*at_base(compared), *compared]:
-        group = groups.setdefault((shape_id(record), *_options_but_xla(record)), [])
-        if record not in group:
-            group.append(record)
-    for (shape, *words), rows in groups.items():
-        yield f"at {', '.join((shape, *map(option_name, words)))}:"
-        yield from _lines(sorted(rows, key=order), labels)
+    frame = framed(compared)
+    frame = frame.assign(words=frame["options"].map(_but_xla))
+    is_plain = frame["words"].str.len() == 0
+    is_base = is_plain & frame["at"].isin([base_shape(frame[is_plain])])
+    base_first = frame.iloc[(~is_base).argsort(kind="stable")]
+    for (_, words), rows in base_first.groupby(["at", "words"], sort=False):
+        in_order = rows.sort_values("order", kind="stable")["record"].tolist()
+        yield f"at {', '.join((shape_id(in_order[0]), *map(option_name, words)))}:"
+        yield from _lines(in_order, labels)
+
+
+def _but_xla(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(word for word in words if word != "xla")
 
 
 def _lines(rows: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     by_key = {(row["sweep"], row["case"], row["baseline"]): row for row in rows}
-    joined = set()
-    for (sweep, case, baseline), record in by_key.items():
-        pair = (sweep, f"{case}-xla", f"{baseline}-xla")
-        if "xla" not in options(record):
-            xla = by_key.get(pair)
-            joined.add(pair)
-            under_xla = f"; both under XLA {_said(xla)}" if xla else ""
-            yield f"  {_ratio(record, labels)}{under_xla}"
-    for key, record in by_key.items():
-        if "xla" in options(record) and key not in joined:
-            yield f"  under XLA: {_ratio(record, labels)}"
-
-
-def _options_but_xla(record: Record) -> tuple[str, ...]:
-    return tuple(word for word in options(record) if word != "xla")
+    under_xla = {key: row for key, row in by_key.items() if "xla" in options(row)}
+    plain = {key: row for key, row in by_key.items() if key not in under_xla}
+    for (sweep, case, baseline), row in plain.items():
+        xla = under_xla.pop((sweep, f"{case}-xla", f"{baseline}-xla"), None)
+        yield f"  {_ratio(row, labels)}{f'; both under XLA {_said(xla)}' if xla else ''}"
+    for row in under_xla.values():
+        yield f"  under XLA: {_ratio(row, labels)}"
 
 
 def _ratio(record: Record, labels: Mapping[str, str]) -> str:
@@ -140,11 +136,7 @@ def _said(record: Record, of: str = "") -> str:
 def _not_measured(records: Sequence[Record]) -> Iterator[str]:
     """A line for each cause; cases that did not run for the same one share it."""
     for status in ("skipped", "failed"):
-        causes: dict[tuple, list[Record]] = {}
-        for record in records:
-            if record["status"] == status:
-                causes.setdefault(_cause(record), []).append(record)
-        for same in causes.values():
+        for same in grouped((record for record in records if record["status"] == status), _cause):
             yield f"{status}: {_first(same)}: {same[0]['reason']}: {same[0]['message']}"
 
 
@@ -163,18 +155,26 @@ def _cause(record: Record) -> tuple:
 
 def _not_native(measured: Sequence[Record]) -> Iterator[str]:
     """A line for each reason why a slower engine of `FusedRNN` was timed than its native one."""
-    reasons: dict[object, list[Record]] = {}
-    for record in measured:
-        if record["layer"] == "fused" and record["fallback"]:
-            reasons.setdefault(record["fallback"], []).append(record)
-    for reason, same in reasons.items():
-        yield f"not the native engine: {_first(same)}: {reason}"
+    fused = (record for record in measured if record["layer"] == "fused" and record["fallback"])
+    for same in grouped(fused, lambda record: record["fallback"]):
+        yield f"not the native engine: {_first(same)}: {same[0]['fallback']}"
 
 
-def _throttled(measured: Sequence[Record]) -> Iterator[str]:
-    throttled = [record for record in measured if record["throttled"]]
-    if throttled:
-        yield f"throttled: {_first(throttled)}: the GPU's clocks were held down"
+_NOTES: dict[str, tuple[Callable[[Record], Any], str]] = {
+    "throttled": (lambda record: record["throttled"], "the GPU's clocks were held down"),
+    "two speeds": (two_speeds, "each trace draws one of two and keeps it; the report has both"),
+    "drift": (
+        lambda record: record["drift"] is not None,
+        "the ratio moved while it was measured: the machine throttles or warms up",
+    ),
+}
+
+
+def _noted(measured: Sequence[Record]) -> Iterator[str]:
+    """A line for each thing that may have changed what was measured."""
+    for word, (is_so, meaning) in _NOTES.items():
+        if rows := list(filter(is_so, measured)):
+            yield f"{word}: {_first(rows)}: {meaning}"
 
 
 def _busy(measured: Sequence[Record]) -> Iterator[str]:
@@ -187,23 +187,6 @@ def _busy(measured: Sequence[Record]) -> Iterator[str]:
         f"busy machine: {busy_in_words(worst)}: {len(hurt)} of {len(measured)} rows were measured beside "
         "other work, and their intervals are wider for it"
     )
-
-
-def _drifting(compared: Sequence[Record]) -> Iterator[str]:
-    rows = [record for record in compared if record["drift"] is not None]
-    if rows:
-        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        yield (
-            f"drift: {rows[0]['case']}{others}: the ratio moved while it was measured: the machine throttles "
-            "or warms up"
-        )
-
-
-def _two_speeds(compared: Sequence[Record]) -> Iterator[str]:
-    rows = [record["case"] for record in compared if two_speeds(record)]
-    if rows:
-        others = f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-        yield f"two speeds: {rows[0]}{others}: each trace draws one of two and keeps it; the report has both"
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.records.schema import Value
-from bench.report import formatting, labels, markdown, quantities
+from bench.report import formatting, labels, markdown, quantities, select
 from bench.report.labels import Record
 from bench.report.markdown import NOTHING
 from bench.timing.intervals import Interval
@@ -230,16 +230,6 @@ PAIR: dict[str, Callable[[Record], Cell]] = {
 
 def peak_memory(records: Iterable[Record]) -> list[Table]:
     """The cases whose peak memory was taken."""
-    taken = sorted((record for record in records if record["peak_bytes"] is not None), key=by_mode)
+    taken = select.sorted_by(record for record in records if record["peak_bytes"] is not None)
     figures = {"peak": exact("peak_bytes", formatting.memory)}
     return listed("Peak memory of a case, in a process of its own.", taken, figures)
-
-
-def mode_order(record: Record) -> int:
-    """Sorts modes: forward first."""
-    return ("infer", "train", record["mode"]).index(record["mode"])
-
-
-def by_mode(record: Record) -> tuple:
-    """Sorts records by mode, subject, options and shape."""
-    return (mode_order(record), labels.order(record), labels.options(record), *labels.shape(record))

@@ -36,10 +36,11 @@ def draw(quantity: Quantity, records: Sequence[Record]):
         height=max(0.48 if both else 0.36, 1.1 / len(subjects)) * len(subjects) + 0.75,
     )
     longest = max(quantity.interval(record).high for record in drawn)  # type: ignore[union-attr]
-    for mode, axes in drawing.mode_panels(figure, drawn, sharex=True).items():
-        for record in drawing.of_mode(drawn, mode):
-            row = names.index(labels.label(record)) + both * (0.2 if drawing.is_xla(record) else -0.2)
-            _bar(axes, row, 0.36 if both else 0.56, quantity, record, longest)
+    panels = drawing.mode_panels(figure, drawn, sharex=True)
+    for record in drawn:
+        row = names.index(labels.label(record)) + both * (0.2 if drawing.is_xla(record) else -0.2)
+        _bar(panels[record["mode"]], row, 0.36 if both else 0.56, quantity, record, longest)
+    for axes in panels.values():
         axes.set_xlim(0, longest * 1.2)
         drawing.value_axis(axes.xaxis, quantity.text)
         axes.set_xlabel(quantity.axis)

@@ -344,14 +344,6 @@ def why_none(records: Sequence[Record]) -> str:
     return ", ".join(distinct(f"{record['status']}: {record['reason']}" for record in records))
 
 
-def by_mode(records: Iterable[Record]) -> list[Record]:
-    return sorted(records, key=lambda record: record["mode"])
-
-
-def of_mode(records: Iterable[Record], mode: str) -> list[Record]:
-    return [record for record in records if record["mode"] == mode]
-
-
 def distinct(values: Iterable[Any]) -> list[Any]:
     return list(dict.fromkeys(values))
 

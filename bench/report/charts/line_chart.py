@@ -10,9 +10,10 @@ from bench.report.labels import Record
 def draw(axis: str, records: Sequence[Record]):
     """Wall time against one dimension of the shape, a panel a mode, a line a subject."""
     line = select.along(records, axis)
-    drawn = [record for record in line if quantities.time_of(record) is not None]
-    if len(drawing.distinct(record[axis] for record in drawn)) < 2:
+    timed = select.framed(record for record in line if quantities.time_of(record) is not None)
+    if timed[axis].nunique() < 2:
         return None
+    drawn = timed["record"].tolist()
     name = labels.AXES[axis]
     at = drawing.where(drawn[0], without=(axis,))
     figure = drawing.page(
@@ -23,13 +24,13 @@ def draw(axis: str, records: Sequence[Record]):
         height=3.7,
     )
     panels = drawing.mode_panels(figure, drawn, sharex=True, sharey=True)
-    for mode, axes in panels.items():
-        for key in drawing.distinct(map(select.series, drawing.of_mode(drawn, mode))):
-            _line(axes, axis, [record for record in drawn if select.series(record) == key])
+    for (mode, _), of_line in timed.groupby(["mode", "series"], sort=False):
+        _line(panels[mode], axis, of_line["record"].tolist())
+    for axes in panels.values():
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(name)
-        drawing.ticks_at(axes.xaxis, sorted({record[axis] for record in drawn}))
+        drawing.ticks_at(axes.xaxis, sorted(timed[axis].unique().tolist()))
     for axes in panels.values():
         drawing.log_ticks(axes.yaxis, 8, lambda value: formatting.tick(formatting.seconds(value)))
         axes.label_outer()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.report import labels, table
+from bench.report import labels, select, table
 from bench.report.labels import Record
 from bench.report.table import SHAPE_HEADER, Cell, Table
 
@@ -22,7 +22,7 @@ def beside_each_other(runs: Sequence[Iterable[Record]]) -> list[Table]:
     shared = {key[1:] for key in newest if sum((machine, *key[1:]) in newest for machine in machines) > 1}
     if not shared:
         return []
-    rows = sorted((record for key, record in newest.items() if key[1:] in shared), key=table.by_mode)
+    rows = select.sorted_by(record for key, record in newest.items() if key[1:] in shared)
     names = {
         "subject": labels.label,
         "mode": lambda record: record["mode"],

@@ -1,6 +1,6 @@
 """Study of the sweep `char_shape`: is the LSTM faster than SimpleRNN at the character model's shape?"""
 
-from bench.report import labels, table
+from bench.report import select, table
 from bench.report.charts import ratio_chart
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Table
@@ -10,12 +10,12 @@ SWEEP = "char_shape"
 
 def ratios(records: Records) -> list[Table]:
     """The layers of the character model, compared with SimpleRNN."""
-    swept = sorted(records, key=table.by_mode)
+    swept = select.sorted_by(records)
     return table.listed("Time of a call / SimpleRNN's, at the character model's shape.", swept, table.PAIR)
 
 
 def _chart(records: Records):
-    swept = sorted(records, key=labels.order)
+    swept = select.sorted_by(records, "order")
     return ratio_chart.draw("The character model's layer: time relative to SimpleRNN", swept)
 
 

@@ -12,7 +12,7 @@ from bench.report.table import Cell, Table
 
 def costs(records: Records) -> list[Table]:
     """Each subject and mode at the base shape: its time and its ratio to the baseline, plain and XLA."""
-    base = select.by_mode(select.at_base(records))
+    base = select.sorted_by(select.at_base(records), "mode_order")
     if not base:
         return []
     caption = (
@@ -53,7 +53,7 @@ def _by_kind(cell: Callable[[Record], Cell]) -> Callable[[Records], list[Table]]
         base = select.at_base(records)
         if not base:
             return []
-        columns = dict.fromkeys(map(_kind, select.by_mode(base)))
+        columns = dict.fromkeys(map(_kind, select.sorted_by(base, "mode_order")))
         names = {"subject": labels.label}
         caption = f"At {labels.in_words(base[0])}."
         return [table.crossed(caption, base, names, lambda each: {_kind(each): cell(each)}, columns)]

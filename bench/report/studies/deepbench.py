@@ -2,23 +2,21 @@
 
 from dataclasses import replace
 
-from bench.report import formatting, labels, quantities, select, table
+from bench.report import formatting, labels, select, table
 from bench.report.charts import dot_chart, drawing
 from bench.report.charts.dot_chart import Dot, Row
 from bench.report.charts.drawing import GREY, Style
 from bench.report.labels import Record
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Cell, Table
+from bench.timing.intervals import Interval
 
 SWEEP = "deepbench"
 
 
 def rates(records: Records) -> list[Table]:
     """The shapes of DeepBench: time, rate, share of the peak; the estimate of those that were skipped."""
-    swept = sorted(
-        records,
-        key=lambda each: (table.mode_order(each), labels.order(each), each["units"], *labels.shape(each)),
-    )
+    swept = select.sorted_by(records, "mode_order", "order", "units", "at")
     remark = {"remark": _message} if any(record["message"] for record in swept) else {}
     caption = "DeepBench's shapes: GFLOP/s, and that as a share of the matmul peak of the same process."
     return table.listed(caption, swept, {"time": table.time, **table.RATES, **remark})
@@ -38,27 +36,24 @@ def _message(record: Record) -> Cell:
 
 def _chart(records: Records):
     """GFLOP/s and the share of the peak, a row a shape; what is too large is named."""
-    swept = sorted(records, key=_by_size)
-    if not swept:
+    if not records:
         return None
-    options = drawing.distinct(map(labels.options, swept))
-    known = [
-        Dot(_size(record), labels.label(record), record, rate, options.index(labels.options(record)))
-        for record in swept
-        if (rate := quantities.exactly(record, "gflops_per_s")) is not None
-    ]
-    shown = {(dot.group, dot.row) for dot in known}
-    rows = [row for row in drawing.distinct(map(_row, swept)) if row in shown]
-    places: dict[tuple[str, Row], list[Record]] = {}
-    for record in swept:
-        if _row(record) in shown:
-            places.setdefault((record["mode"], _row(record)), []).append(record)
-    skipped = any(record["status"] == "skipped" for record in swept)
+    frame = select.framed(records)
+    frame = frame.assign(name=frame["record"].map(labels.series_name), row=frame["record"].map(_row))
+    frame = frame.sort_values(["order", "name", "units", "batch_size", "timesteps"], kind="stable")
+    frame = frame.assign(lane=frame["options"].factorize()[0])
+    rated = frame[frame["gflops_per_s"].notna()]
+    shown = frame[frame["row"].isin(rated["row"])]
+    places = shown.groupby(["mode", "row"], sort=False)["record"].agg(list)
+    swept = frame["record"].tolist()
     return dot_chart.draw(
         "DeepBench's shapes",
         f"{swept[0]['dtype']} · {swept[0]['device']} · features = units · right: share of the matmul peak",
         "GFLOP/s: further right is faster",
-        known,
+        [
+            Dot(each.row[1], each.label, each.record, Interval(*[each.gflops_per_s] * 3), each.lane)
+            for each in rated.itertuples()
+        ],
         swept,
         dot_chart.Look(
             row_height=0.19,
@@ -75,21 +70,18 @@ def _chart(records: Records):
             drawing.marker(replace(_by_options(record), colour=GREY, line="none"), name)
             for name, record in {_options_name(record): record for record in swept}.items()
         ],
-        rows=rows,
+        rows=shown["row"].unique().tolist(),
         notes=["Shapes that were skipped have no row here; the table names each with its estimate."]
-        if skipped
+        if (frame["status"] == "skipped").any()
         else [],
-        at_the_end={place: shares(of_place) for place, of_place in places.items()},
-        at_the_start={place: drawing.why_none(of_place) for place, of_place in places.items()},
+        at_the_end=places.map(shares).to_dict(),
+        at_the_start=places.map(drawing.why_none).to_dict(),
     )
 
 
 def _row(record: Record) -> Row:
-    return labels.label(record), _size(record)
-
-
-def _size(record: Record) -> str:
-    return f"{record['units']} units · batch {record['batch_size']} · {record['timesteps']} steps"
+    size = f"{record['units']} units · batch {record['batch_size']} · {record['timesteps']} steps"
+    return labels.label(record), size
 
 
 def _by_options(record: Record) -> Style:
@@ -106,11 +98,6 @@ def shares(records: Records) -> str:
     """The shares of the peak, those of the records in their order."""
     known = [share for record in records if (share := record["roofline_fraction"]) is not None]
     return " · ".join(f"{share:.0%}" for share in known)
-
-
-def _by_size(record: Record) -> tuple:
-    sizes = (record["units"], record["batch_size"], record["timesteps"])
-    return (labels.order(record), labels.series_name(record), *sizes)
 
 
 STUDY = Study(

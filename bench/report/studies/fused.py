@@ -18,7 +18,7 @@ SWEEP = "fused"
 
 def speed_ups(records: Records) -> list[Table]:
     """The time of each case of the fused layer, and how many times faster than each baseline it is."""
-    compared = sorted(_fused(records), key=table.mode_order)
+    compared = select.sorted_by(_fused(records), "mode_order")
     if not compared:
         return []
     counted = any(record["roofline_fraction"] is not None for record in compared)
@@ -55,7 +55,7 @@ def xla_costs(records: Records) -> list[Table]:
     names = {"cell": labels.family, "baseline": labels.baseline_name}
     shapes = drawing.distinct(map(labels.shape_in_numbers, under_xla))
     caption = f"Training under XLA: time / that of the plain loop, by {SHAPE_HEADER}."
-    ordered = sorted(under_xla, key=labels.order)
+    ordered = select.sorted_by(under_xla, "order")
     made = table.crossed(
         caption, ordered, names, lambda each: {labels.shape_in_numbers(each): table.ratio(each)}, shapes
     )
@@ -117,7 +117,7 @@ def _at_base(records: Records) -> list[Record]:
 
 def _overview(records: Records):
     """The gain of the fused layer, a group a cell, at the shape that most cells have."""
-    swept = sorted(_at_base(records), key=labels.order)
+    swept = select.sorted_by(_at_base(records), "order")
     columns = [
         Column(labels.family(record), labels.faster_than(record), record, quantities.inverse(ratio))
         for record in swept
@@ -147,7 +147,7 @@ def _chart(records: Records):
             quantities.inverse(ratio),
             kinds.index(labels.faster_than(record)),
         )
-        for record in drawing.by_mode(swept)
+        for record in select.sorted_by(swept, "mode_order")
         if (ratio := quantities.compared(record))
     ]
     return dot_chart.draw(

@@ -4,10 +4,9 @@ Times are those of the lines through the base shape. Ratios are of any line of a
 which one subject was compared with one baseline at three sizes or more.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.records.schema import SHAPE
 from bench.report import formatting, labels, select, table
@@ -18,13 +17,16 @@ from bench.report.quantities import ratio_of
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import Cell, Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _FEWEST = 3  # sizes on a line of ratios
 _MOST_PANELS = 3  # below each other
 
 
 def along(axis: str, records: Records) -> list[Table]:
     """The times of each subject along one dimension of the shape."""
-    line = select.by_mode(select.along(records, axis))
+    line = select.sorted_by(select.along(records, axis), "mode_order")
     if not line:
         return []
     caption = f"Time against {labels.AXES[axis]}, at {labels.in_words(line[0], without=(axis,))}:"
@@ -48,57 +50,51 @@ def _chart(axis: str) -> Chart:
 
 # --- ratios ---
 
-Line = list[Record]
+_ARRANGEMENT = ["series", "against"]  # what is compared with what, whatever the shape
 
 
-def _compared(records: Records) -> list[Record]:
-    """The records that have a ratio to another case than themselves."""
-    return [each for each in records if each["ratio"] is not None and each["case"] != each["baseline"]]
+def _compared(records: Records) -> "pd.DataFrame":
+    """The records that have a ratio to another case than themselves, and `against`, the baseline's name."""
+    frame = select.framed(records)
+    frame = frame[frame["ratio"].notna() & (frame["case"] != frame["baseline"])]
+    return frame.assign(against=frame["record"].map(labels.baseline_name))
 
 
-def _arrangement(record: Record) -> tuple[Any, ...]:
-    """Names what is compared with what, whatever the shape."""
-    return (*select.series(record), labels.baseline_name(record))
+def ratio_lines(axis: str, records: Records) -> "pd.DataFrame":
+    """The compared records that lie on lines: of one subject and baseline, at shapes of which `axis` varies.
 
-
-def _rest(axis: str, record: Record) -> str:
-    return labels.short_shape(record, [name for name in SHAPE if name != axis])
-
-
-def ratio_lines(axis: str, records: Records) -> list[Line]:
-    """The records of each line: one subject and baseline, and a shape of which only `axis` varies."""
-    lines: dict[tuple[Any, ...], dict[int, Record]] = {}
-    for record in _compared(records):
-        line = lines.setdefault((*_arrangement(record), _rest(axis, record)), {})
-        line.setdefault(record[axis], record)
-    return [[line[size] for size in sorted(line)] for line in lines.values() if len(line) >= _FEWEST]
-
-
-def _by_rest(axis: str, records: Records) -> dict[str, list[Line]]:
-    """The lines by the rest of their shape, that with the most lines first."""
-    lines = ratio_lines(axis, records)
-    counts = Counter(_rest(axis, line[0]) for line in lines)
-    return {
-        rest: [line for line in lines if _rest(axis, line[0]) == rest] for rest, _ in counts.most_common()
-    }
+    Returns:
+        beside the columns of `select.framed`: `rest`, the rest of the shape, that with the most lines first,
+        and `line`, the number of the line; each line along the axis.
+    """
+    others = [name for name in SHAPE if name != axis]
+    found = _compared(records)
+    found = found.assign(rest=found["record"].map(lambda record: labels.short_shape(record, others)))
+    found = found.drop_duplicates([*_ARRANGEMENT, *SHAPE])
+    lines = found.groupby([*_ARRANGEMENT, "rest"], sort=False)
+    found = found.assign(line=lines.ngroup())[lines["case"].transform("size") >= _FEWEST]
+    most = -found.groupby("rest")["line"].transform("nunique")
+    first = found.groupby("rest")["line"].transform("min")
+    return found.assign(most=most, first=first).sort_values(["most", "first", "line", axis], kind="stable")
 
 
 def _draw_ratios(axis: str, records: Records):
     """The ratios along one dimension, a panel a mode and, from above, the rest of the shape."""
-    lines = _by_rest(axis, records)
-    if not lines:
+    lines = ratio_lines(axis, records)
+    if lines.empty:
         return None
-    shown = [*lines][:_MOST_PANELS]
-    drawn = select.by_mode(record for rest in shown for line in lines[rest] for record in line)
-    others = sum(len(lines[rest]) for rest in lines if rest not in shown)
+    shown = lines["rest"].unique()[:_MOST_PANELS].tolist()
+    is_shown = lines["rest"].isin(shown)
+    drawn = lines[is_shown].sort_values("mode_order", kind="stable")
+    others = lines.loc[~is_shown, "line"].nunique()
     figure, panels = grid_chart.draw(
         f"Time relative to the baseline, against {labels.AXES[axis]}",
         "each cell and its baseline timed in turns · below 1 is faster · line: 95% interval",
         [
-            Point(_rest(axis, each), each["mode"], _arrangement(each), each, each[axis], ratio_of(each))
-            for each in drawn
+            Point(each.rest, each.mode, (each.line,), each.record, each.record[axis], ratio_of(each.record))
+            for each in drawn.itertuples()
         ],
-        drawn,
+        drawn["record"].tolist(),
         grid_chart.Look(
             labels.AXES[axis], dict.fromkeys(shown, formatting.ratio), height=2.9 if len(shown) == 1 else 2.1
         ),
@@ -116,9 +112,9 @@ def _ratio_tables(axis: str, records: Records) -> list[Table]:
         "compared with": labels.baseline_name,
     }
     made = []
-    for lines in _by_rest(axis, records).values():
-        line = select.by_mode(record for line in lines for record in line)
-        sizes = sorted({record[axis] for record in line})
+    for _, lines in ratio_lines(axis, records).groupby("rest", sort=False):
+        line = select.sorted_by(lines["record"], "mode_order")
+        sizes = sorted(lines[axis].unique())
         caption = f"Ratio against {labels.AXES[axis]}, at {labels.in_words(line[0], without=(axis,))}:"
         made.append(
             table.crossed(
@@ -136,12 +132,10 @@ def _ratio_chart(axis: str) -> Chart:
 
 def _at_shapes(records: Records) -> list[Record]:
     """The compared records of what has several shapes that lie on no line."""
-    on_lines = {id(each) for axis in labels.AXES for line in ratio_lines(axis, records) for each in line}
-    left = [record for record in _compared(records) if id(record) not in on_lines]
-    shapes: dict[tuple[Any, ...], set[tuple[Any, ...]]] = {}
-    for record in left:
-        shapes.setdefault(_arrangement(record), set()).add(labels.shape(record))
-    return [record for record in select.by_mode(left) if len(shapes[_arrangement(record)]) > 1]
+    on_lines = [ratio_lines(axis, records).index for axis in labels.AXES]
+    left = _compared(records).drop(index=set().union(*on_lines))
+    shapes = left.groupby(_ARRANGEMENT)["at"].transform("nunique")
+    return left[shapes > 1].sort_values("mode_order", kind="stable")["record"].tolist()
 
 
 def _draw_shapes(records: Records):

@@ -187,7 +187,7 @@ def _chart(records: Records):
             figure,
         )
         for row, (figure_of, _) in rows.items()
-        for record in drawing.by_mode(swept)
+        for record in select.sorted_by(swept, "mode_order")
         if (figure := figure_of(record)) is not None
     ]
     if not points:

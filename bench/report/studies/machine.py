@@ -32,7 +32,7 @@ def roofline(records: Records) -> list[Table]:
 
 def latency(records: Records) -> list[Table]:
     """Every case whose calls were also queued: a call awaited, and a call in a queue awaited once."""
-    queued = sorted((record for record in records if quantities.queued(record)), key=table.by_mode)
+    queued = select.sorted_by(record for record in records if quantities.queued(record))
     figures = {
         "awaited": table.time,
         "in a queue": table.exact("queued_s", formatting.seconds),
@@ -68,20 +68,20 @@ def _roofline_chart(records: Records):
         height=4.6,
     )
     panels = drawing.mode_panels(figure, counted, sharex=True, sharey=True)
-    for mode, axes in panels.items():
-        for record in drawing.of_mode(counted, mode):
-            look = drawing.style(record)
-            points.mark(axes, _work_a_step(record), record["gflops_per_s"], record)
-            axes.plot(
-                [_work_a_step(record)],
-                [record["gflops_per_s"]],
-                look.marker,
-                markersize=4.5,
-                color=look.colour,
-                markerfacecolor=drawing.face(record, look),
-                alpha=0.85,
-                gid=record["case"],
-            )
+    for record in counted:
+        look, axes = drawing.style(record), panels[record["mode"]]
+        points.mark(axes, _work_a_step(record), record["gflops_per_s"], record)
+        axes.plot(
+            [_work_a_step(record)],
+            [record["gflops_per_s"]],
+            look.marker,
+            markersize=4.5,
+            color=look.colour,
+            markerfacecolor=drawing.face(record, look),
+            alpha=0.85,
+            gid=record["case"],
+        )
+    for axes in panels.values():
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("operations of one step (larger steps to the right)")

@@ -63,7 +63,7 @@ def costs(records: Records) -> list[Table]:
         row.case: {row.name: table.interval(row.cost) if row.cost else table.why_not(row.record)}
         for row in known.itertuples()
     }
-    rows = select.by_mode(known["record"])
+    rows = select.sorted_by(known["record"], "mode_order")
     names = {"subject": labels.label, "mode": lambda record: record["mode"]}
     caption = (
         f"At {labels.in_words(rows[0])}; time with the option / time without, timed in turns, with its 95% "

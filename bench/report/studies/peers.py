@@ -1,13 +1,19 @@
 """Studies of the sweeps `peers` and `backends`: what do the same cells cost in other libraries, and on Keras'
 other back ends?"""
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
 from bench.cases.subjects import BACKENDS
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import dot_chart, drawing
-from bench.report.charts.dot_chart import Dot
+from bench.report.charts.dot_chart import Dot, Row
 from bench.report.labels import Record
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import SHAPE_HEADER, Cell, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 SWEEP, BACKENDS_SWEEP = "peers", "backends"
 
@@ -15,28 +21,42 @@ SWEEP, BACKENDS_SWEEP = "peers", "backends"
 def ratios(records: Records) -> list[Table]:
     """The same cells in other libraries, compared with Keras' built-in layers."""
     caption = "Time of a call / that of Keras' built-in layer of the same weights, timed in turns."
-    return table.listed(caption, sorted(records, key=table.by_mode), table.PAIR)
+    return table.listed(caption, select.sorted_by(records), table.PAIR)
 
 
 def _chart(records: Records):
     """A row a peer, under each shape."""
-    swept = sorted(records, key=lambda record: (*labels.shape(record), labels.order(record)))
+    swept = select.sorted_by(records, "at", "order")
+    return _draw(
+        "The same cells elsewhere: time relative to Keras' built-in layer",
+        "batch · timesteps · features · units",
+        "time / Keras' time: left of 1 is faster",
+        {id(record): (labels.shape_in_numbers(record), labels.series_name(record)) for record in swept},
+        swept,
+        row_height=0.19,
+    )
+
+
+def _draw(
+    title: str, above: str, axis: str, rows: Mapping[int, Row], swept: Sequence[Record], row_height: float
+):
+    """The ratio of each record, or why it has none, in its row; `above` says what a group's heading is."""
     if not swept:
         return None
-    rows = {id(record): (labels.shape_in_numbers(record), labels.series_name(record)) for record in swept}
     known = [
-        Dot(labels.series_name(record), labels.shape_in_numbers(record), record, ratio)
+        Dot(name, group, record, ratio)
         for record in swept
+        for group, name in [rows[id(record)]]
         if (ratio := quantities.compared(record))
     ]
     return dot_chart.draw(
-        "The same cells elsewhere: time relative to Keras' built-in layer",
-        f"{swept[0]['dtype']} · {swept[0]['device']} · above: batch · timesteps · features · units · same "
-        "weights, timed in turns · line: 95% interval",
-        "time / Keras' time: left of 1 is faster",
+        title,
+        f"{swept[0]['dtype']} · {swept[0]['device']} · above: {above} · same weights, timed in turns · "
+        "line: 95% interval",
+        axis,
         known,
         swept,
-        dot_chart.Look(row_height=0.19, lane_height=0.09, headings=True, size=5, label_size=8.5),
+        dot_chart.Look(row_height, lane_height=0.09, headings=True, size=5, label_size=8.5),
         rows=drawing.distinct(rows.values()),
         at_the_start={(record["mode"], rows[id(record)]): drawing.why_none([record]) for record in swept},
     )
@@ -79,22 +99,24 @@ def backend_starts(records: Records) -> list[Table]:
     )
 
 
-def _crossed(records: Records, caption: str, cell) -> list[Table]:
-    swept = sorted(
-        records, key=lambda record: (table.mode_order(record), _cell_order(record), labels.shape(record))
-    )
-    if not swept:
+def _crossed(records: Records, caption: str, cell: Callable[[Record], Cell]) -> list[Table]:
+    swept = _by_way(records).sort_values(["mode_order", "cell", "at"], kind="stable")
+    if swept.empty:
         return []
     names = {
         "cell": labels.family,
         "mode": lambda record: record["mode"],
         SHAPE_HEADER: labels.shape_in_numbers,
     }
+    columns = [_WAYS[number] for number in sorted(swept["way"].unique())]
+    return [table.crossed(caption, swept["record"], names, lambda each: {way(each): cell(each)}, columns)]
 
-    def cells(record: Record) -> dict[str, Cell]:
-        return {way(record): cell(record)}
 
-    return [table.crossed(caption, swept, names, cells, [name for name in _WAYS if name in map(way, swept)])]
+def _by_way(records: Records) -> "pd.DataFrame":
+    """The records as a frame with `cell`, which sorts by the cell alone, and `way`, the number of the way."""
+    frame = select.framed(records)
+    ways = frame["record"].map(lambda record: _WAYS.index(way(record)))
+    return frame.assign(cell=frame["order"].map(lambda order: order[:2]), way=ways)
 
 
 def way(record: Record) -> str:
@@ -106,41 +128,18 @@ def way(record: Record) -> str:
     return _XLA if record["jit_compile"] else _PLAIN
 
 
-def _cell_order(record: Record) -> tuple:
-    """Sorts by the cell alone."""
-    known, name, *_ = labels.order(record)
-    return known, name
-
-
 def _backends_chart(records: Records):
     """A row a back end, under each cell and shape."""
-    swept = sorted(
-        (record for record in records if way(record) != _PLAIN),
-        key=lambda record: (_cell_order(record), labels.shape(record), _WAYS.index(way(record))),
-    )
-    if not swept:
-        return None
-    rows = {id(record): (_group(record), way(record)) for record in swept}
-    known = [
-        Dot(way(record), _group(record), record, ratio)
-        for record in swept
-        if (ratio := quantities.compared(record))
-    ]
-    return dot_chart.draw(
+    ways = _by_way(records).sort_values(["cell", "at", "way"], kind="stable")
+    swept = ways.loc[ways["way"] != _WAYS.index(_PLAIN), "record"].tolist()
+    return _draw(
         "The same cell on each back end: time relative to Keras' loop on TensorFlow",
-        f"{swept[0]['dtype']} · {swept[0]['device']} · above: cell, batch · timesteps · features · units · "
-        "same weights, timed in turns · line: 95% interval",
+        "cell, batch · timesteps · features · units",
         "time / TensorFlow's time: left of 1 is faster",
-        known,
-        select.by_mode(swept),
-        dot_chart.Look(row_height=0.22, lane_height=0.09, headings=True, size=5, label_size=8.5),
-        rows=drawing.distinct(rows.values()),
-        at_the_start={(record["mode"], rows[id(record)]): drawing.why_none([record]) for record in swept},
+        {id(each): (f"{labels.family(each)}, {labels.shape_in_numbers(each)}", way(each)) for each in swept},
+        swept,
+        row_height=0.22,
     )
-
-
-def _group(record: Record) -> str:
-    return f"{labels.family(record)}, {labels.shape_in_numbers(record)}"
 
 
 BACKENDS_STUDY = Study(

@@ -298,10 +298,10 @@ def chosen(timesteps: int, subject: str = "slstm-rnn", **changes):
 
 def test_three_sizes_of_one_subject_and_baseline_are_a_line_in_any_sweep():
     three = [chosen(timesteps) for timesteps in (10, 50, 200)]
-    (line,) = growth.ratio_lines("timesteps", [*three[::-1], chosen(50)])
-    assert [each["timesteps"] for each in line] == [10, 50, 200]
-    assert not growth.ratio_lines("units", three)
-    assert not growth.ratio_lines("timesteps", three[:2])
+    line = growth.ratio_lines("timesteps", [*three[::-1], chosen(50)])
+    assert line["timesteps"].tolist() == [10, 50, 200] and line["line"].nunique() == 1
+    assert growth.ratio_lines("units", three).empty
+    assert growth.ratio_lines("timesteps", three[:2]).empty
     figure = CHARTS["ratio_timesteps"].draw(three)
     (axes,) = figure.axes
     assert axes.get_ylabel() == "b32 f64 u128"
@@ -312,14 +312,14 @@ def test_three_sizes_of_one_subject_and_baseline_are_a_line_in_any_sweep():
 def test_a_line_never_mixes_what_is_not_alike():
     """Neither modes, options, baselines nor shapes; what is compared with itself is noise, and no line."""
     rows = [chosen(10), chosen(50), chosen(200, mode="train")]
-    assert not growth.ratio_lines("timesteps", rows)
-    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, jit_compile=True)])
-    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, units=64)])
+    assert growth.ratio_lines("timesteps", rows).empty
+    assert growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, jit_compile=True)]).empty
+    assert growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, units=64)]).empty
     other = {"baseline": "infer-gru-builtin-b32-t200-f64-u128"}
-    assert not growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, figures=other)])
+    assert growth.ratio_lines("timesteps", [chosen(10), chosen(50), chosen(200, figures=other)]).empty
     alone = [chosen(timesteps, "lstm-builtin") for timesteps in (10, 50, 200)]
     assert all(each["case"] == each["baseline"] for each in alone)
-    assert not growth.ratio_lines("timesteps", alone)
+    assert growth.ratio_lines("timesteps", alone).empty
 
 
 def test_shapes_that_are_no_line_have_a_chart_of_their_own():
