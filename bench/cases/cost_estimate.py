@@ -1,7 +1,7 @@
 """Estimates the time and memory of a comparison from its shape: roughly, before anything is made.
 
-Calibrated on two cores with AVX-512 (the committed runs): a call's time comes out within a factor of two.
-Of a GPU nothing has been measured: its figures are a current card's, too many seconds rather than too few.
+Calibrated on two cores with AVX-512 and on an H100 (the committed runs): a call's time comes out within a
+factor of two.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,14 +21,22 @@ if TYPE_CHECKING:
 _MOST_GATES = 4  # a user's cell is estimated as the largest of ours
 # of a GPU half of it in one large product, half a step's, which reads its weights from the card's memory
 _FLOPS_PER_S = {"cpu": 100e9, "gpu": 80e12}
+# before the first step: on a GPU what a call launches once, and waits for
+_CALL_S = {
+    ("cpu", "infer"): 0.0,
+    ("cpu", "train"): 0.0,
+    ("gpu", "infer"): 0.8e-3,
+    ("gpu", "train"): 1.5e-3,
+}
 # a step of the loop, whatever its size; on a GPU TensorFlow launches each operation of a plain one
 _STEP_S = {
     ("cpu", "infer"): 100e-6,
     ("cpu", "train"): 250e-6,
-    ("gpu", "infer"): 50e-6,
-    ("gpu", "train"): 150e-6,
+    ("gpu", "infer"): 300e-6,
+    ("gpu", "train"): 700e-6,
 }
-_COMPILED_STEP_S = {"infer": 15e-6, "train": 50e-6}  # on a GPU: cuDNN's, XLA's
+_COMPILED_STEP_S = {"infer": 20e-6, "train": 50e-6}  # on a GPU: cuDNN's, XLA's
+_UNROLLED_CALL = 0.4  # of the time of a loop's step, one of an unrolled graph: on a GPU
 _MOST_MEMORY = 0.75  # of the machine's, and of the GPU's
 _START_S = {"cpu": 0.0, "gpu": 20.0}  # of a session: CUDA, cuDNN and XLA are loaded
 # on a CPU to fork it, and to warm it up; on a GPU it starts from nothing, and opens the GPU
@@ -38,16 +46,16 @@ _PROOF_S = {"infer": 0.6, "train": 1.0}
 _COMPILE_S = {
     ("cpu", "infer"): 0.4,
     ("cpu", "train"): 0.8,
-    ("gpu", "infer"): 0.6,
-    ("gpu", "train"): 1.2,
+    ("gpu", "infer"): 0.15,
+    ("gpu", "train"): 0.4,
 }
 _AGAIN = 0.4  # of that, to trace and compile it once more
 # on a GPU XLA tries several kernels for each product
 _XLA_COMPILE_S = {
     ("cpu", "infer"): 0.6,
     ("cpu", "train"): 1.6,
-    ("gpu", "infer"): 1.5,
-    ("gpu", "train"): 3.0,
+    ("gpu", "infer"): 0.8,
+    ("gpu", "train"): 3.5,
 }
 _COMPILED = {"cpu": 1, "gpu": 2}  # programs of a case: on a GPU the proven one, and its twin in TF32
 # an unrolled step's share of tracing and compiling, by mode and `jit_compile`
@@ -81,7 +89,9 @@ def call_seconds(case: Case) -> float:
     steps = case.timesteps * _layers(case)
     is_compiled = case.device == "gpu" and (case.jit_compile or cudnn.can_run(case))
     step_s = _COMPILED_STEP_S[mode] if is_compiled else _STEP_S[case.device, mode]
-    return flops(case) / _FLOPS_PER_S[case.device] + steps * step_s
+    if case.device == "gpu" and not is_compiled and case.unroll:
+        step_s *= _UNROLLED_CALL
+    return _CALL_S[case.device, mode] + flops(case) / _FLOPS_PER_S[case.device] + steps * step_s
 
 
 def memory_bytes(case: Case) -> int:

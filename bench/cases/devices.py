@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import MutableMapping
 from importlib.metadata import PackageNotFoundError, distribution, distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 # how Linux shows a GPU that TensorFlow may use: NVIDIA's driver, Windows' (from inside of it), AMD's
@@ -74,6 +75,12 @@ def let_memory_grow(environment: MutableMapping[str, str] = os.environ) -> None:
             environment.setdefault(name, value)
 
 
+def _folder_of_tensorflow() -> Path | None:
+    """The folder that TensorFlow is installed in, beside the packages it needs; None where it is not."""
+    spec = find_spec("tensorflow")
+    return Path(spec.origin).parents[1] if spec and spec.origin else None
+
+
 def clash_of_cudnn() -> str | None:
     """Says that PyTorch's CUDA packages have replaced TensorFlow's cuDNN, in a sentence; None where not."""
     try:
@@ -81,8 +88,9 @@ def clash_of_cudnn() -> str | None:
     except PackageNotFoundError:
         return None
     own = [text for text in torch.requires or () if text.startswith("nvidia-cudnn")]
-    installed = [name for each in distributions() if (name := each.name or "").startswith("nvidia-cudnn")]
-    if not own or not installed:
+    installed = [each for each in distributions() if (each.name or "").startswith("nvidia-cudnn")]
+    folder = _folder_of_tensorflow()
+    if not own or not any(Path(str(each.locate_file(""))) == folder for each in installed):
         return None
     return (
         f"torch {torch.version} has brought a cuDNN of its own into the folder of TensorFlow's: install the "

@@ -22,6 +22,9 @@ from bench.proof.layer_reference import run_composition
 from bench.proof.problem import SEED, Arrays, Problem, WrongAnswer, widened
 
 TF32_EPSILON = 2.0**-10
+# cuDNN's kernels as PyTorch chooses them approximate more than rounding does: on an H100 by 6.2e-6 where
+# float32's rounding may reach 3.7e-6, and Keras' choice stays below 4e-7
+_PYTORCH_ON_GPU = 4.0  # times float32's epsilon
 _COMPLEX_STEP = 1e-30
 _CENTRAL_STEP = 1e-6  # its error, about step² + 1e-16 / step, is then below 1e-9
 
@@ -226,7 +229,9 @@ def _gradient_tolerance(problem: Problem) -> float:
 def _epsilon(problem: Problem) -> float:
     import ml_dtypes
 
-    return float(ml_dtypes.finfo(problem.data.inputs.dtype).eps)
+    epsilon = float(ml_dtypes.finfo(problem.data.inputs.dtype).eps)
+    case = problem.case
+    return _PYTORCH_ON_GPU * epsilon if (case.device, case.layer) == ("gpu", "torch") else epsilon
 
 
 _cache: dict[str, Expected] = {}

@@ -71,19 +71,25 @@ def test_the_extra_brings_cuda():
 
 
 @pytest.mark.parametrize(
-    ("requires", "installed", "clashes"),
+    ("requires", "installed", "beside", "clashes"),
     [
-        (["nvidia-cudnn-cu12==9.10; platform_system == 'Linux'", "sympy"], ["nvidia-cudnn-cu12"], True),
-        (["nvidia-cudnn-cu13==9.13"], ["nvidia-cudnn-cu13", "tensorflow"], True),
-        (["sympy"], ["nvidia-cudnn-cu12"], False),  # torch for the CPU
-        (["nvidia-cudnn-cu12==9.10"], ["tensorflow"], False),
-        (None, ["nvidia-cudnn-cu12"], False),
+        (["nvidia-cudnn-cu12==9.10; platform_system == 'Linux'", "sympy"], ["nvidia-cudnn-cu12"], True, True),
+        (["nvidia-cudnn-cu13==9.13"], ["nvidia-cudnn-cu13", "tensorflow"], True, True),
+        (["nvidia-cudnn-cu13==9.13"], ["nvidia-cudnn-cu13"], False, False),  # each in a folder of its own
+        (["sympy"], ["nvidia-cudnn-cu12"], True, False),  # torch for the CPU
+        (["nvidia-cudnn-cu12==9.10"], ["tensorflow"], True, False),
+        (None, ["nvidia-cudnn-cu12"], True, False),
     ],
 )
-def test_pytorchs_cudnn_clashes_with_tensorflows(monkeypatch, requires, installed, clashes):
+def test_pytorchs_cudnn_clashes_with_tensorflows(monkeypatch, requires, installed, beside, clashes):
     torch = SimpleNamespace(version="2.9.0", requires=requires)
+    folder = devices._folder_of_tensorflow() if beside else Path("/elsewhere")
     monkeypatch.setattr(devices, "distribution", lambda name: torch)
-    monkeypatch.setattr(devices, "distributions", lambda: [SimpleNamespace(name=name) for name in installed])
+    monkeypatch.setattr(
+        devices,
+        "distributions",
+        lambda: [SimpleNamespace(name=name, locate_file=lambda _: folder) for name in installed],
+    )
     said = devices.clash_of_cudnn()
     assert bool(said) is clashes
     if said:

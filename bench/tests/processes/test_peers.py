@@ -497,6 +497,14 @@ def test_the_back_ends_are_compared_with_the_same_cell_on_tensorflow():
         assert row.baseline.options == row.case.options == ()
 
 
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_no_fit_of_tensorflows_compiles_what_runs_elsewhere(device):
+    """Where XLA is the default, on a GPU, it is not asked of a peer, which would refuse it."""
+    rows = [row for sweep in ("fused", "backends", "peers") for row in comparisons([sweep], device=device)]
+    elsewhere = [case for row in rows for case in (row.case, row.baseline) if SUBJECTS[case.subject].peer]
+    assert elsewhere and not [case.id for case in elsewhere if case.jit_compile]
+
+
 @needs("keras_jax")
 def test_the_back_end_stands_in_the_row():
     run = Run(None, "cpu", SUBJECTS)
