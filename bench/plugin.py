@@ -3,9 +3,7 @@
 TensorFlow is not imported before a case is about to run.
 """
 
-import argparse
 import json
-import math
 import os
 import sys
 import time
@@ -14,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from _pytest.mark.expression import Expression  # pytest's own reading of -m; no public name
@@ -34,7 +32,7 @@ from bench.cases.devices import (
     may_have_gpu,
     missing_gpu,
 )
-from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
+from bench.cases.read_options import ChoiceError, positive, read_modes, read_option, read_shape, read_sweep
 from bench.cases.rehearsal import rehearsed
 from bench.cases.subjects import SUBJECTS, WHOLE
 from bench.cases.sweeps import SWEEPS
@@ -146,7 +144,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--features",
         metavar="N",
-        type=_positive(int),
+        type=positive(int),
         help="the features of all cases, instead of a sweep's, for a --cell or --layer that takes so many.",
     )
     group.addoption(
@@ -169,7 +167,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--budget",
         metavar="MINUTES",
-        type=_positive(float),
+        type=positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
         "wider than ±2%% (default: as long as every case may take by --benchmark-max-time).",
     )
@@ -186,7 +184,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--compile-limit",
         metavar="SECONDS",
-        type=_positive(float),
+        type=positive(float),
         default=DEFAULT_LIMITS.compile_s,
         help="how long a case that runs in a process of its own may trace and compile; beyond, it is skipped "
         f"(default: {DEFAULT_LIMITS.compile_s:g}).",
@@ -194,7 +192,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--memory-limit",
         metavar="BYTES",
-        type=_positive(int),
+        type=positive(int),
         help="how much memory such a process may take; beyond, the case fails (default: half of all).",
     )
     group.addoption(
@@ -206,7 +204,7 @@ def pytest_addoption(parser):
     group.addoption(
         "--workers",
         metavar="N",
-        type=_positive(int),
+        type=positive(int),
         help="measure in so many Dask workers on this machine, each on cores of its own.",
     )
     group.addoption(
@@ -229,19 +227,6 @@ def pytest_addoption(parser):
         action="store_true",
         help="fail where there is no GPU, and where no built-in layer ran on cuDNN though one could.",
     )
-
-
-def _positive(kind: type) -> Callable[[str], float]:
-    """For argparse: reads a number above zero."""
-
-    def positive(text: str):
-        number = kind(text)
-        if not 0 < number < math.inf:
-            raise argparse.ArgumentTypeError(f"{text}: must be above zero")
-        return number
-
-    positive.__name__ = f"positive {kind.__name__}"
-    return positive
 
 
 def pytest_configure(config):
@@ -321,7 +306,7 @@ def pytest_sessionstart(session):
     config = session.config
     try:
         choice = config.stash[_choice] = _read_choice(config)
-        rows = _without_refused(config, choice.rows())
+        rows = _without_refused(config, choice.rows() or _refuse_none(choice))
         rows = rehearsed(rows) if config.getoption("rehearse") else rows
     except (ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
@@ -335,6 +320,11 @@ def pytest_sessionstart(session):
     if _is_loaded_elsewhere(config):
         files = [_BENCHMARKS / name for name in _KINDS]
         config.args += [str(file) for file in files if not _is_idle(file, config)]
+
+
+def _refuse_none(choice: Choice) -> NoReturn:
+    joined = "" if choice.user_cells.targets else " without --cell"
+    raise ChoiceError(f"--sweep {', '.join(choice.sweeps)}: has no case on the {choice.device}{joined}")
 
 
 def _read_choice(config) -> Choice:

@@ -38,16 +38,17 @@ def check(
     Raises:
         TargetError: the cell cannot be loaded or made.
         UnsupportedBackend: Keras runs on another backend than TensorFlow.
-        ValueError: units or features that are no positive integers.
+        ValueError: units or features that are no positive integers, or kwargs that are no mapping.
     """
     check_sizes(units, features)
+    arguments = mapping("kwargs", kwargs)
     check_backend_chosen()
     started = time.monotonic()
     if isinstance(cell, str):
         with contract_nursery() as nursery:
-            report = check_apart(UserCell(cell, dict(kwargs or {}), units, features, layer), nursery)
+            report = check_apart(UserCell(cell, arguments, units, features, layer), nursery)
     else:
-        target = replace(Target.of(cell, **(kwargs or {})), whole=layer)
+        target = replace(Target.of(cell, **arguments), whole=layer)
         report = check_here(UserCell(target.text, {}, units, features, layer, target))
     return replace(report, seconds=time.monotonic() - started)
 
@@ -58,3 +59,12 @@ def check_sizes(units: int, features: Features) -> None:
     for name, value, sizes in (("units", units, (units,)), ("features", features, steps)):
         if not sizes or not all(type(size) is int and size > 0 for size in sizes):
             raise ValueError(f"{name} {value!r}: must be a positive integer, or features a tuple of them")
+
+
+def mapping(name: str, value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The arguments that a caller gave, none for None; raises ValueError for what is no mapping of names."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name} {value!r}: must be a mapping, such as {{'gain': 0.5}}")
+    return dict(value)

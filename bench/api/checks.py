@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.api.check import Features, check_sizes
+from bench.api.check import Features, check_sizes, mapping
 from bench.cases.devices import check_backend_chosen
 from bench.contract.load_cell import Target
 from bench.contract.report import BrokenContract, CheckResult
@@ -43,8 +43,8 @@ def checks(
     if isinstance(cells, str) or not isinstance(cells, Sequence) or not cells:
         raise ValueError(f"cells {cells!r}: must be a list of one cell or more")
     check_sizes(units, features)
+    arguments = units, features, mapping("kwargs", kwargs)
     check_backend_chosen()
-    arguments = units, features, dict(kwargs or {})
     asked: list[tuple[Any, Contract, dict[str, CheckResult]]]
     asked = [(cell, _contract(cell, *arguments), {}) for cell in cells]
     return pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 import difflib
 import json
 import math
+import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bench.api.check import mapping
 from bench.api.comparison_report import ComparisonReport
 from bench.cases.case import MODES, SHAPE, Case
 from bench.cases.comparisons import Comparison, like
+from bench.cases.cost_estimate import check_size
 from bench.cases.devices import check_backend_chosen
 from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.sweeps import Sweep
 from bench.cases.user_cells import BASELINES, own_subject
 from bench.contract.load_cell import FORM, Target
 
@@ -33,6 +37,7 @@ class WholeLayer:
 Shape = tuple[int, int, int, int]
 _MIN_ROUNDS = 6
 _SWEEP = "compare"
+_OF = Sweep("What does one cost, compared with the other?", (), longest_s=math.inf)  # the caller's patience
 
 
 def compare(
@@ -42,7 +47,7 @@ def compare(
     shape: Sequence[int],
     mode: str = "infer",
     seconds: float = 4.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     step_shape: tuple[int, ...] | None = None,
     device: str | None = None,
@@ -78,6 +83,7 @@ def compare(
         BrokenContract, WrongAnswer: a cell breaks the contract, or its answer is wrong (AssertionErrors).
         UnsupportedOption: a side does not have an option.
         CaseError, ValueError: a shape, mode, name, option or time that cannot be; it names what can.
+        TooLarge: by the estimate, both together take more memory than the machine has (a ValueError).
         UnsupportedBackend: Keras runs on another backend than TensorFlow.
     """
     (report,) = compare_each(
@@ -102,7 +108,7 @@ def compare_each(
     shape: Sequence[int],
     modes: Sequence[str] = ("infer",),
     seconds: float = 4.0,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | str | None = None,
     kwargs: Mapping[str, Any] | None = None,
     step_shape: tuple[int, ...] | None = None,
     device: str | None = None,
@@ -110,22 +116,23 @@ def compare_each(
 ) -> Iterator[ComparisonReport]:
     """Compares `cell` with each of the others in each mode; the arguments are those of `compare`."""
     sizes = _shape(shape)
+    _check_step_shape(step_shape, sizes)
     for mode in modes:
         if mode not in MODES:
             raise ValueError(f"mode {mode!r}: must be one of {', '.join(MODES)}")
     if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
         raise ValueError(f"seconds {seconds!r}: must be a positive number")
-    changes = _options(options or {})
+    changes, arguments = _options(options or {}), mapping("kwargs", kwargs)
     check_backend_chosen()
     from bench.backend import devices
 
     device = device or ("gpu" if devices.gpu_name() else "cpu")
-    subjects, sides = _subjects((cell, *others), dict(kwargs or {}), step_shape)
+    subjects, sides = _subjects((cell, *others), arguments, step_shape)
     first, *rest = sides
     rows = []
     for mode in modes:
         case = Case(first.cell, first.layer, mode, *sizes, **{**changes, "device": device})
-        rows += [Comparison(_SWEEP, case, like(other.name, case, subjects)) for other in rest]
+        rows += [Comparison(_SWEEP, case, like(other.name, case, subjects), _OF) for other in rest]
     return _measured(rows, subjects, seconds, _known_verdicts(sides), contract)
 
 
@@ -135,22 +142,42 @@ def _shape(shape: Sequence[int]) -> Shape:
 
     if isinstance(shape, str):
         return read_shape(shape)
-    if not isinstance(shape, Sequence) or len(shape) != len(SHAPE):
-        raise ValueError(f"shape {shape!r}: must be ({', '.join(SHAPE)}), such as (16, 120, 40, 96)")
-    batch_size, timesteps, features, units = shape
+    try:
+        batch_size, timesteps, features, units = map(operator.index, shape)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"shape {shape!r}: must be ({', '.join(SHAPE)}), such as (16, 120, 40, 96)"
+        ) from None
     Case("any", "any", "infer", batch_size, timesteps, features, units)
     return batch_size, timesteps, features, units
 
 
-def _options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options, if each is an option of a case; what it may be is for `Case` to say."""
+def _check_step_shape(step_shape: tuple[int, ...] | None, shape: Shape) -> None:
+    """Raises ValueError for a shape of a step that is none, or that has other features than the shape."""
+    if step_shape is None:
+        return
+    if not isinstance(step_shape, Sequence) or not all(type(size) is int and size > 0 for size in step_shape):
+        raise ValueError(f"step_shape {step_shape!r}: must be positive integers, such as (8, 8, 1)")
+    if math.prod(step_shape) != shape[2]:
+        raise ValueError(
+            f"step_shape {step_shape!r}: has {math.prod(step_shape)} features, and the shape {shape[2]}"
+        )
+
+
+def _options(options: Mapping[str, Any] | str) -> dict[str, Any]:
+    """The options, if each is an option of a case; what it may be is for `Case` to say. A text such as
+    `bidirectional,depth=2` says them too."""
+    from bench.cases.read_options import read_option
     from bench.records.options import FIELDS
 
+    if isinstance(options, str):
+        return read_option(options)
+    options = mapping("options", options)
     for name in options:
         if name not in FIELDS:
             near = difflib.get_close_matches(str(name), FIELDS, n=3) or FIELDS
             raise ValueError(f"options: no option {name!r}; there are {', '.join(near)}")
-    return dict(options)
+    return options
 
 
 # --- who is compared ---------------------------------------------------------------------------------
@@ -163,6 +190,8 @@ def _subjects(
     known, found = dict(SUBJECTS), []
     made: dict[Any, Subject] = {}
     for side in sides:
+        if not isinstance(side, Hashable):  # no class, function or text
+            Target.of(side)
         if side not in made:
             made[side] = _subject(side, kwargs, step_shape, {subject.cell for subject in known.values()})
         found.append(made[side])
@@ -175,7 +204,7 @@ def _subject(
 ) -> Subject:
     whole = isinstance(side, WholeLayer)
     side = side.made_by if isinstance(side, WholeLayer) else side
-    if isinstance(side, str) and ":" not in side:
+    if isinstance(side, str) and ":" not in side and not whole:
         return _named(side)
     if isinstance(side, str):
         from bench.contract.switches import load_held
@@ -261,6 +290,7 @@ def _report(
     from bench.timing.blocks import Budget, Instances, plain_rounds, time_pair
 
     case = row.case
+    check_size(row)
     with held():  # the seeds of who calls, above all
         tf.config.run_functions_eagerly(False)
         subject, baseline = prover.pair(row)

@@ -2,6 +2,7 @@
 
 import html
 import math
+import numbers
 import warnings
 from dataclasses import dataclass
 
@@ -57,7 +58,7 @@ class ComparisonReport:
         Raises:
             ValueError: a limit that is no positive number.
         """
-        if not isinstance(limit, (int, float)) or isinstance(limit, bool) or not 0 < limit < math.inf:
+        if not isinstance(limit, numbers.Real) or isinstance(limit, bool) or not 0 < limit < math.inf:
             raise ValueError(f"limit {limit!r}: must be a positive number, such as 1.2")
         low, high = self.interval
         return BEYOND if low > limit else WITHIN if high <= limit else UNSURE

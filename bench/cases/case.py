@@ -38,6 +38,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "device": DEVICES,
 }
 _SIZES = ("batch_size", "timesteps", "features", "units", "depth")
+_TOO_LARGE = 10**18  # no array is as long; an id has no more digits either
 _RATES = ("dropout", "recurrent_dropout")
 # a field that means something only beside others that are set
 _NEEDS = {
@@ -176,6 +177,8 @@ class Case:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise CaseError(f"{name} {value!r}: must be a positive integer")
+            if value >= _TOO_LARGE:
+                raise CaseError(f"{name} {value}: must have at most 18 digits")
         for name in _RATES:
             value = getattr(self, name)
             if type(value) is not float or not 0 <= value < 1:

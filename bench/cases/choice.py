@@ -162,7 +162,10 @@ class Choice:
         own = self.user_cells.subjects.values()
         if any(subject.target in targets and subject.cell not in cells for subject in own):
             takers = [name for name in SWEEPS if any(grid.user_cells for grid in SWEEPS[name].grids)]
-            raise ChoiceError(f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}")
+            raise ChoiceError(
+                f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}, and one of yours "
+                "by Grid(user_cells=('rnn',))"
+            )
         for name in self.subjects:
             if name not in {row.case.subject for row in rows}:
                 raise ChoiceError(f"--subject {name}: is not in {sweep}; leave out --sweep to measure it")
@@ -200,5 +203,6 @@ def _check_known(what: str, name: str, known: Iterable[str]) -> None:
     """Raises ChoiceError, with the nearest names, for one that is not known."""
     known = list(known)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3) or known
+        begun = [each for each in known if each.startswith(f"{name}-")]  # a cell's, without its layer
+        near = begun or difflib.get_close_matches(name, known, n=3) or known
         raise ChoiceError(f"{what}: not known; there are {', '.join(near)}")

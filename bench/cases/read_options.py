@@ -3,13 +3,16 @@
 Each reader returns a value, or raises `ChoiceError` with the option, the text and what is allowed.
 """
 
+import argparse
 import difflib
+import math
 import types
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Any, get_args
 
 from bench.cases.case import MODES, SHAPE, TASK_MODES, Case, CaseError
-from bench.cases.sweeps import BASE, SWEEPS, Shape, Sweep
+from bench.cases.sweeps import BASE, SWEEPS, Shape, Sweep, SweepError, check_form
 from bench.contract.load_cell import TargetError, load_object
 from bench.records import options
 
@@ -121,4 +124,24 @@ def read_sweep(text: str) -> tuple[str, Sweep]:
         raise ChoiceError(f"--sweep {text}: {error}\n{error.details}".rstrip()) from error
     if not isinstance(found, Sweep):
         raise ChoiceError(f"--sweep {text}: expected a bench.cases.sweeps.Sweep, got {found!r}")
+    try:
+        check_form(found)
+    except SweepError as error:
+        raise ChoiceError(f"--sweep {text}: {error}") from None
     return name, found
+
+
+def positive(kind: type) -> Callable[[str], Any]:
+    """For argparse: reads a number of the kind, `int` or `float`, above zero."""
+    called = {int: "an integer", float: "a number"}[kind]
+
+    def read(text: str) -> Any:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r}: must be {called}") from None
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: must be above zero")
+        return number
+
+    return read

@@ -1,12 +1,12 @@
 """The sweeps: declared sets of cases, each the answer to a question. Adding one is adding an entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
-from bench.cases.case import DEVICES, MERGE_MODES, MODES
-from bench.cases.subjects import BACKENDS, FROM_PAPERS
+from bench.cases.case import DEVICES, MERGE_MODES, MODES, SHAPE
+from bench.cases.subjects import BACKENDS, FROM_PAPERS, USER_LAYERS
 
 Shape = tuple[int, int, int, int]
 
@@ -62,6 +62,45 @@ class Sweep:
     isolated: bool = False
     longest_s: float = 60.0
 
+
+class SweepError(ValueError):
+    """A user's sweep that cannot be: it names the field, the value and what it must be."""
+
+
+def check_form(sweep: Sweep) -> None:
+    """Raises SweepError for a field of another form than `Sweep` and `Grid` say: no type checker may have
+    seen a user's file. What the values may be is asked where they are used."""
+    _check_all("grids", sweep.grids, lambda grid: isinstance(grid, Grid), "Grids")
+    _check_all("baselines", sweep.baselines, _is_text, "names")
+    for grid in sweep.grids:
+        for field_name, (is_one, form) in _FORMS.items():
+            _check_all(field_name, getattr(grid, field_name), is_one, form)
+        if grid.baselines is not None:
+            _check_all("baselines", grid.baselines, _is_text, "names")
+
+
+def _check_all(name: str, values: Any, is_one: Callable[[Any], bool], form: str) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence) or not all(map(is_one, values)):
+        raise SweepError(f"{name} {values!r}: must be a tuple of {form}")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str) and len(value) == len(SHAPE)
+
+
+# what each field of a grid is a tuple of
+_FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "subjects": (_is_text, "names, such as 'lstm-builtin'"),
+    "shapes": (_is_shape, f"shapes, each ({', '.join(SHAPE)})"),
+    "options": (lambda options: isinstance(options, Mapping), "mappings, each the options of one variant"),
+    "modes": (_is_text, f"some of {', '.join(MODES)}"),
+    "user_cells": (lambda layer: layer in USER_LAYERS, f"some of {', '.join(USER_LAYERS)}"),
+    "devices": (lambda device: device in DEVICES, f"some of {', '.join(DEVICES)}"),
+}
 
 # the layers in which a user's cell joins
 IN_RNN = ("rnn",)

@@ -6,13 +6,14 @@ Each is proven before it is timed, in turns with the first. Exit code 0; 1 if th
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from bench.api.compare import WholeLayer, compare_each
 from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
 from bench.cases.case import DEVICES, MODES
 from bench.cases.devices import UnsupportedBackend
-from bench.cases.read_options import read_option
+from bench.cases.read_options import positive, read_option
 from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.records.text import one_line
@@ -39,26 +40,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a whole layer or model, or a function that makes one: it comes before the cells; may repeat",
     )
     parser.add_argument(
-        "--shape", required=True, metavar="B,T,F,U", help="batch size, timesteps, features, units"
+        "--shape",
+        required=True,
+        action=_Once,
+        metavar="B,T,F,U",
+        help="batch size, timesteps, features, units",
     )
     parser.add_argument(
         "--mode", default="infer", metavar="MODE,...", help=f"{' or '.join(MODES)}, or both (default: infer)"
     )
-    parser.add_argument("--option", metavar="NAME[=VALUE],...", help="bidirectional,depth=2,dtype=…")
-    parser.add_argument("--at-most", type=_positive, metavar="RATIO", help="the slowest that is allowed: 1.2")
     parser.add_argument(
-        "--seconds", type=_positive, default=4.0, metavar="S", help="for timing each pair (default: 4)"
+        "--option", action=_Once, metavar="NAME[=VALUE],...", help="bidirectional,depth=2,dtype=…"
+    )
+    parser.add_argument(
+        "--at-most", type=positive(float), metavar="RATIO", help="the slowest that is allowed: 1.2"
+    )
+    parser.add_argument(
+        "--seconds", type=positive(float), default=4.0, metavar="S", help="for timing each pair (default: 4)"
     )
     parser.add_argument("--kwargs", default="{}", metavar="JSON", help="the cells' other arguments")
     parser.add_argument("--step-shape", metavar="N,N,...", help="the shape of a step that is no vector")
     parser.add_argument("--device", choices=DEVICES, help="(default: a GPU if there is one)")
 
 
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: must be above zero")
-    return number
+class _Once(argparse.Action):
+    """Refuses an option that stands there twice: `run` takes several, and here the last would win."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option_string}: may stand there once")
+        setattr(namespace, self.dest, values)
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -75,9 +86,11 @@ def main(arguments: argparse.Namespace) -> int:
             shape=arguments.shape,
             modes=arguments.mode.split(","),
             seconds=arguments.seconds,
-            options=read_option(arguments.option) if arguments.option else None,
-            kwargs=_kwargs(arguments.kwargs),
-            step_shape=parse_step_shape(arguments.step_shape) if arguments.step_shape else None,
+            options=None if arguments.option is None else read_option(arguments.option),
+            kwargs=_parsed("--kwargs", parse_kwargs, arguments.kwargs),
+            step_shape=None
+            if arguments.step_shape is None
+            else _parsed("--step-shape", parse_step_shape, arguments.step_shape),
             device=arguments.device,
         ):
             verdicts.append(WITHIN if arguments.at_most is None else report.verdict(arguments.at_most))
@@ -112,8 +125,8 @@ _SAID = {
 }
 
 
-def _kwargs(text: str) -> dict[str, Any]:
+def _parsed(option: str, parse: Callable[[str], Any], text: str) -> Any:
     try:
-        return parse_kwargs(text)
+        return parse(text)
     except ValueError as error:
-        raise ValueError(f"--kwargs: {error}") from None
+        raise ValueError(f"{option}: {error}") from None

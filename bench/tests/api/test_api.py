@@ -153,6 +153,10 @@ def test_what_makes_no_cells_is_said():
         bench.check(3)
     with pytest.raises(ValueError, match=r"cells \[\]: must be a list"):
         bench.checks([])
+    with pytest.raises(ValueError, match=r"kwargs \[1\]: must be a mapping, such as {'gain': 0.5}"):
+        bench.check(Plain, kwargs=[1])
+    with pytest.raises(TargetError, match=r"expected a class or a function of `units`, got \[3\]"):
+        compare([3])
 
 
 # --- checks ---
@@ -253,6 +257,12 @@ def test_a_cell_that_breaks_the_contract_has_no_ratio(few_checks):
         ({"seconds": 0}, "seconds 0: must be a positive number"),
         ({"options": {"bidirectinal": True}}, "no option 'bidirectinal'; there are bidirectional"),
         ({"options": {"depth": 0}}, "depth 0: must be a positive integer"),
+        ({"options": "depth"}, "--option depth: depth needs a value"),
+        ({"options": 3}, "options 3: must be a mapping"),
+        ({"kwargs": [1]}, r"kwargs \[1\]: must be a mapping"),
+        ({"step_shape": (2, 0)}, r"step_shape \(2, 0\): must be positive integers"),
+        ({"step_shape": (2, 3)}, r"step_shape \(2, 3\): has 6 features, and the shape 4"),
+        ({"shape": (10**12, 3, 4, 5)}, "by the estimate it takes"),
         ({"device": "tpu"}, "device 'tpu': must be one of cpu, gpu"),
         ({"other": "lstn"}, "'lstn': must be one of lstm, gru, simple_rnn, .* such as lstm"),
     ],

@@ -43,6 +43,12 @@ def test_a_shape_that_is_none_says_what_one_is(text):
     assert refusal(read_shape, text) == said
 
 
+def test_a_size_that_no_id_can_hold_is_refused():
+    said = refusal(read_shape, f"{10**18},1,1,1")
+    assert said.endswith("batch_size 1000000000000000000: must have at most 18 digits")
+    assert read_shape(f"{10**18 - 1},1,1,1")
+
+
 @pytest.mark.parametrize(("text", "name"), [("0,1,1,1", "batch_size"), ("1,1,1,0", "units")])
 def test_a_size_of_zero_is_refused_by_its_name(text, name):
     assert refusal(read_shape, text) == f"--shape {text!r}: {name} 0: must be a positive integer"
@@ -126,6 +132,14 @@ no_task = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),)),), task="sing")
 no_field = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),), ({"dept": 2},)),))
 no_value = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),), ({"depth": 0},)),))
 number = 3
+flat = Sweep("?", Grid(("lstm-builtin",), ((4, 3, 8, 16),)))
+one_shape = Sweep("?", (Grid(("lstm-builtin",), (4, 3, 8, 16)),))
+one_subject = Sweep("?", (Grid("lstm-builtin", ((4, 3, 8, 16),)),))
+one_option = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),), {"depth": 2}),))
+one_layer = Sweep("?", (Grid((), ((4, 3, 8, 16),), user_cells="rnn"),))
+no_layer = Sweep("?", (Grid((), ((4, 3, 8, 16),), user_cells=("rn",)),))
+no_device = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),), devices=("tpu",)),))
+one_rule = Sweep("?", (Grid(("lstm-builtin",), ((4, 3, 8, 16),)),), baselines="loop")
 """
 
 
@@ -156,6 +170,14 @@ def test_a_sweep_of_ones_own_is_measured_like_any_other(sweep_file):
         ("number", "expected a bench.cases.sweeps.Sweep, got 3"),
         ("options", "there is a sweep 'options' already; give yours another name"),
         ("nothing", "no 'nothing' in it"),
+        ("flat", "must be a tuple of Grids"),
+        ("one_shape", "must be a tuple of shapes, each (batch_size, timesteps, features, units)"),
+        ("one_subject", "subjects 'lstm-builtin': must be a tuple of names, such as 'lstm-builtin'"),
+        ("one_option", "options {'depth': 2}: must be a tuple of mappings, each the options of one variant"),
+        ("one_layer", "user_cells 'rnn': must be a tuple of some of rnn, fused, keras_jax, keras_torch"),
+        ("no_layer", "user_cells ('rn',): must be a tuple of some of rnn, fused, keras_jax, keras_torch"),
+        ("no_device", "devices ('tpu',): must be a tuple of some of cpu, gpu"),
+        ("one_rule", "baselines 'loop': must be a tuple of names"),
     ],
 )
 def test_a_text_that_names_no_sweep_is_refused(sweep_file, name, message):
@@ -300,6 +322,7 @@ def test_every_well_formed_id_of_a_known_subject_is_taken(case):
             Choice(case="infer-lstm-rnn-b1-t1-f1-u1", shapes=(SHAPE,)),
             "--case infer-lstm-rnn-b1-t1-f1-u1: names a whole case; --shape cannot change it",
         ),
+        (Choice(subjects=("mgu",)), "--subject mgu: not known; there are mgu-rnn, mgu-fused"),
         (Choice(subjects=("lstm-bultin",)), "--subject lstm-bultin: not known; there are lstm-builtin"),
         (
             Choice(subjects=("mgu-rnn",), sweeps={"smoke": SWEEPS["smoke"]}),

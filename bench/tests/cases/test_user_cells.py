@@ -314,9 +314,15 @@ def test_the_command_line_lists_what_it_asks_for_and_nothing_else(run, pytester,
         ("--step-shape=8,8,1", "--step-shape is for the cells of --cell; there is no --cell"),
         ("--features=8", "--features is for the cells of --cell; there is no --cell"),
         ("--features=0", "argument --features: 0: must be above zero"),
+        ("--features=2.5", "argument --features: '2.5': must be an integer"),
+        ("--sweep=no_cases.py:mine", "--sweep mine: has no case on the cpu without --cell"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_line(run, pytester, option, message):
+    (pytester.path / "no_cases.py").write_text(
+        "from bench import Grid, Sweep\n"
+        'mine = Sweep("?", (Grid((), ((1, 2, 3, 4),), user_cells=("rnn",)),))\n'
+    )
     result = run(option, sweep=None)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([f"*{message}"])

@@ -51,7 +51,18 @@ def test_the_first_is_compared_with_each_other_one(monkeypatch, capsys):
         (["lstm", "--shape=1,2"], "--shape '1,2': must be batch_size,timesteps,features,units"),
         (["lstm", "--shape=1,2,3,4", "--mode=fit"], "mode 'fit': must be one of infer, train"),
         (["lstm", "--shape=1,2,3,4", "--option=colour"], "no option 'colour'"),
+        (["lstm", "--shape=1,2,3,4", "--option="], "--option : no option ''"),
         (["lstm", "--shape=1,2,3,4", "--kwargs=[1]"], "--kwargs: expected a JSON object"),
+        (["lstm", "--shape=1,2,3,4", "--step-shape="], "--step-shape: expected positive integers"),
+        (
+            ["lstm", "--shape=1,2,3,4", "--step-shape=2,2"],
+            "step_shape (2, 2): has 4 features, and the shape 3",
+        ),
+        (
+            ["--layer=lstm", "--shape=1,2,3,4"],
+            "expected package.module:Name or path/to/file.py:Name, got 'lstm'",
+        ),
+        (["lstm", "--shape=99999999999,1,1,1"], "by the estimate it takes"),
         (["no_such.py:A", "--shape=1,2,3,4"], "no such file"),
         (["rnn", "--shape=1,2,3,4"], "'rnn': must be one of lstm, gru, simple_rnn"),
     ],
@@ -60,3 +71,18 @@ def test_what_cannot_be_compared_is_one_line_and_no_verdict(capsys, arguments, m
     assert run(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--shape=1,2,3,4", "--shape=2,2,3,4"], "--shape: may stand there once"),
+        (["--shape=1,2,3,4", "--option=depth=2", "--option=unroll"], "--option: may stand there once"),
+        (["--shape=1,2,3,4", "--seconds=x"], "argument --seconds: 'x': must be a number"),
+        (["--shape=1,2,3,4", "--at-most=0"], "argument --at-most: 0: must be above zero"),
+    ],
+)
+def test_an_option_that_would_not_be_heeded_is_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        run("lstm", *arguments)
+    assert message in capsys.readouterr().err
