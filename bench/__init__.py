@@ -4,7 +4,7 @@ A room (folder) imports only rooms to its left, and a test keeps it so:
 
     measuring:  timing, records, contract  <  cases  <  backend  <  proof  <  processes  <  runner  <  cluster
     reading:    timing, records, cases     <  report <  history, gate           (never TensorFlow)
-    on top:     api, selftest, commands, plugin, __main__
+    on top:     api, selftest, commands, session, plugin, __main__
 
 All that knows TensorFlow's run time stands in `backend`. Each room's docstring says what lives there.
 The Python face is `__all__`, whose names are imported when they are asked for:

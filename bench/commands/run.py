@@ -33,7 +33,7 @@ def run(arguments: list[str]) -> int:
 
 def _print_own_options() -> None:
     """Prints the options of this project: in pytest's own help they come after a hundred others."""
-    from bench.plugin import pytest_addoption
+    from bench.session.options import add_options
 
     parser = argparse.ArgumentParser(
         prog="python -m bench run",
@@ -42,12 +42,12 @@ def _print_own_options() -> None:
         usage="%(prog)s [OPTIONS]",
         add_help=False,
     )
-    pytest_addoption(_Options(parser))
+    add_options(_Options(parser))
     print(f"{parser.format_help()}\n")
 
 
 class _Options:
-    """What `pytest_addoption` needs of pytest's parser, on one of argparse's."""
+    """What `add_options` needs of pytest's parser, on one of argparse's."""
 
     def __init__(self, parser: argparse.ArgumentParser):
         self._parser = parser

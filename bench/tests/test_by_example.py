@@ -47,7 +47,7 @@ def repository(tmp_path, monkeypatch):
     monkeypatch.setattr("bench.contract.check_cell.CHECKS", few[0])
     monkeypatch.setattr("bench.contract.check_cell.LAYER_CHECKS", few[1])
     monkeypatch.setattr("bench.runner.proving.Prover.check_contract", lambda *_: None)
-    monkeypatch.setattr("bench.plugin._load_user_cells", lambda config: None)
+    monkeypatch.setattr("bench.session.choose.load_user_cells", lambda config: None)
     monkeypatch.setattr("bench.commands.check.contract_nursery", nullcontext)
     monkeypatch.setattr("bench.commands.check.check_apart", _check_here)
     yield tmp_path

@@ -100,7 +100,7 @@ def test_a_gpu_that_was_asked_for_and_that_tensorflow_does_not_see_is_told_with_
 
 
 def test_pytorchs_cudnn_is_refused_on_a_gpu(session, monkeypatch):
-    monkeypatch.setattr("bench.plugin.clash_of_cudnn", lambda: "torch has brought a cuDNN")
+    monkeypatch.setattr("bench.session.start.clash_of_cudnn", lambda: "torch has brought a cuDNN")
     monkeypatch.setattr(backend, "gpu_name", lambda: NAME)
     result = session("--benchmark-only", "--device=gpu")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -118,8 +118,8 @@ def test_pytorchs_cudnn_is_refused_on_a_gpu(session, monkeypatch):
 )
 def test_cudnn_is_required_where_a_chosen_row_could_run_on_it(session, monkeypatch, options, code):
     """A run on this CPU under a GPU's name."""
-    monkeypatch.setattr("bench.plugin._missing_gpu", lambda config: None)
-    monkeypatch.setattr("bench.plugin._device_of", lambda config: "cpu")
+    monkeypatch.setattr("bench.session.gpu.missing", lambda config: None)
+    monkeypatch.setattr("bench.session.gpu.device_of", lambda config: "cpu")
     result = session("--benchmark-only", "--require-gpu", *options)
     assert result.ret == code
     assert ("no built-in layer ran on cuDNN" in result.stdout.str()) is bool(code)

@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import plugin
 from bench.cases.comparisons import comparisons
 from bench.cases.subjects import SUBJECTS, user_subject
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
@@ -26,6 +25,7 @@ from bench.records.files import write_whole
 from bench.records.run_folder import read_environment
 from bench.report.charts.run_charts import draw
 from bench.report.html import write_report
+from bench.session import tell
 from bench.timing import blocks
 from cells import LSTMCell
 from cells.reference import REFERENCES
@@ -426,7 +426,7 @@ def test_auto_chooses_for_the_cpu_without_tensorflow_where_no_gpu_can_be(pyteste
 def test_auto_asks_tensorflow_where_a_gpu_may_be(tiny, monkeypatch, name):
     from bench.backend import devices
 
-    monkeypatch.setattr("bench.plugin.may_have_gpu", lambda: True)
+    monkeypatch.setattr("bench.session.gpu.may_have_gpu", lambda: True)
     monkeypatch.setattr(devices, "gpu_name", lambda: name if name == "gpu_name" else None)
     grid = Grid(("lstm-builtin",), (SHAPE,), ({"use_cudnn": "auto"},), devices=("gpu",))
     monkeypatch.setitem(SWEEPS, "tiny", Sweep("?", (grid, replace(grid, options=({},), devices=("cpu",)))))
@@ -496,4 +496,4 @@ def test_the_table_of_pytest_benchmark_is_there_where_it_is_asked_for(tiny, opti
 @pytest.mark.parametrize("option", ["", "--benchmark-sort=mean", "--benchmark-group-by=name"])
 def test_other_options_ask_for_the_table_too(pytester, option):
     config = pytester.parseconfig("-p", "bench.plugin", *([option] if option else []))
-    assert plugin._wants_table(config) is bool(option)
+    assert tell.wants_table(config) is bool(option)

@@ -30,7 +30,7 @@ ROOMS: dict[str, set[str]] = {
     "gate": {"timing", "records", "cases", "report"},
     "benchmarks": FIRST | {"cases", "cluster"},
 }
-ON_TOP = {"api", "selftest", "commands", "plugin", "__main__"}
+ON_TOP = {"api", "selftest", "commands", "session", "plugin", "__main__"}
 READING = ("records", "report", "history", "gate")
 
 

@@ -353,8 +353,8 @@ def test_requiring_a_gpu_contradicts_the_cpu(tiny):
 @pytest.mark.parametrize(("kernel", "code"), [("while", 1), ("cudnn", 0)])
 def test_a_run_without_cudnn_fails_where_a_gpu_is_required(tiny, monkeypatch, kernel, code):
     """A run on this CPU under a GPU's name, whose graphs are said to hold the kernel."""
-    monkeypatch.setattr("bench.plugin._missing_gpu", lambda config: None)
-    monkeypatch.setattr("bench.plugin._device_of", lambda config: "cpu")
+    monkeypatch.setattr("bench.session.gpu.missing", lambda config: None)
+    monkeypatch.setattr("bench.session.gpu.device_of", lambda config: "cpu")
     monkeypatch.setattr(kernels, "kernel_of", lambda nodes: kernel)
     result = tiny("--benchmark-only", "--require-gpu", "-k", "test_cost")
     result.assert_outcomes(passed=1, deselected=2)

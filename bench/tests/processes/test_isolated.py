@@ -286,7 +286,7 @@ def test_collect_only_says_how_many_cases_and_how_long(pytester, monkeypatch):
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
     monkeypatch.setattr(
-        "bench.plugin.expected_seconds", lambda rows, max_time_s, limit_s: 60 * 7 * max_time_s
+        "bench.session.tell.expected_seconds", lambda rows, max_time_s, limit_s: 60 * 7 * max_time_s
     )
     result = pytester.runpytest_inprocess("--benchmark-only", "--collect-only", "--sweep=char_shape")
     result.stdout.fnmatch_lines(["18 cases, about 7 min on two cores"])

@@ -1,0 +1,37 @@
+"""What a case may take: seconds to time it in, seconds to compile, bytes."""
+
+import time
+from typing import TYPE_CHECKING
+
+from bench.cases.comparisons import Comparison, Row
+from bench.cases.cost_estimate import affordable_max_time
+from bench.processes.worker import Limits
+from bench.records.environment import memory_bytes
+from bench.session import state
+
+if TYPE_CHECKING:
+    from bench.timing.blocks import Budget
+
+
+def share_out(config, rows: list[Row]) -> None:
+    """Fixes what each case may take at first: what `--benchmark-max-time` says; less where, by the estimate,
+    `--budget` does not suffice for that."""
+    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
+    budget = config.getoption("budget")
+    if budget is not None:
+        config.stash[state.end_s] = time.monotonic() + 60 * budget
+        timed = [row for row in rows if isinstance(row, Comparison)]
+        at_once = config.getoption("workers") or 1
+        max_time_s = affordable_max_time(timed, 60 * budget * at_once, max_time_s, limit_s)
+    config.stash[state.max_time_s] = max_time_s
+
+
+def budget(config) -> "Budget":
+    from bench.timing.blocks import Budget
+
+    return Budget(config.stash[state.max_time_s], config.getoption("benchmark_min_rounds"))
+
+
+def of_isolated(config) -> Limits:
+    half = (memory_bytes() or 0) // 2
+    return Limits(config.getoption("compile_limit"), config.getoption("memory_limit") or half or None)

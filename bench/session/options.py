@@ -1,0 +1,161 @@
+"""The options of the command line."""
+
+from pathlib import Path
+
+from bench.cases.read_options import positive
+from bench.cases.sweeps import SWEEPS
+from bench.cases.user_cells import BASELINES
+from bench.contract.load_cell import FORM
+from bench.processes.worker import DEFAULT_LIMITS
+
+
+def add_options(parser) -> None:
+    """Adds the options to pytest's parser."""
+    group = parser.getgroup("recurrent cells")
+    group.addoption(
+        "--sweep",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help=f"which cases to measure; may repeat. One of {', '.join(sorted(SWEEPS))}, or "
+        "path/to/my_sweeps.py:name (default: default).",
+    )
+    group.addoption(
+        "--subject",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="measure this subject, cell-layer: lstm-builtin, slstm-rnn, ...; of a --sweep, its cases alone; "
+        "may repeat.",
+    )
+    group.addoption(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="B,T,F,U",
+        help="the batch size, timesteps, features and units of all cases, instead of a sweep's; may repeat.",
+    )
+    group.addoption(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE],...",
+        help="the options of all cases, instead of a sweep's: bidirectional,depth=2,dtype=mixed_bfloat16; "
+        "may repeat, one variant each.",
+    )
+    group.addoption(
+        "--mode", metavar="MODE,...", help="cases in these modes alone: infer, train (default: all)."
+    )
+    group.addoption(
+        "--cell",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help=f"your own cell joins the sweeps as a subject; with --shape or --option it alone is measured; "
+        f"{FORM}; may repeat.",
+    )
+    group.addoption(
+        "--layer",
+        action="append",
+        default=[],
+        metavar="TARGET",
+        help="the same for a whole layer or model of your own: a class, or a function that makes one; may "
+        "repeat.",
+    )
+    group.addoption(
+        "--kwargs",
+        metavar="JSON",
+        default="{}",
+        help="the other arguments of --cell and --layer, a JSON object: '{\"alpha\": 0.5}'.",
+    )
+    group.addoption(
+        "--step-shape",
+        metavar="N,N,N",
+        help="the shape of a step for a --cell whose steps are images: 8,8,1; their product is the features.",
+    )
+    group.addoption(
+        "--features",
+        metavar="N",
+        type=positive(int),
+        help="the features of all cases, instead of a sweep's, for a --cell or --layer that takes so many.",
+    )
+    group.addoption(
+        "--baseline",
+        metavar="NAME",
+        help=f"what --cell is compared with: {', '.join(BASELINES)} or a TARGET (default: lstm).",
+    )
+    group.addoption(
+        "--corpus",
+        metavar="PATH",
+        type=Path,
+        help="the text that character models learn, UTF-8, a blank line after each speech "
+        "(default: Shakespeare).",
+    )
+    group.addoption(
+        "--full",
+        action="store_true",
+        help="training tasks at the tutorials' size, not in the short form: hours without a GPU.",
+    )
+    group.addoption(
+        "--budget",
+        metavar="MINUTES",
+        type=positive(float),
+        help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
+        "wider than ±2%% (default: as long as every case may take by --benchmark-max-time).",
+    )
+    group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
+    group.addoption(
+        "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."
+    )
+    group.addoption(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where to compute; auto takes a GPU if there is one (default: auto).",
+    )
+    group.addoption(
+        "--compile-limit",
+        metavar="SECONDS",
+        type=positive(float),
+        default=DEFAULT_LIMITS.compile_s,
+        help="how long a case that runs in a process of its own may trace and compile; beyond, it is skipped "
+        f"(default: {DEFAULT_LIMITS.compile_s:g}).",
+    )
+    group.addoption(
+        "--memory-limit",
+        metavar="BYTES",
+        type=positive(int),
+        help="how much memory such a process may take; beyond, the case fails (default: half of all).",
+    )
+    group.addoption(
+        "--rehearse",
+        action="store_true",
+        help="choose a GPU's cases, and compute a few of them on the CPU, small: shows that the way is open; "
+        "the rows are marked, and no reader mixes them with others.",
+    )
+    group.addoption(
+        "--workers",
+        metavar="N",
+        type=positive(int),
+        help="measure in so many Dask workers on this machine, each on cores of its own.",
+    )
+    group.addoption(
+        "--scheduler", metavar="tcp://HOST:PORT", help="measure on the workers of this Dask scheduler."
+    )
+    group.addoption(
+        "--each-machine",
+        action="store_true",
+        help="with --scheduler: all cases once on every kind of machine, a run each.",
+    )
+    group.addoption(
+        "--resume",
+        metavar="RUN",
+        type=Path,
+        help="with --scheduler or --workers: go on with the run in this folder, whose client or "
+        "scheduler was lost.",
+    )
+    group.addoption(
+        "--require-gpu",
+        action="store_true",
+        help="fail where there is no GPU, and where no built-in layer ran on cuDNN though one could.",
+    )
