@@ -74,7 +74,7 @@ _may_use_cudnn = pytest.StashKey[bool]()
 _latest = pytest.StashKey["tuple[str, Record]"]()
 _settings = pytest.StashKey["Settings"]()
 _max_time_s = pytest.StashKey[float]()  # of a case's blocks, the first time
-_end_s = pytest.StashKey[float]()  # when --budget is spent, on the monotonic clock
+_end_s = pytest.StashKey[float]()  # when the budget is spent, on the monotonic clock
 _rest: "pytest.StashKey[Rest]" = pytest.StashKey()  # what is still wide at the end
 _is_told = pytest.StashKey[bool]()
 
@@ -164,7 +164,7 @@ def pytest_addoption(parser):
         metavar="MINUTES",
         type=_positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
-        "wider than ±2%% (default: as long as every case may take by --benchmark-max-time).",
+        "wider than ±2%% (default: 3.2 s a row, with --benchmark-max-time=1).",
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
@@ -480,15 +480,20 @@ def _rows_of(session) -> list[Row]:
 
 
 def _share_out(config, rows: list[Row]) -> None:
-    """Fixes what each case may take at first: what `--benchmark-max-time` says; less where, by the estimate,
-    `--budget` does not suffice for that."""
+    """Fixes when the budget is spent, and what each case may take at first: what `--benchmark-max-time` says;
+    less where, by the estimate, `--budget` does not suffice for that."""
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
-    budget = config.getoption("budget")
-    if budget is not None:
-        config.stash[_end_s] = time.monotonic() + 60 * budget
-        timed = [row for row in rows if isinstance(row, Comparison)]
-        max_time_s = affordable_max_time(timed, 60 * budget, max_time_s, limit_s)
+    timed = [row for row in rows if isinstance(row, Comparison)]
+    budget_s = (_BESIDE_BLOCKS_S + max_time_s) * len(timed)
+    if config.getoption("budget") is not None:
+        budget_s = 60 * config.getoption("budget")
+        max_time_s = affordable_max_time(timed, budget_s, max_time_s, limit_s)
+    config.stash[_end_s] = time.monotonic() + budget_s
     config.stash[_max_time_s] = max_time_s
+
+
+# seconds of a row in the mean, to prove it and to trace it several times
+_BESIDE_BLOCKS_S = 2.2
 
 
 def _wants_table(config) -> bool:
@@ -569,8 +574,7 @@ def _measure_again(config, run: "Run") -> pytest.ExitCode | None:
     """
     from bench.report.summary import row_line
 
-    end_s = config.stash.get(_end_s, None)
-    left_s = run.unspent_s if end_s is None else end_s - time.monotonic()
+    left_s = config.stash[_end_s] - time.monotonic()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(record: "Record") -> None:
