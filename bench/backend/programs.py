@@ -1,8 +1,8 @@
 """The programs: a layer compiled for a case, ready to be proven and timed."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -83,9 +83,35 @@ def compile_program(layer, case: Case, data: Data) -> Program:
         mask = None if data.mask is None else tf.constant(data.mask)
     reset = _reset(layer, states)
     function, arguments = _function(layer, case, inputs, states, mask, cotangents)
-    compiled = tf.function(function, jit_compile=case.jit_compile, autograph=False)
     wait = wait_for_device()
 
+    def again() -> Program:
+        """Traces and compiles it anew; graph and kernel are those of the first time."""
+        return _traced(function, arguments, case, data, reset, wait, facts)[0]
+
+    facts: dict[str, Any] = {"again": again}
+    program, concrete = _traced(function, arguments, case, data, reset, wait, facts)
+    graph = concrete.graph.as_graph_def()
+    nodes = list(kernels.graph_nodes(graph))
+    kernel = kernels.kernel_of(nodes)
+    facts |= {
+        "graph_nodes": len(nodes),
+        "kernel": kernel,
+        "xla": kernels.uses_xla(concrete.function_def, *graph.library.function),
+        "fallback": kernels.fallback_of(layer, case, kernel),
+    }
+    return replace(program, **facts)
+
+
+def _traced(function, arguments, case: Case, data: Data, reset, wait, facts: Mapping[str, Any]):
+    """The program of the function, traced, compiled and called once, and its concrete function.
+
+    Args:
+        reset: sets the layer's states and seeds to what they were.
+        wait: waits for the device.
+        facts: the other fields of the program.
+    """
+    compiled = tf.function(function, jit_compile=case.jit_compile, autograph=False)
     start = time.perf_counter()
     concrete = compiled.get_concrete_function(*_signature(case, arguments))
     traced = time.perf_counter()
@@ -117,10 +143,7 @@ def compile_program(layer, case: Case, data: Data) -> Program:
             ),
         )
 
-    graph = concrete.graph.as_graph_def()
-    nodes = list(kernels.graph_nodes(graph))
-    kernel = kernels.kernel_of(nodes)
-    return Program(
+    program = Program(
         run,
         answer,
         partial(time_call, run),
@@ -128,12 +151,9 @@ def compile_program(layer, case: Case, data: Data) -> Program:
         compiled.experimental_get_tracing_count,
         traced - start,
         called - traced,
-        len(nodes),
-        kernel,
-        kernels.uses_xla(concrete.function_def, *graph.library.function),
-        kernels.fallback_of(layer, case, kernel),
-        again=partial(compile_program, layer, case, data),
+        **{"graph_nodes": 0, "kernel": "", "xla": False, **facts},
     )
+    return program, concrete
 
 
 def given_inputs(case: Case, data: Data) -> np.ndarray:

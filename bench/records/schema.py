@@ -175,7 +175,7 @@ class Record(TypedDict):
             "s",
         ),
     ]
-    rounds: Annotated[int | None, _Says("ABBA blocks timed")]
+    rounds: Annotated[int | None, _Says("ABBA and BAAB blocks timed")]
     instances: Annotated[
         int | None,
         _Says(

@@ -53,6 +53,10 @@ class Proven:
             self._more.append(another)
         return [self.program, *self._more][number]
 
+    def without_traces(self) -> "Proven":
+        """The same, whose instances from 1 on are still to be traced."""
+        return replace(self, _more=[])
+
     @property
     def start_s(self) -> float:
         """About the seconds of making another instance."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from statistics import median
 
 from bench.cases.comparisons import Comparison
+from bench.runner.proving import Proven
 from bench.timing.blocks import Blocks, Plan, plan_again, summarise
 
 _MOST_INSTANCES = 24  # of a row altogether: what needs more is too noisy for this
@@ -18,12 +19,14 @@ class Timed:
 
     Attributes:
         instances: the blocks of each instance.
-        prove_s: seconds of proving the pair.
+        pair: the two, proven, without the traces that were timed; None where they must be proven again.
+        prove_s: seconds of that.
         instance_s: seconds of making an instance of the two; None where there can be one alone.
     """
 
     comparison: Comparison
     instances: list[Blocks]
+    pair: tuple[Proven, Proven] | None
     prove_s: float
     instance_s: float | None
 
@@ -47,7 +50,8 @@ class Timed:
         if plan is None or self.instance_s is None:
             return math.inf
         block_s = median(seconds for blocks in self.instances for seconds in blocks.seconds())
-        return self.prove_s + plan.instances * (self.instance_s + plan.blocks * block_s)
+        prove_s = 0.0 if self.pair else self.prove_s
+        return prove_s + plan.instances * (self.instance_s + plan.blocks * block_s)
 
 
 def next_of(timed: Mapping[int, Timed], seconds: float) -> int | None:

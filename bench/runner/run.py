@@ -12,6 +12,7 @@ from bench.backend import devices, layers
 from bench.backend.flops import Flops
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
+from bench.cases.cost_estimate import program_bytes
 from bench.cases.subjects import WHOLE, Subject
 from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
 from bench.contract.switches import described
@@ -27,7 +28,6 @@ from bench.runner.refining import Rest, Timed, next_of, rest_of
 from bench.runner.row import Record
 from bench.runner.tasks import Repeat, Settings, perform
 from bench.timing.blocks import (
-    PILOT_SHARE,
     Budget,
     Instances,
     Pair,
@@ -41,6 +41,8 @@ from bench.timing.blocks import (
 )
 from bench.timing.gpu_clocks import Gpu, installed_nvml
 from bench.timing.machine_state import watch
+
+_MOST_KEPT_BYTES = 2**30  # what is proven once need not be proven again to be timed again
 
 
 class Run:
@@ -72,8 +74,8 @@ class Run:
         self.device = device
         self.subjects = subjects
         self.records: list[Record] = []
-        self.unspent_s = 0.0  # of what the cases so far were allowed for their blocks
         self._timed: dict[int, Timed] = {}  # by the number of their record
+        self._kept_bytes = 0  # of the proven pairs that wait there, about
         self._artefacts: list[dict[str, Any]] = []
         self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
@@ -195,9 +197,8 @@ class Run:
         )
         timing = summarise(instances)
         instance_s = subject.start_s + baseline.start_s if comparison.retraced else None
-        self._timed[len(self.records)] = Timed(comparison, instances, prove_s, instance_s)
-        spent_s = sum(sum(blocks.seconds()) for blocks in instances)
-        self.unspent_s += max(0.0, (1 + PILOT_SHARE) * budget.max_time_s - spent_s)
+        kept = None if timing.ratio.converged else self._kept(comparison, subject, baseline)
+        self._timed[len(self.records)] = Timed(comparison, instances, kept, prove_s, instance_s)
         queued_s = time_queue(program.queue, timing.median_s, budget)
         for number in traces:
             after = subject.instance(number).answer()
@@ -222,26 +223,42 @@ class Run:
         plan, comparison = timed.plan, timed.comparison
         if plan is None:
             return False
-        self._prover.start_anew()
         try:
-            subject, baseline = self._pair(comparison)
-            first = 0 if comparison.isolated else len(timed.instances)  # the baseline's traces are kept
+            if timed.pair is None:
+                self._prover.start_anew()
+            subject, baseline = timed.pair or self._pair(comparison)
+            first = 0 if timed.pair is None else 1  # that which was kept has been timed
+            # the baseline's traces are kept
+            of_baseline = 0 if comparison.isolated else len(timed.instances)
             pairs = [
-                self._prover.legs(subject, baseline, each, first + each) for each in range(plan.instances)
+                self._prover.legs(subject, baseline, first + each, of_baseline + each)
+                for each in range(plan.instances)
             ]
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
             for each in range(plan.instances):
-                after = subject.instance(each).answer()
+                after = subject.instance(first + each).answer()
                 verify_again(subject.problem, subject.answer, after, subject.proof)
         except Exception:  # of a row that has its figures
             return False
-        self._timed[number] = replace(timed, instances=[*timed.instances, *blocks])
+        kept = timed.pair and (subject.without_traces(), baseline)
+        self._timed[number] = replace(timed, instances=[*timed.instances, *blocks], pair=kept)
         self.records[number] = row.revised(
             self.records[number], comparison.case, summarise(self._timed[number].instances)
         )
         if self._writer:
             self._writer.revise(number, self.records[number])
         return True
+
+    def _kept(
+        self, comparison: Comparison, subject: Proven, baseline: Proven
+    ) -> tuple[Proven, Proven] | None:
+        """The pair as it waits to be timed again; None where it lives in another process, or where too many
+        wait."""
+        cases = comparison.case, comparison.baseline
+        if comparison.isolated or any(self.subjects[case.subject].peer for case in cases):
+            return None
+        self._kept_bytes += program_bytes(comparison.case)
+        return (subject.without_traces(), baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
 
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The two sides, proven; what a peer is whose process has just started goes into the environment."""

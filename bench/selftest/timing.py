@@ -30,13 +30,13 @@ from bench.timing.blocks import (
     Blocks,
     Budget,
     collector_off,
-    rounds_for,
+    plan_for,
     time_call,
 )
 from bench.timing.intervals import FEWEST_BLOCKS, Interval, ratio_interval
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
-PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot 5 s
+PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot within `CASE_S`
 CASE_S = 5.0  # within which a slowdown must be seen
 SLOWDOWNS = (0.05, 0.10)
 LEAST_INTERVALS = 300
@@ -247,7 +247,7 @@ def draw(blocks: Blocks, first: int, budget: Budget) -> Drawn | None:
         return None
     pilot = _pilot_length(seconds, budget)
     times = (legs[2 * first : 2 * (first + pilot)] for legs in (blocks.subject, blocks.baseline))
-    last = pilot + rounds_for(Blocks(*times), budget)
+    last = pilot + plan_for(Blocks(*times), budget, None).blocks
     if last > len(ratios):
         return None
     measured = ratios[pilot:last]

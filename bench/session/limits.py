@@ -13,16 +13,21 @@ if TYPE_CHECKING:
     from bench.timing.blocks import Budget
 
 
+# seconds of a row in the mean, to prove it and to trace it several times
+_BESIDE_BLOCKS_S = 2.2
+
+
 def share_out(config, rows: list[Row]) -> None:
-    """Fixes what each case may take at first: what `--benchmark-max-time` says; less where, by the estimate,
-    `--budget` does not suffice for that."""
+    """Fixes when the budget is spent, and what each case may take at first: what `--benchmark-max-time` says;
+    less where, by the estimate, `--budget` does not suffice for that."""
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
-    budget = config.getoption("budget")
-    if budget is not None:
-        config.stash[state.end_s] = time.monotonic() + 60 * budget
-        timed = [row for row in rows if isinstance(row, Comparison)]
+    timed = [row for row in rows if isinstance(row, Comparison)]
+    budget_s = (_BESIDE_BLOCKS_S + max_time_s) * len(timed)
+    if config.getoption("budget") is not None:
+        budget_s = 60 * config.getoption("budget")
         at_once = config.getoption("workers") or 1
-        max_time_s = affordable_max_time(timed, 60 * budget * at_once, max_time_s, limit_s)
+        max_time_s = affordable_max_time(timed, budget_s * at_once, max_time_s, limit_s)
+    config.stash[state.end_s] = time.monotonic() + budget_s
     config.stash[state.max_time_s] = max_time_s
 
 

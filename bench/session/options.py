@@ -101,7 +101,7 @@ def add_options(parser) -> None:
         metavar="MINUTES",
         type=positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
-        "wider than ±2%% (default: as long as every case may take by --benchmark-max-time).",
+        "wider than ±2%% (default: 3.2 s a row, with --benchmark-max-time=1).",
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(

@@ -25,6 +25,6 @@ may_use_cudnn = pytest.StashKey[bool]()
 latest: "pytest.StashKey[tuple[str, Record]]" = pytest.StashKey()
 settings: "pytest.StashKey[Settings]" = pytest.StashKey()
 max_time_s = pytest.StashKey[float]()  # of a case's blocks, the first time
-end_s = pytest.StashKey[float]()  # when --budget is spent, on the monotonic clock
+end_s = pytest.StashKey[float]()  # when the budget is spent, on the monotonic clock
 rest: "pytest.StashKey[Rest]" = pytest.StashKey()  # what is still wide at the end
 is_told = pytest.StashKey[bool]()

@@ -85,8 +85,7 @@ def measure_again(config, run: "Run") -> pytest.ExitCode | None:
     """
     from bench.report.summary import row_line
 
-    end_s = config.stash.get(state.end_s, None)
-    left_s = run.unspent_s if end_s is None else end_s - time.monotonic()
+    left_s = config.stash[state.end_s] - time.monotonic()
     reporter = config.pluginmanager.get_plugin("terminalreporter")
 
     def say(record: "Record") -> None:

@@ -451,11 +451,19 @@ def test_measuring_again_that_is_cut_short_leaves_the_rows_and_the_summary(
 
 
 def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester, monkeypatch):
+    from bench.runner.proving import Prover
     from bench.runner.refining import Timed
     from bench.timing.blocks import Plan
 
-    wide = property(lambda timed: Plan(2, 2) if len(timed.instances) < 5 else None)
+    wide = property(lambda timed: Plan(2, 2) if len(timed.instances) < 9 else None)
     monkeypatch.setattr(Timed, "plan", wide)
+    proven, pair = [], Prover.pair
+
+    def counted(prover, comparison):
+        proven.append(comparison.id)
+        return pair(prover, comparison)
+
+    monkeypatch.setattr(Prover, "pair", counted)
     result = tiny("--benchmark-max-time=0.5", "--budget=5", "--mode=infer")
     assert result.ret == 0
     records = read_records(only_run(pytester))
@@ -465,8 +473,10 @@ def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester,
     ]
     again = [line for line in result.outlines if line.startswith("[again] ")]
     assert len(again) >= 1
+    if not any(record["converged"] for record in records):  # what is wide is kept as it was proven
+        assert sorted(proven) == [record["case"] for record in records]
     for record in records:
-        assert record["instances"] == len(record["instance_ratios"].split()) >= 5
+        assert record["instances"] == len(record["instance_ratios"].split()) >= 9
         assert record["instance_spread"] >= 0 and record["retraces"] == 0
         assert record["timesteps_per_s"] == pytest.approx(8 / record["median_s"])
 

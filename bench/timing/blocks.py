@@ -1,7 +1,13 @@
-"""The timing: subject and baseline in alternating, disjoint ABBA blocks, each a round of pytest-benchmark.
+"""The timing: subject and baseline in disjoint blocks, ABBA and BAAB, each a round of pytest-benchmark.
 
 A case is timed as several *instances*: its two programs are traced and compiled anew, since a trace draws
 the speed that it keeps. Blocks lie within instances, and the interval of the ratio is over instances.
+
+Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
+(Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another
+instance's. ABBA alone would lean to one side then, as a burst of two calls hits both calls in the middle and
+never both at the ends. On two busy cores intervals of the same time became narrower by a quarter than with
+the sums of both calls, in visits of three blocks that began with calls that were not timed.
 """
 
 import gc
@@ -30,19 +36,18 @@ from bench.timing.intervals import (
 Leg = Callable[[], float]  # runs a program once; the seconds it took
 Pair = tuple[Leg, Leg]  # of the subject and of the baseline
 
-PILOT_SHARE = 0.25  # of the allowed time, at most
+PILOT_SHARE = 0.1  # of the allowed time, at most
 _QUEUE_SHARE = 0.1  # beyond it
 _QUEUE_CALLS = (3, 100)  # at least, at most
 PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
-LEAST_IN_INSTANCE = 2  # blocks: fewer do not tell what differs within an instance from what differs between
-_VISIT_BLOCKS = 3  # about; each visit has two calls that are not timed
-_USUAL_INSTANCES = 4  # at least, where making one takes no longer than half of the blocks
-MOST_INSTANCES = 6  # of a first measurement; Student's interval gains little from more
+LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what differs within an instance
+_USUAL_INSTANCES = 4  # at least, where making one takes no longer than twice the blocks
+MOST_INSTANCES = 8  # of a first measurement; Student's interval gains little from more
 # Seconds of tracing and compiling that a case may take for its instances, as a multiple of the seconds of its
-# blocks. A trace of the built-ins takes 0.1 to 0.5 s, under XLA 0.4 to 1.2 s, and blocks 1 s: so most cases
-# have 4 to 6 instances.
-_INSTANCES_SHARE = 1.0
+# blocks. A trace of the built-ins takes 0.1 to 0.5 s, under XLA 0.4 to 1.2 s, and blocks 1 s: so inference
+# has 6 to 8 instances, and training 4.
+_INSTANCES_SHARE = 1.5
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 
 
@@ -65,24 +70,24 @@ class Budget:
 
 @dataclass
 class Blocks:
-    """The times of all legs so far, seconds; a block is two of each, subject and baseline ABBA."""
+    """The times of all legs so far, seconds; a block is two of each, subject and baseline ABBA or BAAB."""
 
     subject: list[float] = field(default_factory=list)
     baseline: list[float] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
-        """Subject's time / baseline's time of each block."""
-        pairs = zip(_by_two(self.subject), _by_two(self.baseline), strict=True)
+        """Subject's time / baseline's time of each block, by the quicker call of each."""
+        pairs = zip(_by_two(self.subject, min), _by_two(self.baseline, min), strict=True)
         return [subject / baseline for subject, baseline in pairs]
 
     def seconds(self) -> list[float]:
         """The time of each block."""
-        pairs = zip(_by_two(self.subject), _by_two(self.baseline), strict=True)
+        pairs = zip(_by_two(self.subject, sum), _by_two(self.baseline, sum), strict=True)
         return [subject + baseline for subject, baseline in pairs]
 
 
-def _by_two(times: list[float]) -> list[float]:
-    return [first + second for first, second in zip(times[::2], times[1::2], strict=True)]
+def _by_two(times: list[float], of_block: Callable[[tuple[float, float]], float]) -> list[float]:
+    return [of_block(calls) for calls in zip(times[::2], times[1::2], strict=True)]
 
 
 @dataclass(frozen=True)
@@ -171,9 +176,9 @@ def time_instances(
     """The blocks of each instance.
 
     A pilot of the first instance, which also warms it up, fixes the number of instances and blocks; each
-    block is one round of `pedantic`: baseline, subject, subject, baseline. The instances are visited in
-    turns, for a few blocks each time; at the beginning of a visit both are called once, untimed, as the
-    caches hold another instance then.
+    block is one round of `pedantic`: baseline, subject, subject, baseline, and the next time that the
+    instance has its turn the other way round. The instances take turns, block by block, so that a burst of
+    other work falls on all of them and not on one.
 
     Args:
         first: run the programs of the first instance once, to the end, through `time_call`.
@@ -187,43 +192,44 @@ def time_instances(
 
 
 def time_planned(pairs: Sequence[Pair], blocks: int, pedantic: Callable[..., object]) -> list[Blocks]:
-    """So many blocks of each pair, or a few more, as `time_instances` times them."""
+    """So many blocks of each pair, as `time_instances` times them."""
     timed = [Blocks() for _ in pairs]
-    order = visits(len(pairs), blocks)
-    coming = iter(order)
-    at: int | None = None
+    coming = turns(len(pairs), blocks)
+    at, after = 0, _ORDERS[0][1]
+    counts = False
 
-    def leg(side: int) -> None:
-        """Calls a side of the block's instance; of the first one beyond, for --benchmark-cprofile."""
-        seconds = pairs[at or 0][side]()
-        if at is not None:
-            (timed[at].subject, timed[at].baseline)[side].append(seconds)
+    def call(sides: Sequence[int]) -> None:
+        """Calls these sides of the block's instance."""
+        for side in sides:
+            seconds = pairs[at][side]()
+            if counts:
+                (timed[at].subject, timed[at].baseline)[side].append(seconds)
 
     def setup():
-        nonlocal at
-        before, at = at, next(coming, None)
-        if at is not None and at != before and len(pairs) > 1:
-            for untimed in pairs[at]:
-                untimed()
-        leg(1)
-
-    def teardown():
-        leg(0)
-        leg(1)
+        """A round beyond the blocks, for --benchmark-cprofile, does not count."""
+        nonlocal at, after, counts
+        following = next(coming, None)
+        counts = following is not None
+        at, (before, after) = following or (0, _ORDERS[0])
+        call(before)
 
     with collector_off():
-        pedantic(lambda: leg(0), setup=setup, teardown=teardown, rounds=len(order))
+        pedantic(lambda: call((0,)), setup=setup, teardown=lambda: call(after), rounds=len(pairs) * blocks)
     return timed
 
 
-def visits(instances: int, blocks: int) -> list[int]:
-    """The instance of each block in turn: each is visited for a few blocks, again and again, so that a burst
-    of other work falls on all of them and not on one."""
-    if instances == 1:
-        return [0] * blocks
-    times = max(1, round(blocks / _VISIT_BLOCKS))
-    of_each = math.ceil(blocks / times)
-    return [number for _ in range(times) for number in range(instances) for _ in range(of_each)]
+Order = tuple[tuple[int, ...], tuple[int, ...]]
+# the sides that a block calls before and after the call that is pytest-benchmark's, the subject's; 0 is the
+# subject, 1 the baseline: BSSB, SBBS
+_ORDERS: tuple[Order, Order] = (((1,), (0, 1)), ((0, 1, 1), ()))
+
+
+def turns(instances: int, blocks: int) -> Iterator[tuple[int, Order]]:
+    """The instance of each block, and the order of its calls: all instances have one block in turn, then all
+    the next one."""
+    for block in range(blocks):
+        for number in range(instances):
+            yield number, _ORDERS[block % 2]
 
 
 def time_queue(queue: Callable[[int], float], call_s: float, budget: Budget) -> float:
@@ -260,7 +266,12 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
         instance_s: the seconds of making an instance; None: there is one.
     """
     blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
-    return Plan(instances, max(LEAST_IN_INSTANCE, math.ceil(blocks / instances)))
+    return Plan(instances, _even(blocks / instances))
+
+
+def _even(blocks: float) -> int:
+    """So many blocks of an instance, or a few more: as many of one order as of the other."""
+    return max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2))
 
 
 def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
@@ -268,7 +279,7 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
     if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
         return 1
     affordable = 1 + int(_INSTANCES_SHARE * max_time_s / max(instance_s, 1e-9))
-    least = _USUAL_INSTANCES if instance_s <= max_time_s / 2 else FEWEST_INSTANCES
+    least = _USUAL_INSTANCES if instance_s <= 2 * max_time_s else FEWEST_INSTANCES
     return max(least, min(MOST_INSTANCES, affordable))
 
 
@@ -286,9 +297,9 @@ def plan_again(instances: Sequence[Blocks], instance_s: float) -> Plan | None:
     ratios = [blocks.ratios() for blocks in instances]
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
     within, between = deviation_within(ratios), spread_between(ratios)
-    most = max(LEAST_IN_INSTANCE, math.ceil(instance_s / block_s))  # half of the time is for blocks
+    most = instance_s / block_s  # half of the time is for blocks
     best = math.sqrt(instance_s / block_s) * within / between if between else math.inf
-    blocks = max(LEAST_IN_INSTANCE, min(most, math.ceil(min(best, most))))
+    blocks = _even(min(best, most))
     wanted = instances_for(math.hypot(between, within / math.sqrt(blocks)))
     return Plan(max(LEAST_IN_INSTANCE, wanted - len(instances)), blocks)
 
@@ -328,9 +339,12 @@ def _pilot(subject: Leg, baseline: Leg, budget: Budget) -> Blocks:
 
 @contextmanager
 def collector_off() -> Iterator[None]:
-    """Python's garbage collector would strike some legs and not others."""
+    """Python's garbage collector would strike some legs and not others.
+
+    Nothing is collected beforehand: with TensorFlow and Keras that is half a million objects and a third of a
+    second, each time, and it makes no call quicker.
+    """
     was_on = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -18,7 +18,9 @@ CASE = Case("lstm", "builtin", "train", 32, 50, 64, 128)
 def timed(spread: float, noise: float = 0.01, instances: int = 8, blocks: int = 4, **takes) -> Timed:
     """A row of calls of 10 ms, whose instances scatter by `spread`, and blocks within them by `noise`."""
     made = [_instance(spread * z, noise * _scattered(blocks)) for z in _scattered(instances)]
-    return Timed(Comparison("any", CASE, CASE), made, **{"prove_s": 1.0, "instance_s": 0.5, **takes})
+    return Timed(
+        Comparison("any", CASE, CASE), made, **{"pair": None, "prove_s": 1.0, "instance_s": 0.5, **takes}
+    )
 
 
 def _scattered(count: int) -> np.ndarray:

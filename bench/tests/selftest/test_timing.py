@@ -260,5 +260,5 @@ def test_the_report_says_what_it_was_recorded_on(monkeypatch):
     text = report(recording(names=3))
     assert text.startswith("Xeon · TensorFlow 2 · Keras 3 · commit unknown · 2026-01-01 · 3 cases, ")
     assert text.count("\n| ") >= 12 and "0.20 µs" in text
-    assert timing.longest_s(PATIENT) == timing.CASE_S
+    assert timing.longest_s(PATIENT) <= timing.CASE_S
     assert "too short for intervals of 5 s" in report(recording(names=3, seconds=3.0)) and "short" not in text
