@@ -54,6 +54,7 @@ def _as_rows(wanted, stacks, known, steps, batch, axis):
 
 
 def _with_pfor(wanted, stacks, known, steps, batch, axis):
+    @tf.autograph.experimental.do_not_convert
     def one(step):
         mine = {ref: tf.gather(stack, step, axis=axis) for ref, stack in stacks.items()}
         return replay(wanted, {**known, **mine}, batch)

@@ -113,13 +113,18 @@ class Ref(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def is_float(self):
-        return self.dtype.is_floating
+    def is_differentiable(self):
+        return is_differentiable(self.dtype)
 
     @property
     def has_rows(self):
         """Whether there is one row, of whatever shape, for each sequence."""
         return bool(self.shape) and isinstance(self.shape[0], Batch) and self.shape[0].factor == 1
+
+
+def is_differentiable(dtype):
+    """Whether values of a dtype have gradients, as complex numbers have too."""
+    return dtype.is_floating or dtype.is_complex
 
 
 def leaf(kind, shape, dtype, level):

@@ -32,6 +32,7 @@ from cells.engines.tracing.nodes import (
     Refused,
     add,
     dimensions,
+    is_differentiable,
     leaf,
     matmul,
 )
@@ -130,7 +131,7 @@ class _StepGraph(func_graph.FuncGraph):
     """
 
     def capture(self, tensor, name=None, shape=None):
-        if isinstance(tensor, framework_ops.EagerTensor) and tensor.dtype.is_floating:
+        if isinstance(tensor, framework_ops.EagerTensor) and is_differentiable(tensor.dtype):
             return self._function_captures._create_placeholder_helper(self, tensor, name or "captured")
         return super().capture(tensor, name, shape)
 
