@@ -78,8 +78,8 @@ SPECIAL = np.array([np.nan, *MAGNITUDES, *np.negative(MAGNITUDES)], "float32")
 BY_OPERANDS = {
     (
         "x",
-    ): "Abs Acos Asin Atan Ceil Cos Cosh Erf Erfc Exp Expm1 Floor Inv IsFinite IsInf IsNan Log Log1p Neg "
-    "OnesLike Reciprocal Rint Round Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Tan Tanh ZerosLike",
+    ): "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Erfc Exp Expm1 Floor Inv IsFinite IsInf IsNan "
+    "Log Log1p Neg OnesLike Reciprocal Rint Round Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Tan Tanh ZerosLike",
     ("features",): "Elu LeakyRelu Relu Relu6 Selu Softplus Softsign",
     ("input",): "Identity StopGradient",
     (

@@ -16,10 +16,13 @@ class Unavailable(Exception):
 _OPERATIONS = {
     "Abs": "absolute({0})",
     "Acos": "arc_cosine({0})",
+    "Acosh": "area_cosine({0})",
     "Add": "{0} + {1}",
     "AddV2": "{0} + {1}",
     "Asin": "arc_sine({0})",
+    "Asinh": "area_sine({0})",
     "Atan": "arc_tangent({0})",
+    "Atanh": "area_tangent({0})",
     "Ceil": "round_up({0})",
     "Cos": "cosine({0})",
     "Cosh": "hyperbolic_cosine({0})",

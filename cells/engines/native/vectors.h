@@ -174,6 +174,9 @@ inline Vector erfc(Vector x) { return each(x, [](float a) { return __builtin_erf
 inline Vector sine(Vector x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
 inline Vector cosine(Vector x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
 inline Vector tangent(Vector x) { return each(x, [](float a) { return __builtin_tanf(a); }); }
+inline Vector area_cosine(Vector x) { return each(x, [](float a) { return __builtin_acoshf(a); }); }
+inline Vector area_sine(Vector x) { return each(x, [](float a) { return __builtin_asinhf(a); }); }
+inline Vector area_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanhf(a); }); }
 inline Vector arc_sine(Vector x) { return each(x, [](float a) { return __builtin_asinf(a); }); }
 inline Vector arc_cosine(Vector x) { return each(x, [](float a) { return __builtin_acosf(a); }); }
 inline Vector arc_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanf(a); }); }

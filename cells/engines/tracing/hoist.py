@@ -120,6 +120,7 @@ _RULES = {
     "matmul": lambda each: each.inputs[1].level <= Level.WEIGHT,
     "MatMul": lambda each: each.inputs[1].level <= Level.WEIGHT and not each.attributes["transpose_a"],
     "parts": lambda each: True,
+    "BroadcastTo": lambda each: len(each.inputs[0].shape) == len(each.shapes[0]),
     "Softmax": lambda each: len(each.shapes[0]) > 1,
     "LogSoftmax": lambda each: len(each.shapes[0]) > 1,
     **dict.fromkeys(("Mean", "Sum", "Max", "Min", "Prod", "All", "Any"), _not_over_rows(0, 1)),

@@ -154,6 +154,18 @@ def add(left, right):
     return node("AddV2", [left, right], lambda t: [tf.raw_ops.AddV2(x=t[0], y=t[1])], [shape], left.dtype)[0]
 
 
+def tiled(source, shape):
+    """A value again and again along its axes, as one of a shape: in operations whose gradients keep rows."""
+    for axis, (size, wanted) in enumerate(zip(source.shape, shape, strict=True)):
+        if size not in (1, wanted):
+            copies = wanted // size
+            between = [*source.shape[:axis], wanted, *source.shape[axis + 1 :]]
+            make = lambda t, axis=axis, copies=copies: [tf.concat(t * copies, axis)]  # noqa: E731
+            (source,) = node("Tile", [source], make, [between], source.dtype)
+    spread = lambda t, batch: [tf.broadcast_to(t[0], dimensions(shape, batch))]  # noqa: E731
+    return Ref(Node("BroadcastTo", (source,), (tuple(shape),), (source.dtype,), spread, source.level))
+
+
 def parts(source, sizes, level=None):
     """The parts of a value along its last axis."""
     axis = len(source.shape) - 1

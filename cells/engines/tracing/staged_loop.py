@@ -260,6 +260,8 @@ def _pull_back(plan, states, known, results, upstream, batch):
     pull(results, upstream)
     for cut in reversed(plan.cuts):
         left, right = cut.inputs
+        if not parts[Ref(cut)]:  # nothing that has a gradient is made of it
+            continue
         of_product = _sum(parts[Ref(cut)], known[Ref(cut)])
         parts[Ref(cut)] = [of_product]
         turned = is_turned(cut.kind, cut.attributes.get)

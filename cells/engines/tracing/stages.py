@@ -213,6 +213,10 @@ class StepWriter:
             known = self._known(operation, inputs)
             self.values.update(zip((each.ref() for each in operation.outputs), known, strict=True))
             return
+        if self._is_weight(operation) and isinstance(inputs[0], np.ndarray) and not inputs[0].any():
+            result = operation.outputs[0]  # of the gradient of what has none, as a sign
+            self.values[result.ref()] = np.zeros(result.shape, "float32")
+            return
         has_rows = any(each.ref() in self.rows for each in operation.inputs)
         if has_rows and operation.type not in (*REDUCTIONS, "Mean"):
             for tensor in operation.outputs:
