@@ -76,8 +76,10 @@ SPECIAL = np.array([np.nan, *MAGNITUDES, *np.negative(MAGNITUDES)], "float32")
 
 # The names of TensorFlow's operations by those of their operands.
 BY_OPERANDS = {
-    ("x",): "Abs Cos Erf Erfc Exp Expm1 Floor Inv IsFinite IsInf IsNan Log Log1p Neg OnesLike Reciprocal "
-    "Rsqrt Sigmoid Sign Sin Sqrt Square Tanh ZerosLike",
+    (
+        "x",
+    ): "Abs Acos Acosh Asin Asinh Atan Atanh Ceil Cos Cosh Erf Erfc Exp Expm1 Floor Inv IsFinite IsInf IsNan "
+    "Log Log1p Neg OnesLike Reciprocal Rint Round Rsqrt Sigmoid Sign Sin Sinh Sqrt Square Tan Tanh ZerosLike",
     ("features",): "Elu LeakyRelu Relu Relu6 Selu Softplus Softsign",
     ("input",): "Identity StopGradient",
     (

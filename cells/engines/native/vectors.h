@@ -129,9 +129,38 @@ inline Vector tanh(Vector x) {
   return (Vector)((Mask)result | (Mask)x & INT32_MIN);  // of a zero too
 }
 
-// The rarer ones lane by lane. Those of the C library reckon with numbers too small for a normalised float,
-// which count as 0 here and in TensorFlow.
+// Numbers too small for a normalised float count as 0 here and in TensorFlow.
 inline Vector normalised(Vector x) { return x == 0.0f ? (Vector)((Mask)x & INT32_MIN) : x; }
+
+// log x = log m + n log 2 with m in [sqrt(1/2), sqrt(2)): log m as in Cephes' logf.
+inline Vector logarithm(Vector x) {
+  const Mask bits = (Mask)x;
+  Vector m = (Vector)((bits & 0x007fffff) | 0x3f000000);
+  const Mask is_low = m < 0.707106781f;
+  const Vector n = __builtin_convertvector((bits >> 23) - 126 + is_low, Vector);
+  m = (is_low ? m + m : m) - 1.0f;
+  Vector p = all(7.0376836292e-2f);
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  const Vector square = m * m;
+  const Vector result = m - (0.5f * square - (p * m * square - n * 2.12194440e-4f)) + n * 0.693359375f;
+  const Vector infinite = all(__builtin_inff());
+  return x > 0.0f ? (x == infinite ? x : result) : x == 0.0f ? -infinite : all(__builtin_nanf(""));
+}
+// What 1 + x loses of x, its quotient with what is left of x gives back.
+inline Vector log1p(Vector x) {
+  const Vector more = 1.0f + x, left = more - 1.0f;
+  const Vector result = logarithm(more) * (x / left);
+  return left == 0.0f || more == __builtin_inff() ? normalised(x) : result;
+}
+
+// The rarer ones lane by lane. Those of the C library reckon with numbers too small for a normalised float.
 template <typename Function>
 inline Vector each(Vector x, Function function) {
   x = normalised(x);
@@ -139,14 +168,23 @@ inline Vector each(Vector x, Function function) {
   return x;
 }
 inline Vector square_root(Vector x) { return each(x, [](float a) { return __builtin_sqrtf(a); }); }
-inline Vector logarithm(Vector x) { return each(x, [](float a) { return __builtin_logf(a); }); }
-inline Vector log1p(Vector x) { return each(x, [](float a) { return __builtin_log1pf(a); }); }
 inline Vector expm1(Vector x) { return each(x, [](float a) { return __builtin_expm1f(a); }); }
 inline Vector erf(Vector x) { return each(x, [](float a) { return __builtin_erff(a); }); }
 inline Vector erfc(Vector x) { return each(x, [](float a) { return __builtin_erfcf(a); }); }
 inline Vector sine(Vector x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
 inline Vector cosine(Vector x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
+inline Vector tangent(Vector x) { return each(x, [](float a) { return __builtin_tanf(a); }); }
+inline Vector area_cosine(Vector x) { return each(x, [](float a) { return __builtin_acoshf(a); }); }
+inline Vector area_sine(Vector x) { return each(x, [](float a) { return __builtin_asinhf(a); }); }
+inline Vector area_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanhf(a); }); }
+inline Vector arc_sine(Vector x) { return each(x, [](float a) { return __builtin_asinf(a); }); }
+inline Vector arc_cosine(Vector x) { return each(x, [](float a) { return __builtin_acosf(a); }); }
+inline Vector arc_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanf(a); }); }
+inline Vector hyperbolic_sine(Vector x) { return each(x, [](float a) { return __builtin_sinhf(a); }); }
+inline Vector hyperbolic_cosine(Vector x) { return each(x, [](float a) { return __builtin_coshf(a); }); }
 inline Vector round_down(Vector x) { return each(x, [](float a) { return __builtin_floorf(a); }); }
+inline Vector round_up(Vector x) { return each(x, [](float a) { return __builtin_ceilf(a); }); }
+inline Vector round_to_even(Vector x) { return each(x, [](float a) { return __builtin_rintf(a); }); }
 // What is left of x / y, with the sign of y.
 inline Vector rest_of_division(Vector x, Vector y) {
   x = normalised(x), y = normalised(y);

@@ -54,6 +54,7 @@ def _as_rows(wanted, stacks, known, steps, batch, axis):
 
 
 def _with_pfor(wanted, stacks, known, steps, batch, axis):
+    @tf.autograph.experimental.do_not_convert
     def one(step):
         mine = {ref: tf.gather(stack, step, axis=axis) for ref, stack in stacks.items()}
         return replay(wanted, {**known, **mine}, batch)
@@ -119,6 +120,7 @@ _RULES = {
     "matmul": lambda each: each.inputs[1].level <= Level.WEIGHT,
     "MatMul": lambda each: each.inputs[1].level <= Level.WEIGHT and not each.attributes["transpose_a"],
     "parts": lambda each: True,
+    "BroadcastTo": lambda each: len(each.inputs[0].shape) == len(each.shapes[0]),
     "Softmax": lambda each: len(each.shapes[0]) > 1,
     "LogSoftmax": lambda each: len(each.shapes[0]) > 1,
     **dict.fromkeys(("Mean", "Sum", "Max", "Min", "Prod", "All", "Any"), _not_over_rows(0, 1)),

@@ -243,7 +243,9 @@ class _GateReader:
         return only if only is not None and only.kind == "AddV2" else None
 
     def _check_waste(self, gates, cuts):
-        """The engine multiplies for every gate, or for none."""
+        """The engine multiplies for every gate, or for none; alone, it multiplies the inputs."""
+        if not cuts and not _affine_of_one([gate.of_input for gate in gates if gate.of_input]):
+            raise native.Unavailable("it has no products")
         wasted = sum(gate.of_product is None for gate in gates)
         if cuts and wasted > len(gates) - wasted:
             raise native.Unavailable("most of its gates have no product")
@@ -354,11 +356,11 @@ class NativeLoop:
     def _inputs(self):
         """Inputs, kernel and bias, if all gates have the same inputs; otherwise blocks as inputs."""
         parts = [gate.of_input for gate in self.gates.all]
-        affine = {part.source: _affine(part.source) for part in parts if part}
-        lefts = {each[0] for each in affine.values() if each}
-        if len(lefts) != 1 or None in affine.values():
+        affine = _affine_of_one(filter(None, parts))
+        if not affine:
+            self.stack_of(*(part.source for part in parts if part))  # at once: several may be of one product
             return {"inputs": self._columns(parts, self.stack_of, [self.batch, self.steps])}
-        (left,) = lefts
+        left = next(iter(affine.values()))[0]
         return {
             "inputs": self.stack_of(left),
             "kernel": self._columns(parts, lambda ref: self._tensor(affine[ref][1]), [left.shape[1]]),
@@ -376,18 +378,33 @@ class NativeLoop:
 
     def _columns(self, parts, tensor_of, shape):
         """The blocks of gates side by side, zeros where there is none."""
-        units, columns = self.gates.units, []
-        for run in _runs(parts):
-            first, last = run[0], run[-1]
+        units, columns, pieces = self.gates.units, [], {}
+        runs = _runs(parts)
+        for run in runs:
+            first = run[0]
             if first is None:
                 columns.append(tf.zeros([*shape, len(run) * units]))
                 continue
-            tensor = tf.cast(tensor_of(first.source), tf.float32)
-            if tensor.shape[-1] == 1:
-                tensor = tf.repeat(tensor, units, axis=-1)
-            whole = len(run) * units == tensor.shape[-1]
-            columns.append(tensor if whole else tensor[..., first.place * units : (last.place + 1) * units])
+            if first not in pieces:
+                pieces.update(self._pieces(first.source, tensor_of, runs))
+            columns.append(pieces[first])
         return columns[0] if len(columns) == 1 else tf.concat(columns, axis=-1)
+
+    def _pieces(self, source, tensor_of, runs):
+        """What is taken of a source, by the first part of each run; a split, whose gradient is one pass."""
+        units = self.gates.units
+        tensor = tf.cast(tensor_of(source), tf.float32)
+        if tensor.shape[-1] == 1:
+            tensor = tf.repeat(tensor, units, axis=-1)
+        runs = sorted(
+            (run for run in runs if run[0] and run[0].source == source), key=lambda run: run[0].place
+        )
+        ends = [run[0].place + len(run) for run in runs]
+        if [0, *ends[:-1]] == [run[0].place for run in runs] and ends[-1] * units == tensor.shape[-1]:
+            split = tf.split(tensor, [len(run) * units for run in runs], axis=-1) if ends[1:] else [tensor]
+        else:
+            split = [tensor[..., r[0].place * units : end * units] for r, end in zip(runs, ends, strict=True)]
+        return {run[0]: piece for run, piece in zip(runs, split, strict=True)}
 
 
 def _runs(parts):
@@ -400,6 +417,13 @@ def _runs(parts):
         )
         runs[-1].append(part) if follows else runs.append([part])
     return runs
+
+
+def _affine_of_one(parts):
+    """`_affine` by the sources of parts; empty where they have not all the same left."""
+    affine = {part.source: _affine(part.source) for part in parts}
+    lefts = {each and each[0] for each in affine.values()}
+    return affine if len(lefts) == 1 and None not in lefts else {}
 
 
 def _affine(ref):

@@ -113,13 +113,18 @@ class Ref(NamedTuple):
         return math.prod(self.shape)
 
     @property
-    def is_float(self):
-        return self.dtype.is_floating
+    def is_differentiable(self):
+        return is_differentiable(self.dtype)
 
     @property
     def has_rows(self):
         """Whether there is one row, of whatever shape, for each sequence."""
         return bool(self.shape) and isinstance(self.shape[0], Batch) and self.shape[0].factor == 1
+
+
+def is_differentiable(dtype):
+    """Whether values of a dtype have gradients, as complex numbers have too."""
+    return dtype.is_floating or dtype.is_complex
 
 
 def leaf(kind, shape, dtype, level):
@@ -147,6 +152,18 @@ def add(left, right):
     sizes = zip(*((1,) * (rank - len(each.shape)) + each.shape for each in (left, right)), strict=True)
     shape = [b if a == 1 else a for a, b in sizes]
     return node("AddV2", [left, right], lambda t: [tf.raw_ops.AddV2(x=t[0], y=t[1])], [shape], left.dtype)[0]
+
+
+def tiled(source, shape):
+    """A value again and again along its axes, as one of a shape: in operations whose gradients keep rows."""
+    for axis, (size, wanted) in enumerate(zip(source.shape, shape, strict=True)):
+        if size not in (1, wanted):
+            copies = wanted // size
+            between = [*source.shape[:axis], wanted, *source.shape[axis + 1 :]]
+            make = lambda t, axis=axis, copies=copies: [tf.concat(t * copies, axis)]  # noqa: E731
+            (source,) = node("Tile", [source], make, [between], source.dtype)
+    spread = lambda t, batch: [tf.broadcast_to(t[0], dimensions(shape, batch))]  # noqa: E731
+    return Ref(Node("BroadcastTo", (source,), (tuple(shape),), (source.dtype,), spread, source.level))
 
 
 def parts(source, sizes, level=None):

@@ -116,6 +116,12 @@ def plan_of(step, masked):
     return _placed(step, output, states, new, delayed, looped, held)
 
 
+def plain_products(plan):
+    """The plan of an engine that has products of rows with a matrix alone: one for each head."""
+    output, *new = rewrite.products_of_heads([plan.output, *plan.new])
+    return _placed(plan.step, output, plan.states, new, list(plan.delayed), list(plan.looped), plan.held)
+
+
 def light_work_in_the_loop(plan):
     """The plan of an engine whose loop does light work at no price but the work.
 
@@ -200,7 +206,7 @@ def _placed(step, output, states, new, delayed, looped, held):
         inputs=_unique(ref for ref in used if ref.level == Level.INPUT),
         weights=weights,
         cuts=tuple(cuts),
-        summed=tuple(ref for ref in weights if ref.is_float and uses[ref] > in_cuts[ref]),
+        summed=tuple(ref for ref in weights if ref.is_differentiable and uses[ref] > in_cuts[ref]),
         weights_after=_unique(ref for ref in beside if ref.level == Level.WEIGHT),
         inputs_after=_unique(ref for ref in beside if ref.level == Level.INPUT),
     )

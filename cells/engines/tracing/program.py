@@ -17,8 +17,8 @@ import tensorflow as tf
 from cells.engines import native, xla
 from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
-from cells.engines.tracing.nodes import Level, dimensions, replay
-from cells.engines.tracing.plan import light_work_in_the_loop
+from cells.engines.tracing.nodes import Level, dimensions, is_differentiable, replay
+from cells.engines.tracing.plan import light_work_in_the_loop, plain_products
 from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
@@ -47,6 +47,7 @@ def native_programs(plan):
 
 
 def _stages_of(plan):
+    plan = plain_products(plan)
     try:
         return staged(light_work_in_the_loop(plan))
     except native.Unavailable:
@@ -142,7 +143,7 @@ class _Frame:
         targets, upstream = [result], [of_result]
         if plan.looped:
             of_outputs, of_looped = self._through_result(result, of_result, outputs, looped)
-            floats = [n for n in plan.looped if plan.states[n].is_float]
+            floats = [n for n in plan.looped if plan.states[n].is_differentiable]
             of_looped = [
                 each if n == len(self.states) else of_states[n] if each is None else of_states[n] + each
                 for n, each in of_looped.items()
@@ -151,7 +152,7 @@ class _Frame:
             targets += [target for target, _ in pairs]
             upstream += [gradient for _, gradient in pairs]
         for n in plan.delayed:
-            if plan.states[n].is_float:
+            if plan.states[n].is_differentiable:
                 targets.append(self.at(self.stacks[plan.new[n]], self.end - 1))
                 upstream.append(of_states[n])
         gradients = _gradients(targets, self.operands, upstream)
@@ -165,8 +166,8 @@ class _Frame:
     def _through_result(self, result, of_result, outputs, looped):
         """(gradients of the loop's outputs by value, those of its final states by index or None)."""
         plan = self.plan
-        floats = [ref for ref in outputs if ref.is_float]
-        states = [n for n in plan.looped if plan.states[n].is_float]
+        floats = [ref for ref in outputs if ref.is_differentiable]
+        states = [n for n in plan.looped if plan.states[n].is_differentiable]
         final = dict(zip(plan.looped, looped, strict=True))
         sources = [*(outputs[ref] for ref in floats), *(final[n] for n in states)]
         gradients = tf.gradients(result, sources, of_result)
@@ -296,17 +297,17 @@ class _StagedFrame(_Frame):
 def _merged(refs, floats, others):
     """The tensors of values, from those of floats and the others."""
     floats, others = iter(floats), iter(others)
-    return [next(floats) if ref.is_float else next(others) for ref in refs]
+    return [next(floats) if ref.is_differentiable else next(others) for ref in refs]
 
 
 def parted(refs, tensors):
     """(those of floats, the others) of the tensors of values."""
     pairs = list(zip(refs, tensors, strict=True))
-    return tuple([each for ref, each in pairs if ref.is_float == which] for which in (True, False))
+    return tuple([each for ref, each in pairs if ref.is_differentiable == which] for which in (True, False))
 
 
 def _floats(refs):
-    return [n for n, ref in enumerate(refs) if ref.is_float]
+    return [n for n, ref in enumerate(refs) if ref.is_differentiable]
 
 
 def _batch(inputs, refs, states):
@@ -323,7 +324,7 @@ def _turned(tensor):
 
 def _gradients(targets, operands, upstream):
     """The gradients of operands, a structure of tensors, as such a structure."""
-    floats = [each.dtype.is_floating for each in targets]
+    floats = [is_differentiable(each.dtype) for each in targets]
     targets, upstream = (
         [each for each, is_float in zip(all_, floats, strict=True) if is_float]
         for all_ in (targets, upstream)

@@ -138,7 +138,7 @@ def is_cut(each):
     if len(each.inputs) != 2:
         return False
     left, right = each.inputs
-    if left.level != Level.STATE or right.level > Level.WEIGHT or not left.is_float:
+    if left.level != Level.STATE or right.level > Level.WEIGHT or not left.dtype.is_floating:
         return False
     if not left.has_rows or not Ref(each).has_rows or right.has_rows:
         return False
@@ -198,6 +198,38 @@ def products_of_several_rows(roots):
         return node("BatchMatMulV2", [source, weight], lambda t: [tf.matmul(*t)], [shape], source.dtype)
 
     return rewrite(roots, rule)
+
+
+def products_of_heads(roots):
+    """An einsum bhi,hij->bhj with a weight for each head as the plain products of the heads."""
+
+    def rule(each, new):
+        if each.kind != "Einsum" or not is_cut(each):
+            return None
+        one, other, result = each.attributes["equation"].decode().replace("->", ",").split(",")
+        left, right = map(new, each.inputs)
+        if (len(one), len(other), len(result)) != (3, 3, 3) or one[:2] != result[:2]:
+            return None
+        if set(other) != {one[1], one[2], result[2]} or len({*one, result[2]}) < 4:
+            return None
+        order = [other.index(letter) for letter in (one[1], one[2], result[2])]
+        heads, depth, columns = (right.shape[place] for place in order)
+        products = [
+            matmul(_of_head(left, head), _weight_of_head(right, order, head, (depth, columns)))
+            for head in range(heads)
+        ]
+        return node("Pack", products, lambda t: [tf.stack(t, axis=1)], each.shapes, left.dtype)
+
+    return rewrite(roots, rule)
+
+
+def _of_head(ref, head):
+    shape = (ref.shape[0], ref.shape[2])
+    return node("head", [ref], lambda t: [t[0][:, head]], [shape], ref.dtype)[0]
+
+
+def _weight_of_head(weight, order, head, shape):
+    return node("head", [weight], lambda t: [tf.transpose(t[0], order)[head]], [shape], weight.dtype)[0]
 
 
 def _rows(weight, first, last):

@@ -163,8 +163,8 @@ class _Stager:
         plan = self.plan
         writer = StepWriter(self.batch, totals=True)
         known: dict[Ref, Any] = {}
-        own = [ref for ref in plan.outputs if ref.is_float and ref not in self.new]
-        floats = [n for n, ref in enumerate(self.states) if ref.is_float]
+        own = [ref for ref in plan.outputs if ref.is_differentiable and ref not in self.new]
+        floats = [n for n, ref in enumerate(self.states) if ref.is_differentiable]
         with func_graph.FuncGraph("backward").as_default():
             before = self.given(writer, self.states, known)
             inputs = self.given(writer, plan.inputs, known)
@@ -182,7 +182,7 @@ class _Stager:
             new = [writer.left(totals[self.states[n]], apart=True) for n in floats]
             written: list[View] = []
             gradients = {}
-            for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_float)):
+            for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_differentiable)):
                 gradients[ref] = _place_of(written, writer.left(totals[ref]))
             lefts = {}
             for ref in dict.fromkeys(each.inputs[0] for each in plan.cuts):
@@ -193,7 +193,7 @@ class _Stager:
                 states.append(writer.given(total))
                 new.append(writer.left(total + totals[ref], apart=True))
         places = {ref: self.new.index(ref) for ref in self.new}
-        added = [ref for ref in plan.outputs if ref.is_float and ref in places]
+        added = [ref for ref in plan.outputs if ref.is_differentiable and ref in places]
         reads = [*before, *inputs, *products, *of_own, *(states[floats.index(places[ref])] for ref in added)]
         added_to = {len(reads) - len(added) + n: floats.index(places[ref]) for n, ref in enumerate(added)}
         slots = Slots(states, new, reads, of_vectors, written, sums, frozenset(range(len(before))), added_to)
@@ -241,7 +241,12 @@ def _pull_back(plan, states, known, results, upstream, batch):
         results, upstream: the step's results, and their gradients.
         batch: the number of sequences.
     """
-    sources = [*states, *(ref for ref in plan.inputs if ref.is_float), *map(Ref, plan.cuts), *plan.summed]
+    sources = [
+        *states,
+        *(ref for ref in plan.inputs if ref.is_differentiable),
+        *map(Ref, plan.cuts),
+        *plan.summed,
+    ]
     parts: dict[Ref, list] = {ref: [] for ref in sources}
 
     def pull(results, upstream):
@@ -255,6 +260,8 @@ def _pull_back(plan, states, known, results, upstream, batch):
     pull(results, upstream)
     for cut in reversed(plan.cuts):
         left, right = cut.inputs
+        if not parts[Ref(cut)]:  # nothing that has a gradient is made of it
+            continue
         of_product = _sum(parts[Ref(cut)], known[Ref(cut)])
         parts[Ref(cut)] = [of_product]
         turned = is_turned(cut.kind, cut.attributes.get)
@@ -321,12 +328,12 @@ class StagedLoop:
         before, products = saved[: len(new)], saved[len(new) :]
         reads = [each for both in zip(before, self.first, strict=True) for each in both]
         reads += [*map(self.stack, plan.inputs), *products]
-        own = [ref for ref in plan.outputs if ref.is_float and ref not in new]
-        own += [ref for ref in plan.outputs if ref.is_float and ref in new]
+        own = [ref for ref in plan.outputs if ref.is_differentiable and ref not in new]
+        own += [ref for ref in plan.outputs if ref.is_differentiable and ref in new]
         reads += [
             self.flat(of_outputs[ref], ref, True) if ref in of_outputs else tf.zeros([0]) for ref in own
         ]
-        floats = [ref for ref in self.refs if ref.is_float]
+        floats = [ref for ref in self.refs if ref.is_differentiable]
         first = [self.flat(each, ref) for each, ref in zip(of_states, floats, strict=True)]
         first += [tf.zeros([self.batch, math.prod(ref.shape[1:])]) for ref in staged.row_totals]
         results = self.run(1, first, reads, [True] * staged.writes)
@@ -341,7 +348,7 @@ class StagedLoop:
         pairs += [
             (self.stacks[ref], self.shaped(stacks[staged.gradients[ref]], ref, True))
             for ref in plan.inputs
-            if ref.is_float
+            if ref.is_differentiable
         ]
         for cut in plan.cuts:
             left, right = cut.inputs
@@ -456,8 +463,8 @@ def _both(staged, operations, weights, batch, steps, given):
         states = replay([plan.new[n] for n in plan.looped], values, batch)
         by_step.append(replay(plan.outputs, values, batch))
     plain_outputs = [tf.stack(each, axis=1) for each in zip(*by_step, strict=True)]
-    float_outputs = [n for n, ref in enumerate(plan.outputs) if ref.is_float]
-    float_states = [n for n, ref in enumerate(refs) if ref.is_float]
+    float_outputs = [n for n, ref in enumerate(plan.outputs) if ref.is_differentiable]
+    float_states = [n for n, ref in enumerate(refs) if ref.is_differentiable]
     results = [*(plain_outputs[n] for n in float_outputs), *(states[n] for n in float_states)]
     upstream = [tf.random.stateless_uniform(tf.shape(each), [n, 5], -1.0) for n, each in enumerate(results)]
     of_states, pairs = loop.backward(

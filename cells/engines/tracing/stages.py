@@ -77,8 +77,8 @@ class Made:
         by_row: whether each sequence has its own.
         code: C++ of what is done, by operands; the name of a reduction; or a constant's numbers.
         operands: views, or C++ of a number.
-        domain: the sizes of the two axes that its loop runs over; of a product, its rows and columns.
-        along: the axis of the domain, 0 or 1, that is reduced.
+        domain: the sizes of the axes that its loop runs over; of a product, its rows and columns.
+        along: the axis of the domain that is reduced.
         segment, place: the products that it waits for, and the loop between them.
         puts: (value, offset) of values put together, where its result is to be stored too.
         stored: whether it is needed in memory.
@@ -92,7 +92,7 @@ class Made:
     by_row: bool
     code: Any = ""
     operands: tuple = ()
-    domain: tuple[int, int] = (1, 1)
+    domain: tuple[int, ...] = (1,)
     along: int | None = None
     segment: int = 0
     place: int = 0
@@ -212,6 +212,10 @@ class StepWriter:
         if operation.type in _OF_SHAPES or all(isinstance(each, np.ndarray) for each in inputs):
             known = self._known(operation, inputs)
             self.values.update(zip((each.ref() for each in operation.outputs), known, strict=True))
+            return
+        if self._is_weight(operation) and isinstance(inputs[0], np.ndarray) and not inputs[0].any():
+            result = operation.outputs[0]  # of the gradient of what has none, as a sign
+            self.values[result.ref()] = np.zeros(result.shape, "float32")
             return
         has_rows = any(each.ref() in self.rows for each in operation.inputs)
         if has_rows and operation.type not in (*REDUCTIONS, "Mean"):
@@ -404,10 +408,7 @@ class StepWriter:
         key = "reduction", kind, view, tuple(axes)
         if key not in self._same:
             domain = _domain(view.shape)
-            long_axes = [axis for axis, size in enumerate(view.shape) if size != 1]
-            along = 1 if long_axes[-1] in axes else 0
-            if len(long_axes) > 2:
-                raise Unavailable(f"its loop reduces a value of the shape {list(view.shape)}")
+            along = _axes(view.shape).index(min(axes))
             made = Made("reduction", tuple(kept), tf.float32, True, kind, (view,), domain, along, stored=True)
             if view.made.dtype != tf.float32:
                 raise Unavailable(f"its loop has the operation {kind} of {view.made.dtype.name}")
@@ -790,7 +791,7 @@ class _Loop:
     """Writes a loop over the elements of one sequence's values.
 
     Args:
-        domain: the sizes of its two axes.
+        domain: the sizes of its axes.
         items: what it makes, in order.
     """
 
@@ -809,7 +810,7 @@ class _Loop:
                 self.reduce(made)
             else:
                 self.compute(made)
-        rows, columns = self.domain
+        *rows, columns = self.domain
         vectors = [f"  {line}" for line in self.inner]
         body = [
             *self.outer,
@@ -818,14 +819,15 @@ class _Loop:
             "}",
             *self.after,
         ]
-        if rows > 1:
-            body = [f"for (long k = 0; k < {rows}; k++) {{", *(f"  {line}" for line in body), "}"]
+        for axis, count in reversed(list(enumerate(rows))):
+            k = f"k{axis}"
+            body = [f"for (long {k} = 0; {k} < {count}; {k}++) {{", *(f"  {line}" for line in body), "}"]
         return ["{", *(f"  {line}" for line in (*self.first, *body)), "}"], self.used
 
-    def at(self, made, offset, stride):
-        """The C++ of where a row of a view begins."""
+    def at(self, made, offset, strides):
+        """The C++ of where a row of a view begins; of its strides those along all axes but the last."""
         self.used[made] = None
-        steps = f" + k * {stride}" if self.domain[0] > 1 and stride else ""
+        steps = "".join(f" + k{axis} * {stride}" for axis, stride in enumerate(strides) if stride)
         return f"b{made.number}" + (f" + {offset}" if offset else "") + steps
 
     def operand(self, view):
@@ -833,8 +835,8 @@ class _Loop:
             return view
         if view.made in self.names:
             return self.names[view.made]
-        by_row, by_column = _two(view)
-        key = view.made, view.offset, by_row, by_column
+        *by_row, by_column = _strides_of_axes(view)
+        key = view.made, view.offset, tuple(by_row), by_column
         if key not in self.names:
             self.names[key] = f"x{len(self.names)}"
             at = self.at(view.made, view.offset, by_row)
@@ -854,40 +856,45 @@ class _Loop:
         name = f"t{made.number}"
         self.inner.append(f"const auto {name} = rounded({code});")
         self.names[made] = name
-        rows, columns = self.domain
-        if made.stored and rows == 1:  # what lies behind the last element is nobody's
-            self.inner.append(f"store({self.at(made, 0, 0)} + v, (Vector){name});")
+        *by_row, _ = _dense(self.domain)
+        columns = self.domain[-1]
+        if made.stored and not by_row:  # what lies behind the last element is nobody's
+            self.inner.append(f"store({self.at(made, 0, by_row)} + v, (Vector){name});")
         elif made.stored:
-            self.inner.append(f"put<{columns}>({self.at(made, 0, columns)}, v, {name});")
+            self.inner.append(f"put<{columns}>({self.at(made, 0, by_row)}, v, {name});")
         for target, offset in made.puts:
-            self.inner.append(f"put<{columns}>({self.at(target, offset, columns)}, v, {name});")
+            self.inner.append(f"put<{columns}>({self.at(target, offset, by_row)}, v, {name});")
 
     def reduce(self, made):
         function, vectors, neutral = REDUCTIONS[made.code]
         value, begin = self.operand(made.operands[0]), constant(neutral)
-        columns = self.domain[1]
-        if made.along == 0:
-            at = f"{self.at(made, 0, 0)} + v"
-            self.first.append(f"for (long v = 0; v < {columns}; v += LANES) store({at}, {begin});")
-            total = vectors.format(f"load({at})", value)
-            self.inner.append(f"store({at}, {total});")
+        columns = self.domain[-1]
+        kept = [1 if axis == made.along else size for axis, size in enumerate(self.domain)]
+        strides = [0 if size == 1 else stride for size, stride in zip(kept, _dense(kept), strict=True)]
+        at = self.at(made, 0, strides[:-1])
+        if made.along < len(kept) - 1:
+            self.first.append(
+                f"for (long v = 0; v < {made.size}; v += LANES) store({self.at(made, 0, ())} + v, {begin});"
+            )
+            put = f"put<{columns}>({at}, v, " if any(strides[:-1]) else f"store({at} + v, "
+            self.inner.append(f"{put}{vectors.format(f'load({at} + v)', value)});")
             return
         name = f"r{made.number}"
         self.outer.append(f"Vector {name} = {begin};")
         self.inner.append(f"{name} = {vectors.format(name, f'within<{columns}>(v, {value}, {begin})')};")
-        self.after.append(f"*({self.at(made, 0, 1)}) = folded({name}, {function});")
+        self.after.append(f"*({at}) = folded({name}, {function});")
 
 
 class _Running:
     """Writes the cumulative sum of a row."""
 
     def __init__(self, domain, items):
-        self.columns, (self.made,) = domain[1], items
+        self.columns, (self.made,) = domain[-1], items
 
     def write(self):
         (view,) = self.made.operands
         exclusive, reverse = self.made.code
-        stride = _two(view)[1]
+        stride = _strides_of_axes(view)[-1]
         take = f"sum += b{view.made.number}[{view.offset} + n * {stride}];"
         put = f"b{self.made.number}[n] = sum;"
         n = f"{self.columns - 1} - count" if reverse else "count"
@@ -922,17 +929,13 @@ def _axes(shape):
 
 
 def _domain(shape):
-    """The sizes of the two axes that a loop over a shape runs over."""
-    sizes = [size for size in shape if size != 1]
-    if len(sizes) > 2:
-        raise Unavailable(f"its loop has a value of the shape {list(shape)}")
-    return (1,) * (2 - len(sizes)) + tuple(sizes)
+    """The sizes of the axes that a loop over a shape runs over."""
+    return tuple(size for size in shape if size != 1) or (1,)
 
 
-def _two(view):
-    """The strides of a view along the two axes of its loop."""
-    strides = tuple(view.strides[axis] for axis in _axes(view.shape))
-    return (0,) * (2 - len(strides)) + strides
+def _strides_of_axes(view):
+    """The strides of a view along the axes of its loop."""
+    return tuple(view.strides[axis] for axis in _axes(view.shape)) or (0,)
 
 
 def _in_register(domain, view):
@@ -940,8 +943,7 @@ def _in_register(domain, view):
     made = view.made
     if made.kind != "loop" or made.domain != domain or view.offset:
         return False
-    rows, columns = domain
-    return domain == (1, 1) or _two(view) == (columns if rows > 1 else 0, 1)
+    return domain == (1,) or _strides_of_axes(view) == _dense(domain)
 
 
 def _strides(places):

@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 from tensorflow.python.framework import func_graph, kernels  # no public names
 
-from cells.engines.tracing.nodes import TRACED_BATCH, dimensions, replay
+from cells.engines.tracing.nodes import TRACED_BATCH, dimensions, is_differentiable, replay
 from cells.engines.tracing.rewrite import ELEMENTWISE, PRODUCTS
 
 # What need not be looked up: it takes 20 ms each.
@@ -52,10 +52,10 @@ def unsupported(step):
         known = {
             ref: tf.raw_ops.Placeholder(dtype=ref.dtype, shape=dimensions(ref.shape, batch)) for ref in leaves
         }
-        sources = [tensor for ref, tensor in known.items() if ref.is_float]
+        sources = [tensor for ref, tensor in known.items() if ref.is_differentiable]
         results = replay([step.output, *step.new_states], known, batch)
         try:
-            tf.gradients([each for each in results if each.dtype.is_floating], sources)
+            tf.gradients([each for each in results if is_differentiable(each.dtype)], sources)
         except LookupError as error:
             return f"its gradient is not known: {error}"
     for operation in graph.get_operations():

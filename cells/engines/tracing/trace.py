@@ -21,6 +21,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope  # no pu
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # no public name
 from tensorflow.python.framework import func_graph  # no public names
 from tensorflow.python.framework import ops as framework_ops
+from tensorflow.python.ops import array_ops
 
 from cells.engines.attributes import Attributes, layers_of
 from cells.engines.tracing.nodes import (
@@ -32,8 +33,10 @@ from cells.engines.tracing.nodes import (
     Refused,
     add,
     dimensions,
+    is_differentiable,
     leaf,
     matmul,
+    tiled,
 )
 
 _OTHER_BATCH = 67
@@ -130,7 +133,7 @@ class _StepGraph(func_graph.FuncGraph):
     """
 
     def capture(self, tensor, name=None, shape=None):
-        if isinstance(tensor, framework_ops.EagerTensor) and tensor.dtype.is_floating:
+        if isinstance(tensor, framework_ops.EagerTensor) and is_differentiable(tensor.dtype):
             return self._function_captures._create_placeholder_helper(self, tensor, name or "captured")
         return super().capture(tensor, name, shape)
 
@@ -230,6 +233,8 @@ def _traceable(cell, record, placeholder):
     with ExitStack() as stack:
         replace = lambda *args: stack.enter_context(mock.patch.object(*args))  # noqa: E731
         replace(keras.random.SeedGenerator, "next", next_seed)
+        # `tf.zeros` is another operation from a thousand numbers on, which a number of sequences may reach
+        replace(array_ops, "_constant_if_small", lambda *_, **__: None)
         replace(tf.nn, "silu", silu)
         replace(tf.nn, "swish", silu)
         for each in _cells_with_masks(cell):
@@ -436,6 +441,11 @@ class _Reader:
             return [add(*inputs)]
         if kind == "MatMul" and _is_plain(operation, transpose_a=False, transpose_b=False):
             return [matmul(*inputs)]
+        if kind == "Tile" and all(
+            isinstance(size, Batch) == isinstance(wanted, Batch)
+            for size, wanted in zip(inputs[0].shape, shapes[0], strict=True)
+        ):
+            return [tiled(inputs[0], shapes[0])]
         if kind == "Einsum" and _multiplies(operation.get_attr("equation").decode()):
             return [matmul(*inputs)]
         level = max((each.level for each in inputs), default=Level.CONSTANT)

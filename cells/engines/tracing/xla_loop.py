@@ -15,7 +15,7 @@ import tensorflow as tf
 # TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
 from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
 
-from cells.engines.tracing.nodes import Level, Ref, dimensions, replay
+from cells.engines.tracing.nodes import Level, Ref, dimensions, is_differentiable, replay
 from cells.engines.tracing.rewrite import split_of_last_axis
 
 
@@ -37,7 +37,7 @@ class XlaLoop:
         self.batch, self.steps, self.end, self.mask = batch, steps, end, mask
         self.states = [plan.states[n] for n in plan.looped]
         self.new = [plan.new[n] for n in plan.looped]
-        self.float_states = [ref for ref in self.states if ref.is_float]
+        self.float_states = [ref for ref in self.states if ref.is_differentiable]
         self.weights = {ref: known[ref] for ref in plan.weights}
 
     def forward(self, keep, yields):
@@ -91,7 +91,7 @@ class XlaLoop:
         kept, products, inputs = saved
         slots = list(dict.fromkeys(self.slots.values()))
         lefts = self.recomputed_lefts
-        float_new = [ref for ref in self.new if ref.is_float]
+        float_new = [ref for ref in self.new if ref.is_differentiable]
         self.transposed = self.turn_weights()
 
         def body(number, of_states, sums, slot_stacks, left_stacks):
@@ -104,7 +104,7 @@ class XlaLoop:
             stay, of_new = self.split_by_mask(step, of_states)
             backward = _Step(self, step, kept, products, inputs)
             slot_stacks = backward.run(of_new, upstream, dict(zip(slots, slot_stacks, strict=True)))
-            floats = [each for each in backward.before if each.dtype.is_floating]
+            floats = [each for each in backward.before if is_differentiable(each.dtype)]
             of_states = [
                 _sum([*backward.total(before), each]) for before, each in zip(floats, stay, strict=True)
             ]
@@ -132,7 +132,11 @@ class XlaLoop:
         multiplied = {ref: stack[:-1] for ref, stack in zip(self.states, kept, strict=True)}
         multiplied.update(zip(lefts, left_stacks, strict=True))
         pairs = [(self.known[ref], each) for ref, each in zip(self.plan.summed, sums, strict=True)]
-        pairs += [(self.stacks[ref], gradients[self.slots[ref]]) for ref in self.plan.inputs if ref.is_float]
+        pairs += [
+            (self.stacks[ref], gradients[self.slots[ref]])
+            for ref in self.plan.inputs
+            if ref.is_differentiable
+        ]
         for each in self.plan.cuts:
             left, right = each.inputs
             if right.level == Level.WEIGHT:
@@ -225,7 +229,7 @@ class XlaLoop:
             parts = self.only_split[ref].results() if ref in self.only_split else [ref]
             return tuple(map(summed, parts))
 
-        floats = [ref for ref in self.plan.inputs if ref.is_float]
+        floats = [ref for ref in self.plan.inputs if ref.is_differentiable]
         return {ref: slot(ref) for ref in (*map(Ref, self.plan.cuts), *floats)}
 
     @cached_property
@@ -266,7 +270,7 @@ class _Step:
             self.known.update(zip(refs, self.parts[ref], strict=True))
         summed = [self.known[ref] for ref in loop.plan.summed]
         everything = [*self.before, *(each for parts in self.parts.values() for each in parts), *summed]
-        self.sources = [each for each in everything if each.dtype.is_floating]
+        self.sources = [each for each in everything if is_differentiable(each.dtype)]
         self.totals: dict[Any, list] = {each.ref(): [] for each in self.sources}
 
     def total(self, tensor):
@@ -285,7 +289,7 @@ class _Step:
             The stacks, with this step's gradients.
         """
         loop = self.loop
-        new = [ref for ref, old in zip(loop.new, loop.states, strict=True) if old.is_float]
+        new = [ref for ref, old in zip(loop.new, loop.states, strict=True) if old.is_differentiable]
         self.pull([*new, *of_outputs], [*of_new, *of_outputs.values()])
         written = set()
         for cut in reversed(loop.plan.cuts):
