@@ -29,12 +29,12 @@ from bench.records.csv_file import read_records
 from bench.timing.blocks import Budget
 
 WORKERS = 100
-SIZES = ((WORKERS, 1_000), (WORKERS, 10_000), (300, 3_000))  # workers, and comparisons
+SIZES = ((WORKERS, 1_000), (WORKERS, 10_000), (300, 1_500))  # workers, and comparisons
 STAND_IN_S = 2.0  # of the stand-in, which sleeps; a real comparison takes longer
 WORKERS_A_PROCESS = 50
 LOST_OF = 40  # comparisons, of which each fourth loses its worker
 MOST_SHARE = 0.01
-MOST_BYTES = 50e6  # that 9,000 rows more may add to the memory
+MOST_BYTES = 50e6  # that 9,000 rows more may add to the memory of client and scheduler
 _VERSIONS: dict[str, str | None] = {"tensorflow": "2.21", "keras": "3.15", "commit": None}
 _BUDGET = Budget(1.0, 1)
 

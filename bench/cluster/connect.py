@@ -1,10 +1,12 @@
 """Connects to a Dask cluster: one of worker processes on this machine, or one that a scheduler has."""
 
+import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, WorkerPlugin
 
 from bench.cluster.admission import RESOURCE, ClusterError, check_address
 from bench.records.environment import usable_cores
@@ -16,7 +18,17 @@ QUIET = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    # the scheduler keeps so many messages of each worker: with Dask's 1000, gigabytes for a hundred workers
+    "distributed.admin.low-level-log-length": 50,
 }
+
+
+class IgnoreInterrupts(WorkerPlugin):
+    """Leaves Ctrl-C, which the terminal sends to every process, to the client, which ends the workers."""
+
+    def setup(self, worker) -> None:
+        """Runs in the main thread of a worker's process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -39,10 +51,12 @@ def local_client(workers: int) -> Iterator[Client]:
             processes=True,
             resources={RESOURCE: 1},
             memory_limit=0,
+            silence_logs=logging.CRITICAL,  # what is lost is ours to tell
             dashboard_address="127.0.0.1:0",  # 8787 may be taken
         ) as cluster,
         Client(cluster) as client,
     ):
+        client.register_plugin(IgnoreInterrupts())
         yield client
 
 

@@ -13,6 +13,8 @@ from bench.cases.sweeps import SWEEPS
 from bench.records.schema import COLUMNS, REASONS
 from bench.report.labels import Record
 from bench.report.markdown import NOTHING, plain, table
+from bench.report.page.cluster import scheduling
+from bench.report.page.two_runs import agreement
 from bench.report.quantities import precision_in_words
 from bench.report.studies import CHARTS, STUDIES, read_by
 from bench.report.studies.study import Chart, Study, Tables
@@ -28,8 +30,8 @@ class Block:
 
     Attributes:
         make: makes its text, of what it `takes`.
-        takes: `run`, the records of the run that its marker names; `picture`, that run's folder as the file
-            sees it; `folder`, the folder that the file stands in; or `nothing`.
+        takes: `run`, the records of the run that its marker names; `runs`, those of each of two; `picture`,
+            the run's folder as the file sees it; `folder`, the folder that the file stands in; or `nothing`.
     """
 
     make: Callable[..., str]
@@ -38,7 +40,7 @@ class Block:
     @property
     def needs_run(self) -> bool:
         """True where it shows a run, which its marker names."""
-        return self.takes in ("run", "picture")
+        return self.takes in ("run", "runs", "picture")
 
 
 def environment(records: Sequence[Record]) -> str:
@@ -133,6 +135,11 @@ def _of_study(study: Study, tables: Tables) -> Block:
     )
 
 
+def _agreement(before: Sequence[Record], after: Sequence[Record]) -> str:
+    """How far two runs of the same cases agree."""
+    return "\n\n".join(map(in_markdown, agreement(before, after))) or "The runs have no case in common."
+
+
 def _picture(chart: Chart) -> Block:
     """A chart of a run, under its question."""
     return Block(lambda run: f"![{chart.question}]({run}/{CHARTS_FOLDER}/{chart.name}.png)", "picture")
@@ -144,6 +151,8 @@ BLOCKS: Mapping[str, Block] = {
     "environment": Block(environment),
     "cases": Block(cases),
     "printed": Block(printed),
+    "agreement": Block(_agreement, "runs"),
+    "cluster": Block(scheduling, "folder"),
     "sweeps": Block(sweeps, "nothing"),
     "columns": Block(columns, "nothing"),
     "reasons": Block(reasons, "nothing"),

@@ -84,7 +84,11 @@ def _made(
 ) -> list[str]:
     """The lines of one block, its markers included; `known` keeps the runs that have been read."""
     marker = f"bench:{block.name}"
-    if maker.needs_run:
+    if maker.takes == "runs":
+        pair = _two_runs_of(file, block)
+        marker += f" {block.run}"
+        text = maker.make(*(_records(folder, known) for folder in pair))
+    elif maker.needs_run:
         folder = _run_of(file, block, run, known)
         shown = Path(os.path.relpath(folder, file.parent)).as_posix()
         marker += f" {shown}"
@@ -125,6 +129,17 @@ def _records(folder: Path, known: dict[Path, list[Record]]) -> list[Record]:
 
 def _sweeps(records: list[Record]) -> set[object]:
     return {record["sweep"] for record in records}
+
+
+def _two_runs_of(file: Path, block: _Place) -> list[Path]:
+    """The two runs that a block names, a blank between them."""
+    names = (block.run or "").split()
+    if len(names) != 2:
+        raise ReadmeError(
+            f"{file}:{block.start + 1}: block {block.name} names {len(names)} runs, not 2: "
+            f"<!-- bench:{block.name} RUN RUN -->"
+        )
+    return [file.parent / name for name in names]
 
 
 def _named_run(file: Path, block: _Place) -> Path:

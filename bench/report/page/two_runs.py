@@ -7,8 +7,10 @@ as the machine may have been slower for one of them.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
+from bench.cases.case import MODES
 from bench.records.environment import flat
 from bench.records.run_folder import StoredRun
 from bench.report import labels, quantities, table
@@ -20,6 +22,7 @@ from bench.timing.intervals import Interval
 
 Key = tuple[Any, ...]
 _FACTS = ("machine", "device", "backend", "tensorflow", "keras", "commit")  # of a record
+_FAR = 0.05  # from which a change that is not by chance counts as one
 _HARDWARE = ("machine", "device")
 
 
@@ -69,6 +72,44 @@ def two_runs(first: StoredRun, second: StoredRun) -> TwoRuns:
         _as_table("The others: the interval of the change holds 1.", others),
         _environment(first, second),
     )
+
+
+def agreement(before: Sequence[Record], after: Sequence[Record]) -> list[Table]:
+    """How many cases of two runs agree: the interval of the change of their ratio holds 1.
+
+    No table where they have no case in common.
+    """
+    both = list(_common(before, after))
+    if not both:
+        return []
+    header = ("", "cases", "agree", "beyond chance", "differ by more than 5%", "median width")
+    groups = {mode: [case for case in both if case.after["mode"] == mode] for mode in MODES}
+    rows = [_agreement(name, cases) for name, cases in {**groups, "all": both}.items() if cases]
+    caption = " ".join(
+        f"{name} run: {runs[0]['machine']}{_workers_in_words(runs)}."
+        for name, runs in (("First", before), ("Second", after))
+    )
+    return [Table(caption, header, rows)]
+
+
+def _workers_in_words(records: Sequence[Record]) -> str:
+    names = {str(record["worker"]) for record in records if record["worker"] is not None}
+    return f" a worker, {len(names)} workers" if names else ", one process"
+
+
+def _agreement(name: str, cases: Sequence[Moved]) -> list[Cell]:
+    moved = [case for case in cases if case.has_moved]
+    chance = 0.05 * len(cases)
+    far = [case for case in moved if max(case.change.value, 1 / case.change.value) > 1 + _FAR]
+    width = median(math.sqrt(case.change.high / case.change.low) - 1 for case in cases)
+    return [
+        Cell(name),
+        Cell(str(len(cases))),
+        Cell(f"{len(cases) - len(moved)} ({1 - len(moved) / len(cases):.0%})"),
+        Cell(f"{len(moved)} do not, {chance:.0f} expected"),
+        Cell(str(len(far))),
+        Cell(f"±{width:.1%}"),
+    ]
 
 
 def _common(before: Sequence[Record], after: Sequence[Record]) -> Iterator[Moved]:
