@@ -15,6 +15,7 @@ from bench.history.timeline import LIBRARIES, History, Machine, Run, Skipped, Ti
 from bench.report import labels
 from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
+from bench.report.quantities import coverage_in_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,10 +97,31 @@ def _overview(history: History) -> str:
     if short:
         which = "All" if short == len(history.timelines) else f"{short} of them"
         sentences.append(f"{which} in fewer than {FEWEST_RUNS} runs: too few to tell a level shift.")
+    if said := _against_itself(history):
+        sentences.append(said)
     if history.left_out:
         reasons = ", ".join(f"{count} {plain(reason)}" for reason, count in sorted(history.left_out.items()))
         sentences.append(f"Rows left out: {reasons}.")
     return " ".join(sentences)
+
+
+def _against_itself(history: History) -> str:
+    """Says how often the intervals of all its runs, and those of the last with such rows, held the truth that
+    is known: the ratio of a layer to itself."""
+    points = [
+        point
+        for timeline in history.timelines
+        if timeline.names["case"] == timeline.names["baseline"]
+        for point in timeline.points
+    ]
+    if not points:
+        return ""
+    last = max((point.run for point in points), key=history.runs.index)
+    of_last = [point.ratio for point in points if point.run == last]
+    return (
+        f"Of layers against themselves {coverage_in_words([point.ratio for point in points])}; in "
+        f"{_link(last)}, {coverage_in_words(of_last)}."
+    )
 
 
 def _lately(history: History) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median as median_of
 
 import numpy as np
@@ -100,6 +100,43 @@ def busy_in_words(record: Record) -> str:
     return ", ".join([*parts, *([f"{stolen:.0%} of the cores' time stolen"] if stolen > _STOLEN else [])])
 
 
+def widened_by(records: Iterable[Record]) -> float | None:
+    """How many times as wide as the others' the intervals of the run's hurt rows are; None where too few rows
+    of a mode are hurt, or too few are not, to tell.
+
+    The medians of the intervals' widths (log high / low) are compared within a mode, since training scatters
+    more than inference does.
+    """
+    widths: dict[tuple[str, bool], list[float]] = {}
+    for record in records:
+        if record["ratio"] is not None and (ratio := ratio_of(record)).low < ratio.high:
+            widths.setdefault((record["mode"], is_hurt(record)), []).append(math.log(ratio.high / ratio.low))
+    known = {key: median_of(found) for key, found in widths.items() if len(found) >= _FEWEST_WIDTHS}
+    factors = [
+        known[mode, True] / known[mode, False] for mode, hurt in known if hurt and (mode, False) in known
+    ]
+    return math.exp(sum(map(math.log, factors)) / len(factors)) if factors else None
+
+
+_FEWEST_WIDTHS = 5  # of which a median is taken
+
+
+def hurt_in_words(records: Sequence[Record]) -> str:
+    """Says what ran beside the rows that other work hurt, and how much wider their intervals are, as far as
+    the others tell; empty where none was hurt."""
+    hurt = [record for record in records if record["status"] == "ok" and is_hurt(record)]
+    if not hurt:
+        return ""
+    worst = max(hurt, key=lambda record: record["load"] or 0.0)
+    factor = widened_by(records)
+    wider = "wider for it" if factor is None else f"{factor:.1f}x as wide as those of the others"
+    measured = sum(record["status"] == "ok" for record in records)
+    return (
+        f"{busy_in_words(worst)}: {len(hurt)} of {measured} rows were measured beside other work, and their "
+        f"intervals are {wider}"
+    )
+
+
 def _cores(record: Record) -> int | None:
     found = re.search(r"(\d+) cores?\b", str(record["machine"]))
     return int(found[1]) if found else None
@@ -151,6 +188,20 @@ def start_of(record: Record) -> Interval | None:
         return None
     start = record["compile_s"] + (record["trace_s"] or 0.0)
     return Interval(start, start, start)
+
+
+_OFF = 0.05  # a ratio of a layer to itself beyond which it is a false alarm
+
+
+def coverage_in_words(against_itself: Sequence[Interval]) -> str:
+    """Says how many of the intervals of a layer's ratio to itself hold 1, and how many ratios are far off."""
+    held = sum(ratio.low <= 1 <= ratio.high for ratio in against_itself)
+    off = sum(not 1 / (1 + _OFF) <= ratio.value <= 1 + _OFF for ratio in against_itself)
+    count = len(against_itself)
+    return (
+        f"{held} of {count} intervals ({held / count:.1%}) hold 1, {off} of the ratios are off by "
+        f"more than {_OFF:.0%}"
+    )
 
 
 def precision_in_words(records: Iterable[Record]) -> str:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from bench.cases.case import id_parts, shape_id
@@ -9,7 +10,14 @@ from bench.records.schema import STATUSES
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, short_shape
 from bench.report.progress import duration
-from bench.report.quantities import busy_in_words, is_hurt, precision_in_words, ratio_of, two_speeds
+from bench.report.quantities import (
+    coverage_in_words,
+    hurt_in_words,
+    is_hurt,
+    precision_in_words,
+    ratio_of,
+    two_speeds,
+)
 from bench.report.select import base_shape, framed, grouped
 
 
@@ -28,6 +36,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
         *_not_native(measured),
         *_noted(measured),
         *_busy(measured),
+        *_against_itself(compared),
         *_counts(records, compared),
     ]
 
@@ -179,14 +188,24 @@ def _noted(measured: Sequence[Record]) -> Iterator[str]:
 
 def _busy(measured: Sequence[Record]) -> Iterator[str]:
     """One line where other work ran while it was measured."""
-    hurt = [record for record in measured if is_hurt(record)]
-    if not hurt:
+    if said := hurt_in_words(measured):
+        yield f"busy machine: {said}"
+
+
+def _against_itself(compared: Sequence[Record]) -> Iterator[str]:
+    """How far the run's own noise lets its intervals be trusted, where it has a few rows that tell."""
+    ratios = [ratio_of(record) for record in compared if record["baseline"] == record["case"]]
+    if len(ratios) < _FEWEST_AGAINST_ITSELF:
         return
-    worst = max(hurt, key=lambda record: record["load"] or 0.0)
+    within = sum(ratio_of(record).converged for record in compared) / len(compared)
+    ends = sorted(datetime.fromisoformat(str(record["timestamp"])) for record in compared)
     yield (
-        f"busy machine: {busy_in_words(worst)}: {len(hurt)} of {len(measured)} rows were measured beside "
-        "other work, and their intervals are wider for it"
+        f"layers against themselves: {coverage_in_words(ratios)}; {within:.0%} of all ratios are known to "
+        f"±2%, in {(ends[-1] - ends[0]).total_seconds() / 60:.1f} minutes"
     )
+
+
+_FEWEST_AGAINST_ITSELF = 10
 
 
 def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[str]:

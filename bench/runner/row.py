@@ -12,6 +12,7 @@ from bench.contract.report import BrokenContract
 from bench.processes.worker import MemoryLimit, TimeLimit, WorkerDied
 from bench.proof.problem import WrongAnswer
 from bench.proof.verify import Proof
+from bench.records.environment import timestamp
 from bench.records.schema import Value, make_record
 from bench.runner.proving import CompileTimeout
 from bench.timing.blocks import Timing
@@ -81,10 +82,10 @@ def program_columns(program: Program) -> Record:
 
 
 def revised(record: Record, case: Case, timing: Timing) -> Record:
-    """The record with the columns of a timing of more instances; rates follow the time of a call."""
+    """The record with the columns of a timing of more instances, just made; rates follow the time."""
     slower = timing.median_s / (record["median_s"] or timing.median_s)
     rates = {name: record[name] / slower for name in ("gflops_per_s", "roofline_fraction") if record[name]}
-    return make_record(**{**record, **timing_columns(case, timing), **rates})
+    return make_record(**{**record, **timing_columns(case, timing), **rates, "timestamp": timestamp()})
 
 
 def timing_columns(case: Case, timing: Timing) -> Record:

@@ -25,13 +25,8 @@ def of_run(records: Sequence[Record]) -> Iterator[str]:
             f"What follows is at {labels.in_words(base[0])}, on {base[0]['machine']}; each ratio is of two "
             "that were timed in turns, above 1 is slower."
         )
-    hurt = [record for record in records if record["status"] == "ok" and quantities.is_hurt(record)]
-    if hurt:
-        worst = max(hurt, key=lambda record: record["load"] or 0.0)
-        yield (
-            f"The machine was busy: {quantities.busy_in_words(worst)}; {len(hurt)} rows were measured beside "
-            "other work, and their intervals are wider for it."
-        )
+    if hurt := quantities.hurt_in_words(records):
+        yield f"The machine was busy: {hurt}."
     for mode in MODES:
         yield from _findings(f"{mode.capitalize()} ({_MODE_NAMES[mode]})", _rivals(base, mode), _compared)
     yield from _noise(base)

@@ -283,6 +283,16 @@ IMPOSSIBLE = [
 ]
 
 
+def test_the_rows_of_layers_against_themselves_of_every_run_are_counted(tmp_path):
+    itself = {"baseline": "infer-lstm-builtin-b32-t50-f64-u128"}
+    for run, value in enumerate((1.0, 1.005, 1.08)):
+        figures = {**itself, "ratio": value, "ratio_low": value * 0.99, "ratio_high": value * 1.01}
+        write_run(tmp_path, f"{run}", sample(run, "lstm-builtin", figures=figures), sample(run))
+    text = told(tmp_path)
+    assert "Of layers against themselves 2 of 3 intervals (66.7%) hold 1, 1 of the ratios are off" in text
+    assert "in [run-002](2/), 0 of 1 intervals" in text
+
+
 @pytest.mark.parametrize("figures", IMPOSSIBLE)
 def test_rows_that_cannot_be_are_named_and_left_out(tmp_path, figures):
     write_run(tmp_path, "a", sample(0), sample(0, "lstm-rnn"))

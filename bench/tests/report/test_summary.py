@@ -105,6 +105,39 @@ def test_a_busy_machine_is_a_line_and_marks_its_rows(figures, said):
     assert not row_line(rows[1], LABELS).endswith("(busy machine)")
 
 
+def test_a_busy_machine_widens_intervals_by_what_the_other_rows_tell():
+    """Training scatters more than inference, whatever else runs: each mode is compared with itself."""
+
+    def rows(count, mode, half, load):
+        figures = {**FIGURES, "ratio": 1.0, "ratio_low": 1 - half, "ratio_high": 1 / (1 - half), "load": load}
+        return [record("slstm-rnn", mode, figures=figures)] * count
+
+    quiet = [*rows(5, "infer", 0.01, 1.0), *rows(5, "train", 0.10, 1.0)]
+    (told,) = [
+        line for line in summary_lines([*quiet, *rows(9, "infer", 0.03, 7.9)], LABELS) if "busy" in line
+    ]
+    assert told.endswith(
+        "9 of 19 rows were measured beside other work, and their intervals are 3.0x as wide as "
+        "those of the others"
+    )
+    too_few = [*quiet[:4], *quiet[5:], *rows(9, "infer", 0.03, 7.9)]
+    (told,) = [line for line in summary_lines(too_few, LABELS) if "busy" in line]
+    assert told.endswith("their intervals are wider for it")
+
+
+def test_what_layers_show_against_themselves_is_told():
+    def rows(count, **ratio):
+        itself = {"baseline": "infer-lstm-builtin-b32-t50-f64-u128", **ratio}
+        return [record("lstm-builtin", figures={**FIGURES, **itself})] * count
+
+    held = rows(9, ratio=1.01, ratio_low=0.99, ratio_high=1.02)
+    off = rows(1, ratio=1.06, ratio_low=1.05, ratio_high=1.07)
+    said = "layers against themselves: 9 of 10 intervals (90.0%) hold 1, 1 of the ratios are off by more than"
+    (told,) = [line for line in summary_lines([*held, *off], LABELS) if "themselves" in line]
+    assert told.startswith(said) and "100% of all ratios are known to ±2%, in 0.0 minutes" in told
+    assert not any("themselves" in line for line in summary_lines(held, LABELS))
+
+
 def test_a_drift_is_told():
     rows = [record(figures={**FIGURES, "drift": 0.6}), record("lstm-rnn", figures=FIGURES)]
     (told,) = [line for line in summary_lines(rows, LABELS) if line.startswith("drift: ")]
