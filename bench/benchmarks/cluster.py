@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,8 @@ def host(address: str, names: Sequence[int]) -> None:
     from bench.cluster.connect import QUIET
 
     async def run():
-        options = {"nthreads": 1, "resources": {"bench": 1}, "memory_limit": 0}
-        workers = await asyncio.gather(*(Worker(address, name=str(name), **options) for name in names))
+        start = partial(Worker, address, nthreads=1, resources={"bench": 1}, memory_limit=0)
+        workers = await asyncio.gather(*(start(name=str(name)) for name in names))
         await asyncio.gather(*(worker.finished() for worker in workers))
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
