@@ -10,10 +10,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import jax
 import keras
-import numpy as np
 
-from bench.processes.peers import Arrays, Loaded, PeerData
-from bench.processes.peers.keras_backend import MadeLayer, floating, make_layer, tensorflow_noted
+from bench.processes.peers import Loaded, PeerData
+from bench.processes.peers.keras_backend import MadeLayer, answer_of, floating, make_layer, tensorflow_noted
 
 
 def environment() -> dict[str, Any]:
@@ -60,10 +59,6 @@ def load(cell: str, mode: str, data: PeerData, **of_cell: Any) -> Loaded:
     run()
     called = time.perf_counter()
 
-    def answer() -> tuple[Arrays, Arrays]:
-        outputs, gradients = run()
-        return _arrays(outputs), _arrays(gradients)
-
     graph = lowered.as_text()
     facts = {
         "trace_s": traced - start,
@@ -72,7 +67,7 @@ def load(cell: str, mode: str, data: PeerData, **of_cell: Any) -> Loaded:
         "kernel": "while" if "stablehlo.while" in graph else "unrolled",
         "xla": True,
     }
-    return Loaded(run, answer, facts, lambda: traces)
+    return Loaded(run, answer_of(run), facts, lambda: traces)
 
 
 def _forward(made: MadeLayer, training: bool):
@@ -109,7 +104,3 @@ def _train(made: MadeLayer):
         return outputs, [*of_weights, of_inputs, *of_states]
 
     return train
-
-
-def _arrays(values) -> Arrays:
-    return [np.asarray(value) for value in values]
