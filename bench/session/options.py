@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.cases.case import DEVICES
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM
@@ -105,7 +106,7 @@ def add_options(parser) -> None:
     )
     group.addoption(
         "--device",
-        choices=("auto", "cpu", "gpu"),
+        choices=("auto", *DEVICES),
         default="auto",
         help="where to compute; auto takes a GPU if there is one (default: auto).",
     )
