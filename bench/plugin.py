@@ -6,6 +6,7 @@ TensorFlow is not imported before a case is about to run.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -175,9 +176,7 @@ def measure(request, benchmark):
 
     def measure(comparison: Comparison) -> None:
         benchmark.group = f"{comparison.case.mode} {comparison.case.shape}"
-        record = _recorded(lambda: run.measure(comparison, benchmark, budget))
-        config.stash[state.latest] = request.node.nodeid, record
-        _report(record)
+        _record(request, lambda: run.measure(comparison, benchmark, budget))
 
     return measure
 
@@ -190,31 +189,26 @@ def perform(request, benchmark):
 
     def perform(task: Task) -> None:
         benchmark.group = f"{task.sweep} {task.case.shape}"
-        record = _recorded(lambda: run.perform(task, settings, benchmark))
-        config.stash[state.latest] = request.node.nodeid, record
-        _report(record)
+        _record(request, lambda: run.perform(task, settings, benchmark))
 
     return perform
 
 
-def _recorded(measure: Callable[[], "Record"]) -> "Record":
-    """The record of a case; ends the session where records cannot be written, or a cluster is lost, since all
-    that follows would be lost."""
+def _record(request, measure: Callable[[], "Record"]) -> None:
+    """Measures a case; the test fails or is skipped with the record. Ends the session where records cannot be
+    written, or a cluster is lost, since all that follows would be lost."""
     from bench.cluster.admission import ClusterError
 
     try:
-        return measure()
+        record = measure()
     except ClusterError as error:
         pytest.exit(str(error), returncode=pytest.ExitCode.INTERRUPTED)
     except OSError as error:
         pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
-
-
-def _report(record) -> None:
-    if record["status"] == "failed":
-        pytest.fail(f"{record['reason']}: {record['message']}", pytrace=False)
-    if record["status"] == "skipped":
-        pytest.skip(f"{record['reason']}: {record['message']}")
+    request.config.stash[state.latest] = request.node.nodeid, record
+    if record["status"] != "ok":
+        end = {"failed": partial(pytest.fail, pytrace=False), "skipped": pytest.skip}[record["status"]]
+        end(f"{record['reason']}: {record['message']}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

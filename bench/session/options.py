@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bench.cases.case import DEVICES
 from bench.cases.read_options import positive
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES
@@ -109,7 +110,7 @@ def add_options(parser) -> None:
     )
     group.addoption(
         "--device",
-        choices=("auto", "cpu", "gpu"),
+        choices=("auto", *DEVICES),
         default="auto",
         help="where to compute; auto takes a GPU if there is one (default: auto).",
     )

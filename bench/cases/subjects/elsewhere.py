@@ -97,28 +97,28 @@ def _peer(
     )
 
 
-def torch(cell: str, keras_name: str, torch_name: str) -> Subject:
+def _torch(cell: str, keras_name: str, torch_name: str) -> Subject:
     label = f"PyTorch nn.{torch_name}"
     return _peer(cell, "torch", keras_name, label, "pytorch", "torch", runs_in="PyTorch", on=DEVICES)
 
 
-def onnx(cell: str, keras_name: str, operator: str) -> Subject:
+def _onnx(cell: str, keras_name: str, operator: str) -> Subject:
     label, needs = f"ONNX Runtime {operator}", ("onnx", "onnxruntime")
     return _peer(cell, "onnx", keras_name, label, "onnx_runtime", *needs, runs_in="ONNX Runtime")
 
 
-def keras2(cell: str, keras_name: str) -> Subject:
+def _keras2(cell: str, keras_name: str) -> Subject:
     return _peer(cell, "keras2", keras_name, f"Keras 2 {keras_name}", "keras2", "tf_keras", runs_in="Keras 2")
 
 
-def compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
+def _compat_v1(cell: str, keras_name: str, function: str, *options: str) -> Subject:
     """The functions of TensorFlow 1 that ours follow, with the cell of Keras 2 that they take."""
     label = f"Keras 2 {keras_name}Cell in tf.compat.v1.nn.{function}"
     subject = _peer(cell, function, keras_name, label, function, "tf_keras")
     return replace(subject, options=frozenset(options), unrolls=function == "static_rnn")
 
 
-def block_kernel(cell: str, kernel: str, *options: str) -> Subject:
+def _block_kernel(cell: str, kernel: str, *options: str) -> Subject:
     """A built-in's equation in a fused kernel of TensorFlow's, which Keras does not use."""
     label = f"TensorFlow's {kernel}"
 
@@ -156,3 +156,21 @@ def _check_plain(label: str, case: Case, on: Sequence[str] = ("cpu",)) -> None:
         raise UnsupportedOption(
             f"{label} is measured in float32, as it comes, on {where}; not {', '.join(other)}"
         )
+
+
+# one more is a module of `bench.processes.peers` and an entry here
+PEERS = (
+    _compat_v1("lstm", "LSTM", "static_rnn"),
+    _compat_v1("lstm", "LSTM", "dynamic_rnn", "time_major"),
+    _torch("lstm", "LSTM", "LSTM"),
+    _torch("gru", "GRU", "GRU"),
+    _torch("simple_rnn", "SimpleRNN", "RNN"),
+    _onnx("lstm", "LSTM", "LSTM"),
+    _onnx("gru", "GRU", "GRU"),
+    _onnx("simple_rnn", "SimpleRNN", "RNN"),
+    _keras2("lstm", "LSTM"),
+    _keras2("gru", "GRU"),
+    _keras2("simple_rnn", "SimpleRNN"),
+    _block_kernel("lstm", "BlockLSTMV2"),
+    _block_kernel("gru", "GRUBlockCell", "reset_after"),
+)

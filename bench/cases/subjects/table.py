@@ -1,6 +1,6 @@
 """The table of the subjects. One more is one entry."""
 
-from bench.cases.subjects.elsewhere import BACKENDS, block_kernel, compat_v1, keras2, onnx, torch
+from bench.cases.subjects.elsewhere import BACKENDS, PEERS
 from bench.cases.subjects.on_tensorflow import builtin, fused, keras_cell, ours, unrolled
 from bench.cases.subjects.subject import Subject
 
@@ -29,19 +29,7 @@ _ON_TENSORFLOW: dict[str, Subject] = {
         ours("learned_state", *_GATED),
         unrolled("lstm", "static_unroll", *_GATED),
         unrolled("lstm", "dynamic_unroll", *_GATED),
-        compat_v1("lstm", "LSTM", "static_rnn"),
-        compat_v1("lstm", "LSTM", "dynamic_rnn", "time_major"),
-        torch("lstm", "LSTM", "LSTM"),
-        torch("gru", "GRU", "GRU"),
-        torch("simple_rnn", "SimpleRNN", "RNN"),
-        onnx("lstm", "LSTM", "LSTM"),
-        onnx("gru", "GRU", "GRU"),
-        onnx("simple_rnn", "SimpleRNN", "RNN"),
-        keras2("lstm", "LSTM"),
-        keras2("gru", "GRU"),
-        keras2("simple_rnn", "SimpleRNN"),
-        block_kernel("lstm", "BlockLSTMV2"),
-        block_kernel("gru", "GRUBlockCell", "reset_after"),
+        *PEERS,
     )
 }
 # every layer of Keras', and every cell in `keras.layers.RNN` that no such layer stands for

@@ -17,7 +17,7 @@ from bench.cases.layers.shaped_steps import shaped
 from bench.cases.subjects import UnsupportedOption
 from bench.contract import tensorflow_calls
 from bench.contract.load_cell import TargetError, load_target
-from bench.processes.peers import PeerData
+from bench.processes.peers import Arrays, PeerData
 
 keras.config.disable_traceback_filtering()
 
@@ -137,6 +137,16 @@ def tensorflow_noted(of: str | None) -> Iterator[None]:
 def backend_name() -> str:
     """Keras' back end in this process, as people call it."""
     return _BACKENDS[keras.backend.backend()]
+
+
+def answer_of(run: Callable[[], tuple[Any, Any]]) -> Callable[[], tuple[Arrays, Arrays]]:
+    """run() -> outputs and gradients; the same as NumPy arrays."""
+
+    def answer() -> tuple[Arrays, Arrays]:
+        outputs, gradients = ([*map(keras.ops.convert_to_numpy, each)] for each in run())
+        return outputs, gradients
+
+    return answer
 
 
 def floating(outputs: Sequence[Any]) -> list[Any]:

@@ -15,11 +15,10 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the GPU's mem
 
 import jax
 import keras
-import numpy as np
 
 from bench.cases.subjects import UnsupportedOption
-from bench.processes.peers import Arrays, Loaded, PeerData
-from bench.processes.peers.keras_backend import MadeLayer, floating, make_layer, tensorflow_noted
+from bench.processes.peers import Loaded, PeerData
+from bench.processes.peers.keras_backend import MadeLayer, answer_of, floating, make_layer, tensorflow_noted
 
 
 def environment() -> dict[str, Any]:
@@ -76,10 +75,6 @@ def _load(cell: str, mode: str, data: PeerData, of_cell: dict[str, Any]) -> Load
     run()
     called = time.perf_counter()
 
-    def answer() -> tuple[Arrays, Arrays]:
-        outputs, gradients = run()
-        return _arrays(outputs), _arrays(gradients)
-
     graph = lowered.as_text()
     facts = {
         "trace_s": traced - start,
@@ -88,7 +83,7 @@ def _load(cell: str, mode: str, data: PeerData, of_cell: dict[str, Any]) -> Load
         "kernel": "while" if "stablehlo.while" in graph else "unrolled",
         "xla": True,
     }
-    return Loaded(run, answer, facts, lambda: traces)
+    return Loaded(run, answer_of(run), facts, lambda: traces)
 
 
 def _forward(made: MadeLayer, training: bool):
@@ -125,7 +120,3 @@ def _train(made: MadeLayer):
         return outputs, [*of_weights, of_inputs, *of_states]
 
     return train
-
-
-def _arrays(values) -> Arrays:
-    return [np.asarray(value) for value in values]

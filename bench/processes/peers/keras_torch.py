@@ -12,7 +12,7 @@ import keras
 import torch
 
 from bench.processes.peers import Arrays, Loaded, PeerData
-from bench.processes.peers.keras_backend import MadeLayer, floating, make_layer, tensorflow_noted
+from bench.processes.peers.keras_backend import MadeLayer, answer_of, floating, make_layer, tensorflow_noted
 
 
 def environment() -> dict[str, Any]:
@@ -39,14 +39,10 @@ def load(cell: str, mode: str, data: PeerData, **of_cell: Any) -> Loaded:
     states = [torch.tensor(state) for state in data.initial_states]
     run = _infer(made, inputs, states) if mode == "infer" else _train(made, inputs, states, data.cotangents)
 
-    def answer() -> tuple[Arrays, Arrays]:
-        outputs, gradients = run()
-        return _arrays(outputs), _arrays(gradients)
-
     start = time.perf_counter()
     with tensorflow_noted(of_cell.get("target")):
         run()
-    return Loaded(run, answer, {"compile_s": time.perf_counter() - start, "kernel": "eager"})
+    return Loaded(run, answer_of(run), {"compile_s": time.perf_counter() - start, "kernel": "eager"})
 
 
 def _infer(made: MadeLayer, inputs, states):
@@ -74,7 +70,3 @@ def _train(made: MadeLayer, inputs, states, cotangents: Arrays):
         return outputs, [torch.zeros_like(source) if found is None else found for found, source in pairs]
 
     return run
-
-
-def _arrays(tensors) -> Arrays:
-    return [tensor.detach().numpy() for tensor in tensors]
