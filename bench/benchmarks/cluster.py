@@ -1,7 +1,7 @@
 """What does a cluster cost? Its scheduling, with a stand-in for the timing, and the loss of a worker.
 
 Collected only when asked for by name: `pytest bench/benchmarks/cluster.py --results=results` writes
-`results/cluster.json`, which `python -m bench readme` puts into `results/cluster.md`. It takes about seven
+`results/cluster.json`, which `python -m bench readme` puts into `results/cluster.md`. It takes about ten
 minutes. The workers are threads of processes of their own, so that what this process takes is what the client
 and the scheduler take.
 """

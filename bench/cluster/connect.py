@@ -19,7 +19,7 @@ QUIET = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
     # the scheduler keeps so many messages of each worker: with Dask's 1000, gigabytes for a hundred workers
-    "distributed.admin.low-level-log-length": 50,
+    "distributed.admin.low-level-log-length": 10,
 }
 
 

@@ -138,6 +138,7 @@ def tell_of_run(config) -> None:
         return
     config.stash[state.is_told] = True
     from bench.records.run_folder import TASKS_FILE
+    from bench.records.schema import RecordError
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import rest_line, summary_lines
 
@@ -147,10 +148,14 @@ def tell_of_run(config) -> None:
             "The table above is pytest-benchmark's, of each case by itself. The ratios below are of calls "
             "timed in turns: compare by these."
         )
-    parts = getattr(run, "parts", [(run.folder, run.records)])  # of --each-machine, one a machine
+    try:
+        parts = run.parts if hasattr(run, "parts") else [(run.folder, run.records)]
+    except RecordError as error:  # the folder has been taken away meanwhile
+        reporter.write_line(f"records cannot be read: {error}", red=True)
+        return
     for _, records in parts:
         if len(parts) > 1 and records:
-            reporter.write_line(f"\non {records[0]['machine']}:")
+            reporter.write_line(f"on {records[0]['machine']}:")
         for line in summary_lines(records, labels(config)):
             reporter.write_line(line)
     if (rest := config.stash.get(state.rest, None)) is not None and rest.wide:
