@@ -12,12 +12,17 @@ from bench.backend.flops import Flops, Uncountable, count
 from bench.backend.libraries import keras, tf
 from bench.cases.case import Case
 from bench.cases.layers.stack import cells_of, initial_state_of, loops_of
+from bench.contract.cell_under_test import dtype_policy
 
 
 def build_layer(layer, case: Case, seed: int) -> None:
-    """Builds the layer for the case's shape, its weights drawn from `seed`."""
+    """Builds the layer for the case's shape, its weights drawn from `seed`.
+
+    It is built under the case's dtype policy, which layers that a cell makes in its `build` take.
+    """
     keras.utils.set_random_seed(seed)
-    layer.build((*sizes(case), case.features))
+    with dtype_policy(case.dtype):
+        layer.build((*sizes(case), case.features))
 
 
 def sizes(case: Case) -> tuple[int | None, int | None]:
@@ -136,7 +141,8 @@ def eager_recurrence(cell, drops: DropoutMasks | None = None, training: bool = F
     Args:
         training: whether it is called in training where it draws nothing.
     """
-    states = cell.get_initial_state(1) if hasattr(cell, "get_initial_state") else cell.state_size
+    with dtype_policy("float64"):  # as the contract asks it: tensors that it makes are float64 too
+        states = cell.get_initial_state(1) if hasattr(cell, "get_initial_state") else cell.state_size
     structure = list(states) if keras.tree.is_nested(states) else [states]
     in_training = {"training": True} if training or drops is not None else {}
     if drops is not None:
@@ -148,7 +154,8 @@ def eager_recurrence(cell, drops: DropoutMasks | None = None, training: bool = F
         states = keras.tree.pack_sequence_as(structure, [tf.constant(state) for state in initial_states])
         outputs = []
         for step in np.moveaxis(inputs, 1, 0):
-            output, states = cell(tf.constant(step), states, **in_training)
+            with dtype_policy("float64"):
+                output, states = cell(tf.constant(step), states, **in_training)
             states = states if keras.tree.is_nested(states) else [states]
             outputs.append(output.numpy())
         return np.stack(outputs, axis=1), [np.asarray(state) for state in keras.tree.flatten(states)]

@@ -2,15 +2,18 @@
 
 import re
 import shlex
+import subprocess
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import bench
 from bench.__main__ import main
 from bench.contract.checks import CHECKS, LAYER_CHECKS
+from bench.tests.gate.test_gate import process, write_run
 
 HOUSE = Path(bench.__file__).parent
 PAGE = (HOUSE / "by-example.md").read_text()
@@ -34,7 +37,7 @@ def test_the_page_shows_ten_examples_and_their_files():
     assert {*FILES} == {
         *("my_cells.py", "my_layers.py", "my_sweeps.py", "pyproject.toml", "tests/test_my_cells.py")
     }
-    assert len(COMMANDS) == len(set(COMMANDS)) == 13
+    assert len(COMMANDS) == len(set(COMMANDS)) == 14
 
 
 @pytest.fixture
@@ -64,6 +67,27 @@ def _check_here(cell, *_):
     return check_here(replace(cell, factory=load_held(cell.target, cell.kwargs, cell.whole)))
 
 
+def commit_twice(folder: Path, monkeypatch) -> list[list[str]]:
+    """Makes a git repository of the folder; the gate's processes are played, and their commands returned."""
+    for number in range(2):
+        (folder / "notes.md").write_text(str(number))
+        for words in (["init", "--quiet"], ["add", "-A"], ["commit", "--quiet", "-m", "x"]):
+            identity = ["-c", "user.name=x", "-c", "user.email=x@x"]
+            subprocess.run(["git", *identity, *words], cwd=folder, check=True)
+    commands: list[list[str]] = []
+    generator = np.random.default_rng(0)
+
+    def play(command, place, environment, log):
+        commands.append(command)
+        name = f"run-{len(commands):02d}"
+        (results,) = (text.removeprefix("--results=") for text in command if text.startswith("--results="))
+        write_run(Path(results) / name, process(name, generator))
+        return 0
+
+    monkeypatch.setattr("bench.gate.session.run_process", play)
+    return commands
+
+
 def run(command: str) -> int:
     """The exit code of a command of the page, in this process, at a small shape and for a moment."""
     words = shlex.split(re.sub(r"--shape=\S+", TINY, command))
@@ -78,12 +102,23 @@ def run(command: str) -> int:
 INSTALLED = [command for command in COMMANDS if "-p bench.plugin" in command]
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in INSTALLED])
+GATES = [command for command in COMMANDS if " gate " in command]
+
+
+@pytest.mark.parametrize("command", [each for each in COMMANDS if each not in INSTALLED + GATES])
 def test_every_command_of_the_page_runs(repository, capfd, command):
     code = run(command)
     assert code in ((0, 1, 3) if "--at-most" in command else (0,)), capfd.readouterr()
     if " run " in command and "--collect-only" not in command:
         assert list(repository.glob("results/*/records.csv"))
+
+
+def test_the_gate_of_the_page_measures_two_commits(repository, monkeypatch, capsys):
+    (command,) = GATES
+    commands = commit_twice(repository, monkeypatch)
+    assert run(command) == 0, capsys.readouterr()
+    assert len(commands) == 10
+    assert all({"--cell=my_cells.py:MyCell", TINY} <= {*each} for each in commands)
 
 
 def test_the_notebook_runs():

@@ -116,6 +116,38 @@ def way_style(record: Record) -> Style:
     return Style(colour, ":", "d") if options - {"unroll"} else Style(colour, line, marker)
 
 
+def variant_style(drawn: Iterable[Record]) -> Callable[[Record], Style]:
+    """The style where a chart holds variants of a subject, told apart by options: the first has the subject's
+    own, each other one a line and a marker of its own in the subject's colour."""
+    variants: dict[str, dict[tuple[str, ...], int]] = {}
+    for record in drawn:
+        known = variants.setdefault(record["subject"], {})
+        known.setdefault(_variant(record), len(known))
+
+    def look(record: Record) -> Style:
+        number = variants[record["subject"]][_variant(record)]
+        own = style(record)
+        line, mark = _VARIANTS[number % len(_VARIANTS)] or (own.line, own.marker)
+        return Style(own.colour, line, mark)
+
+    return look
+
+
+def _variant(record: Record) -> tuple[str, ...]:
+    """The words of the options beside XLA, which a hollow marker says."""
+    return tuple(word for word in labels.options(record) if word != "xla")
+
+
+# of a subject's variants: line, marker; of the first those of the subject
+_VARIANTS: tuple[tuple[Any, str] | None, ...] = (
+    None,
+    ((0, (1, 1)), "*"),
+    ("-", "X"),
+    ((0, (6, 1, 1, 1)), "P"),
+    ((0, (10, 2)), "h"),
+)
+
+
 def is_xla(record: Record) -> bool:
     return bool(record["jit_compile"])
 

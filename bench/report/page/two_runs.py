@@ -55,6 +55,11 @@ class TwoRuns:
     others: list[Table]
     environment: Table
 
+    @property
+    def differing(self) -> int:
+        """How many rows of the environment, which come first, differ."""
+        return sum(first.text != second.text for _, first, second in self.environment.rows)
+
 
 def two_runs(first: StoredRun, second: StoredRun) -> TwoRuns:
     """Compares two runs, case by case."""
@@ -143,7 +148,7 @@ def _sentences(
     if both:
         yield (
             f"About {max(1, round(0.05 * len(both)))} would by chance alone, and more, as two processes of "
-            "one program may differ by a few percent: `python -m bench gate --measure` decides, by several "
+            "one program may differ by a few percent: python -m bench gate --measure decides, by several "
             "processes."
         )
     alone = [
@@ -177,7 +182,7 @@ def _environment(first: StoredRun, second: StoredRun) -> Table:
     rows = [[name, *(known.get(name, NOTHING) for known in facts)] for name in names]
     rows.sort(key=lambda row: row[1] == row[2])
     differing = sum(row[1] != row[2] for row in rows)
-    caption = f"What they ran on: first the {differing} facts that differ."
+    caption = f"What they ran on: the {differing} facts that differ."
     return Table(caption, ("", "first", "second"), [list(map(Cell, row)) for row in rows], names=3)
 
 

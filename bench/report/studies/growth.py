@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.records.schema import SHAPE
 from bench.report import formatting, labels, select, table
-from bench.report.charts import grid_chart, line_chart, ratio_chart
+from bench.report.charts import drawing, grid_chart, line_chart, ratio_chart
 from bench.report.charts.grid_chart import Point
 from bench.report.labels import Record
 from bench.report.quantities import ratio_of
@@ -96,7 +96,10 @@ def _draw_ratios(axis: str, records: Records):
         ],
         drawn["record"].tolist(),
         grid_chart.Look(
-            labels.AXES[axis], dict.fromkeys(shown, formatting.ratio), height=2.9 if len(shown) == 1 else 2.1
+            labels.AXES[axis],
+            dict.fromkeys(shown, formatting.ratio),
+            drawing.variant_style(drawn),
+            height=2.9 if len(shown) == 1 else 2.1,
         ),
         [f"Not drawn: {others} lines at other shapes; they are in the tables."] if others else [],
     )

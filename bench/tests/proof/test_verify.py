@@ -276,6 +276,28 @@ def test_a_user_cell_without_a_reference_is_compared_with_itself():
         verify(problem, Answer(answer.outputs, wrong))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_what_a_cell_makes_in_build_and_in_call_has_the_dtype_of_its_case(dtype):
+    """The twin in float64 too: its sublayer took float32, and the proof ended in TensorFlow's error."""
+
+    class Sublayer(keras.layers.Layer):
+        state_size = output_size = 5
+
+        def build(self, input_shape):
+            self.dense = keras.layers.Dense(5)
+            self.dense.build(input_shape)
+
+        def call(self, inputs, states):
+            ones = keras.ops.ones((1, 5), dtype=self.compute_dtype if dtype != "float32" else None)
+            h = keras.ops.tanh(self.dense(inputs) + states[0] * ones)
+            return h, [h]
+
+    subject = user_subject("sublayer", lambda units: Sublayer(), "lstm-builtin")
+    case = Case("sublayer", "rnn", "infer", *SHAPE, dtype=dtype)
+    problem = prepare(subject, case)
+    verify(problem, programs.compile_program(problem.layer, case, problem.data).answer())
+
+
 def test_a_user_cells_own_reference_is_used(monkeypatch):
     class Own(LSTMCell):
         def reference(self, inputs, initial_states):

@@ -6,6 +6,7 @@ import pytest
 
 from bench.cases.case import Case
 from bench.report.blocks import BLOCKS
+from bench.report.charts import drawing
 from bench.report.studies import (
     CHARTS,
     character_layer,
@@ -307,6 +308,20 @@ def test_three_sizes_of_one_subject_and_baseline_are_a_line_in_any_sweep():
     assert axes.get_ylabel() == "b32 f64 u128"
     (made,) = CHARTS["ratio_timesteps"].tables(three)
     assert made.header[-3:] == ("10", "50", "200") and len(made.rows) == 1
+
+
+def test_variants_of_a_subject_are_lines_that_are_told_apart():
+    """The first keeps the subject's line and marker; all have its colour, and XLA is hollow."""
+    variants: list[dict] = [{}, {"jit_compile": True}, {"depth": 2}, {"bidirectional": True}]
+    drawn = [chosen(timesteps, **variant) for variant in variants for timesteps in (10, 50, 200)]
+    look = drawing.variant_style(drawn)
+    plain, xla, stacked, both_ways = (look(record) for record in drawn[::3])
+    assert plain == xla == drawing.style(drawn[0])
+    assert len({(each.line, each.marker) for each in (plain, stacked, both_ways)}) == 3
+    assert {each.colour for each in (plain, stacked, both_ways)} == {plain.colour}
+    (axes,) = CHARTS["ratio_timesteps"].draw(drawn).axes
+    lines = [line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_marker() != "_"]
+    assert len({(line.get_marker(), line.get_markerfacecolor()) for line in lines}) == len(variants)
 
 
 def test_a_line_never_mixes_what_is_not_alike():

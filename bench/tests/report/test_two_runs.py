@@ -75,7 +75,7 @@ def test_what_differs_of_what_they_ran_on_comes_first():
     names = [row[0].text for row in found.environment.rows]
     assert set(names[:3]) == {"machine", "keras", "python"} and "packages.numpy" in names[3:]
     assert [cell.text for cell in found.environment.rows[0]] == ["machine", str(SLSTM["machine"]), "EPYC"]
-    assert "3 facts that differ" in found.environment.caption
+    assert "3 facts that differ" in found.environment.caption and found.differing == 3
     assert found.sentences[0].startswith("The runs differ in machine: what moved may be the hardware's")
 
 
@@ -89,6 +89,8 @@ def test_the_page_of_two_runs_compares_them_and_of_one_or_three_does_not(tmp_pat
     assert [bool(page.all("section", id="two-runs")) for page in pages] == [False, True, False]
     assert f"{SLSTM['case']}1.20× [1.1" in pages[1].text
     assert "Run run-1 compared with run run-0" in pages[1].text
+    (folded,) = pages[1].all("table", **{"aria-label": "The same in both runs"})
+    assert "backendtensorflow" in folded.text and "machine" in folded.text
 
 
 def test_runs_without_records_have_a_page(tmp_path):
