@@ -9,7 +9,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +166,13 @@ def pytest_addoption(parser):
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
         "wider than ±2%% (default: 3.2 s a row, with --benchmark-max-time=1).",
     )
+    group.addoption(
+        "--processes",
+        metavar="N",
+        type=_positive(int),
+        help="measure all in so many processes, one after another, 3 or more: ratios and intervals are "
+        "then over processes.",
+    )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
         "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."
@@ -252,6 +259,78 @@ def pytest_configure(config):
         raise pytest.UsageError("--rehearse: is a GPU's run on the CPU; leave out --device and --require-gpu")
     config.stash[_notes] = []
     _show_devices(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """With --processes, measures in processes that do the same without it, and joins their rows."""
+    processes = config.getoption("processes")
+    if processes is None or config.getoption("collectonly"):
+        return None
+    clashing = [name for name in _ONE_PROCESS if config.getoption(name)]
+    if clashing or not config.getoption("benchmark_only"):
+        raise pytest.UsageError(
+            f"--processes: cannot be with {', '.join(map(_as_typed, clashing))}"
+            if clashing
+            else "--processes: measures, and so takes --benchmark-only"
+        )
+    from bench.gate.repetition import repeat
+    from bench.gate.repository import CannotMeasure
+    from bench.records.schema import RecordError
+
+    options = _without(config.invocation_params.args, ("--processes", "--results"))
+    results = config.getoption("results") or config.rootpath / "results"
+    try:
+        folder = repeat(options, processes, results, lambda text: print(text, flush=True))
+    except (CannotMeasure, RecordError) as error:
+        raise pytest.UsageError(str(error)) from error
+    except OSError as error:
+        raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
+    return _tell_joined(folder)
+
+
+# what a run over processes cannot have
+_ONE_PROCESS = (
+    "workers",
+    "scheduler",
+    "each_machine",
+    "resume",
+    "full",
+    "benchmark_disable",
+    "benchmark_skip",
+)
+
+
+def _as_typed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _without(arguments: Sequence[object], names: Sequence[str]) -> list[str]:
+    """The arguments without these options, each with its value behind `=` or as the next argument."""
+    kept, values = [], False
+    for argument in map(str, arguments):
+        if not values and argument.partition("=")[0] not in names:
+            kept.append(argument)
+        values = argument in names
+    return kept
+
+
+def _tell_joined(folder: Path) -> pytest.ExitCode:
+    """Prints the summary of a run over processes, and writes its charts and its report."""
+    from bench.records.run_folder import read_run
+    from bench.report.html import REPORT_FILE, write_report
+    from bench.report.summary import summary_lines
+
+    records = read_run(folder).records
+    labels = {name: subject.label for name, subject in SUBJECTS.items()}
+    for line in summary_lines(records, labels):
+        print(line)
+    print(f"records: {folder}/records.csv")
+    if any(record["ratio"] is not None for record in records):
+        print(f"charts:  {_written(lambda: _drawn(folder, records))}")
+    print(f"report:  {_written(lambda: str(write_report([folder], folder / REPORT_FILE)))}")
+    failed = any(record["status"] == "failed" for record in records)
+    return pytest.ExitCode.TESTS_FAILED if failed else pytest.ExitCode.OK
 
 
 def _show_devices(config) -> None:
