@@ -19,7 +19,7 @@ from bench.cases.rehearsal import rehearsed
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import UserCellError
 from bench.contract.load_cell import TargetError
-from bench.session import choose, gpu, limits, options, start, state, tell
+from bench.session import choose, gpu, limits, options, processes, start, state, tell
 
 if TYPE_CHECKING:
     from bench.runner.row import Record
@@ -46,6 +46,13 @@ def pytest_configure(config):
         raise pytest.UsageError("--rehearse: is a GPU's run on the CPU; leave out --device and --require-gpu")
     config.stash[state.notes] = []
     gpu.show_devices(config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    if config.getoption("processes") is not None and not config.getoption("collectonly"):
+        return processes.run(config)
+    return None
 
 
 def _is_loaded_elsewhere(config) -> bool:

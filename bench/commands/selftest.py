@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bench.gate.revisions import CannotCompare
-from bench.records.files import write_whole
+from bench.records.files import read_text, write_whole
 from bench.records.text import one_line
 from bench.selftest import timing
 from bench.selftest.gate import as_table, real_rates, simulated_rates, write_between
@@ -22,13 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_minutes,
         default=15.0,
         metavar="M",
-        help=f"what it may take, at most {timing.MOST_MINUTES:g}; "
-        "under 12 the intervals overlap (default: 15)",
+        help=f"what it may take, at most {timing.MOST_MINUTES:g}; a row takes about 3 s (default: 15)",
     )
-    group.add_argument("--save", type=Path, metavar="FILE", help="keep the recorded blocks, as JSON")
-    group.add_argument(
-        "--load", type=Path, metavar="FILE", help="count in blocks that were kept, time nothing"
-    )
+    group.add_argument("--save", type=Path, metavar="FILE", help="keep the recorded rows, as JSON")
+    group.add_argument("--load", type=Path, metavar="FILE", help="count in rows that were kept, time nothing")
 
 
 def _minutes(text: str) -> float:
@@ -39,8 +36,12 @@ def _minutes(text: str) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Prints the figures of the timing, or with --gate those of the gate; returns 0, or 2 where a file cannot
-    be used."""
+    """Prints the figures of the timing, or with --gate those of the gate.
+
+    Returns:
+        0; 1 where a goal that was reached, as the file of --write says, surely is no longer; 2 where a file
+        cannot be used.
+    """
     if args.gate:
         return _gate(args)
     try:
@@ -49,14 +50,18 @@ def main(args: argparse.Namespace) -> int:
         )
         if args.save:
             write_whole(args.save, json.dumps(asdict(recording)) + "\n")
-        text = timing.report(recording)
+        found = list(timing.figures(recording))
+        text = timing.report(recording, found)
         print(text)
+        lost = timing.lost(found, read_text(args.write)) if args.write else []
         if args.write:
             write_between(args.write, text, "timing")
     except (OSError, ValueError) as error:
         print(one_line(error), file=sys.stderr)
         return 2
-    return 0
+    for what in lost:
+        print(f"{args.write}: a goal that was reached is missed: {what}", file=sys.stderr)
+    return 1 if lost else 0
 
 
 def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:

@@ -181,16 +181,41 @@ def _measure_turns(
 def _measure(session: Session, side: str, python: Path, turn: int) -> str:
     """Runs one process and puts its run in its place; returns the run's name."""
     running, log = session.folder / "running", session.folder / "logs" / f"{turn:02d}-{side}.txt"
-    shutil.rmtree(running, ignore_errors=True)
-    log.parent.mkdir(exist_ok=True)
     command = [str(python), "-m", "bench", "run", f"--results={running}", *session.options]
-    code = run_process(command, session.tree(side) / session.place, _environment(session, side), log)
-    runs = sorted(running.glob(f"*/{RECORDS_FILE}"))
-    if code not in (0, _FAILED_CASE) or len(runs) != 1:
-        raise CannotMeasure(_why(side, code, log))
-    (folder,) = (file.parent for file in runs)
-    session.runs(side).mkdir(exist_ok=True)
-    folder.rename(session.runs(side) / folder.name)
+    place = session.tree(side) / session.place
+    return measure_once(side, command, place, _environment(session, side), running, session.runs(side), log)
+
+
+def measure_once(
+    name: str,
+    command: Sequence[str],
+    place: Path,
+    environment: Mapping[str, str],
+    running: Path,
+    runs: Path,
+    log: Path,
+) -> str:
+    """Runs one process in `place` that makes a run in `running`, and puts that into `runs` when it is whole.
+
+    Args:
+        name: what the process is called where it has no run.
+        log: where what it prints goes.
+
+    Returns:
+        the run's name.
+
+    Raises:
+        CannotMeasure: it has no run.
+    """
+    shutil.rmtree(running, ignore_errors=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    code = run_process(command, place, environment, log)
+    found = sorted(running.glob(f"*/{RECORDS_FILE}"))
+    if code not in (0, _FAILED_CASE) or len(found) != 1:
+        raise CannotMeasure(_why(name, code, log))
+    (folder,) = (file.parent for file in found)
+    runs.mkdir(exist_ok=True)
+    folder.rename(runs / folder.name)
     shutil.rmtree(running)
     return folder.name
 
@@ -222,14 +247,14 @@ def _end(process: subprocess.Popen, patience_s: float = 10) -> None:
             process.wait(patience_s)
 
 
-def _why(side: str, code: int, log: Path) -> str:
+def _why(name: str, code: int, log: Path) -> str:
     """Says why a process has no run: its usage error, or where all that it said is."""
     lines = log.read_text(errors="replace").splitlines()
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
     if code == _USAGE and errors:
-        return f"{side}: {errors[0]}"
+        return f"{name}: {errors[0]}"
     last = next((line for line in reversed(lines) if line.strip()), "it said nothing")
-    return f"{side}: no run, exit code {code}: {last.strip()} (all that it said: {log})"
+    return f"{name}: no run, exit code {code}: {last.strip()} (all that it said: {log})"
 
 
 def _environment(session: Session, side: str) -> dict[str, str]:

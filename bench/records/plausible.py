@@ -77,7 +77,7 @@ RULES: tuple[Rule, ...] = (
     *map(
         _positive,
         (
-            *(*SHAPE, "depth", *_TIMING, "instances", "queued_s", "epoch_s", "characters_per_s"),
+            *(*SHAPE, "depth", *_TIMING, "instances", "processes", "queued_s", "epoch_s", "characters_per_s"),
             *("sequences_per_s", "timesteps_per_s", "flops", "gflops_per_s", "roofline_fraction"),
         ),
     ),

@@ -184,6 +184,13 @@ class Record(TypedDict):
             "the programs that were timed; empty: one, in a run from before they were counted"
         ),
     ]
+    processes: Annotated[
+        int | None,
+        _Says(
+            "in how many processes it was measured, 3 or more; the ratio, its interval and `instance_ratios` "
+            "are then over these; empty: one"
+        ),
+    ]
     instance_spread: Annotated[
         float | None,
         _Says(
@@ -310,7 +317,7 @@ KEY = ("run_id", "sweep", "case", "baseline")
 # what only a row that is `ok` has
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
-    *("instances", "instance_spread", "instance_ratios", "drift"),
+    *("instances", "processes", "instance_spread", "instance_ratios", "drift"),
     *("ratio", "ratio_low", "ratio_high", "converged", "sequences_per_s", "timesteps_per_s"),
     *("gflops_per_s", "roofline_fraction", "epoch_s", "characters_per_s", "loss"),
 )

@@ -49,20 +49,12 @@ def clustered_share(
     return Interval(float(share), float(low), float(high))
 
 
-def sign_p_value(block_ratios: Sequence[float]) -> float:
-    """The probability that so many of the blocks lie on one side of 1 where the true median ratio is 1."""
-    from scipy.special import bdtr
-
-    fewer = min(sum(ratio <= 1 for ratio in block_ratios), sum(ratio >= 1 for ratio in block_ratios))
-    return min(1.0, 2 * float(bdtr(fewer, len(block_ratios), 0.5)))
-
-
 @dataclass(frozen=True)
 class Draws:
-    """The intervals drawn from one stretch of consecutive blocks.
+    """The intervals drawn from one stretch of measuring.
 
     Attributes:
-        p_values: of the sign test of each.
+        p_values: of each, that there is no difference.
         beyond: whether each lies beyond the threshold that matters.
     """
 

@@ -1,19 +1,21 @@
 """Measure how far the timing's intervals can be trusted, on this machine.
 
-A subject is timed against a second instance of itself, in the shapes of the sweep `default`, and once more
-with a delay of 5% and of 10% in it. From each stretch of blocks that lie together intervals are drawn as a
-run draws them: a pilot fixes the number of blocks, and these follow. What the intervals say is then counted.
-*Observed*: of intervals that share no block, of blocks as they were recorded. *Resampled*: of A/A blocks
-slowed by multiplication, of intervals that overlap, or of suites that are put together from stretches.
+A case is timed against a second instance of itself, in the shapes of the sweep `default`, as a run times a
+row: both programs are traced anew, several times, and the interval is over these instances. It is done again
+and again, each time with new traces, and with a delay of 5% and of 10% in the subject. What the intervals say
+is then counted. *Observed*: of rows as they were timed. *Resampled*: of A/A rows slowed by multiplication, or
+of suites that are put together from rows.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, product
+from functools import cached_property, partial
+from itertools import count, product
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
 from bench.cases.case import MODES, Case
 from bench.cases.comparisons import comparisons
@@ -23,81 +25,102 @@ from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
 from bench.records.files import read_json
 from bench.report.markdown import NOTHING, plain, table
-from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
+from bench.selftest.statistics import Draws, clustered_share, suite_alarms
 from bench.timing.blocks import (
-    PILOT_BLOCKS,
-    PILOT_SHARE,
     Blocks,
     Budget,
-    collector_off,
-    plan_for,
+    Instances,
+    Pair,
+    plain_rounds,
+    summarise,
     time_call,
+    time_instances,
 )
-from bench.timing.intervals import FEWEST_BLOCKS, Interval, ratio_interval
+from bench.timing.intervals import FEWEST_INSTANCES, Interval, instance_ratio, ratio_interval
+
+if TYPE_CHECKING:
+    from bench.backend.programs import Program
 
 USUAL = Budget(max_time_s=1.0, min_rounds=5)  # pytest-benchmark's defaults
-PATIENT = Budget(max_time_s=4.0, min_rounds=5)  # with its pilot within `CASE_S`
-CASE_S = 5.0  # within which a slowdown must be seen
 SLOWDOWNS = (0.05, 0.10)
-LEAST_INTERVALS = 300
 SUITES = 10_000
-MOST_MINUTES = 20.0
+MOST_MINUTES = 60.0
+LEAST_CASES = 2  # whose rows a share is taken over
 
-# what is planted in the passes over all cases, in their order: nothing, three times
-_PASSES = (0.0, SLOWDOWNS[0], 0.0, SLOWDOWNS[1], 0.0)
-_COUNTING_SHARE = 0.1  # of the time, for what comes after the recording
-_STARTS = (10, 20, 40, 80, 160)  # of intervals in a stretch, until there are enough of them
-_SUITE_STARTS = 20  # of those that suites are made of
-_LEAST_SHARE = 0.5  # of the cases must have intervals; those of the slowest alone say little
+# what is planted in a case's rows, again and again in this order, each case beginning with another; mostly
+# nothing
+_PLANTED = (0.0, SLOWDOWNS[0], 0.0, SLOWDOWNS[1], 0.0)
+_COUNTING_SHARE = 0.05  # of the time, for what comes after the recording
 _CLOCK_CALLS = 1001
+_USUAL_CALLS = 7  # that say how long a delay must be
 
 
 # --- what is recorded ---
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Blocks that were timed one after the other.
+class Row:
+    """A case that was timed against itself as a run times a row.
 
     Attributes:
-        case: the id of the case that was timed against itself.
+        case: its id.
         planted: by how much the subject was slowed, as a share of the baseline's time.
-        subject, baseline: the times of all legs, seconds; a block is two of each.
+        instances: of each instance the times of the subject's calls and of the baseline's, seconds; a block
+            is two of each.
     """
 
     case: str
     planted: float
-    subject: list[float]
-    baseline: list[float]
+    instances: list[tuple[list[float], list[float]]]
 
     @property
-    def blocks(self) -> Blocks:
-        return Blocks(self.subject, self.baseline)
+    def blocks(self) -> list[Blocks]:
+        """The blocks of each instance."""
+        return [Blocks(*times) for times in self.instances]
+
+    @cached_property
+    def ratio(self) -> Interval:
+        """As a record has it."""
+        return summarise(self.blocks).ratio
+
+    def slowed(self, slowdown: float) -> "Row":
+        """The same, with every call of the subject slower by so much."""
+        slower = [
+            ([(1 + slowdown) * each for each in subject], baseline) for subject, baseline in self.instances
+        ]
+        return replace(self, instances=slower)
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The blocks of a self-test, and what they were recorded on.
+    """The rows of a self-test, and what they were recorded on.
 
     Attributes:
         facts: what it was recorded on, in words.
         clock_s: times of an empty subject, seconds.
-        stretches: in the order of time.
+        rows: in the order of time.
     """
 
     facts: dict[str, str]
     clock_s: list[float]
-    stretches: list[Stretch]
+    rows: list[Row]
+
+    def by_case(self, planted: float) -> dict[str, list[Row]]:
+        """The rows of each case with so much planted."""
+        found: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if row.planted == planted:
+                found.setdefault(row.case, []).append(row)
+        return found
 
 
 def loaded(file: Path) -> Recording:
     """A recording that was kept; raises ValueError where the file holds none."""
     try:
         found = read_json(file)
-        stretches = [Stretch(**stretch) for stretch in found["stretches"]]
-        return Recording(found["facts"], found["clock_s"], stretches)
+        return Recording(found["facts"], found["clock_s"], [Row(**row) for row in found["rows"]])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file}: holds no recorded blocks: {error}") from error
+        raise ValueError(f"{file}: holds no recorded rows: {error}") from error
 
 
 def cases(device: str = "auto") -> list[Case]:
@@ -118,33 +141,24 @@ def cases(device: str = "auto") -> list[Case]:
     return made
 
 
-Program = Callable[[], object]
-
-
 def record(chosen: Sequence[Case], seconds: float) -> Recording:
-    """Times each case against a second instance of itself, in passes over all of them."""
+    """Times each case against a second instance of itself, again and again, for so long."""
     end = time.monotonic() + (1 - _COUNTING_SHARE) * seconds
     facts = _facts()
     clock_s = [time_call(lambda: None) for _ in range(_CLOCK_CALLS)]
-    pairs: dict[str, tuple[Program, Program]] = {}
+    programs: dict[str, tuple[Program, Program]] = {}
     for case in chosen:
         _say(f"compiling {case.id}")
-        pairs[case.id] = (_program(case), _program(case))
-    if time.monotonic() >= end:
-        raise ValueError("--minutes: not enough to compile the cases, let alone to time them")
-    stretches: list[Stretch] = []
-    usual_s: dict[str, float] = {}
-    wanted = list(product(_PASSES, pairs.items()))
-    for number, (planted, (name, pair)) in enumerate(wanted):
-        stretch_s = (end - time.monotonic()) / (len(wanted) - number)
-        if stretch_s <= 0:
-            break
-        _say(f"timing {name}, {planted:.0%} slower, {stretch_s:.1f} s")
-        found = _stretch(name, planted, pair, stretch_s, planted * usual_s.get(name, 0.0))
-        if not planted:
-            usual_s[name] = median(found.baseline)
-        stretches.append(found)
-    return Recording(facts, clock_s, stretches)
+        programs[case.id] = (_program(case), _program(case))
+    rows: list[Row] = []
+    for number in count():
+        for place, (name, pair) in enumerate(programs.items()):
+            if time.monotonic() >= end:
+                return Recording(facts, clock_s, rows)
+            planted = _PLANTED[(number + place) % len(_PLANTED)]
+            _say(f"timing {name}, {planted:.0%} slower")
+            rows.append(_row(name, planted, pair))
+    raise AssertionError("counts for ever")
 
 
 def _say(text: str) -> None:
@@ -162,24 +176,30 @@ def _facts() -> dict[str, str]:
     }
 
 
-def _program(case: Case) -> Program:
+def _program(case: Case) -> "Program":
     from bench.backend import programs
     from bench.cases.subjects import SUBJECTS
     from bench.proof.problem import prepare
 
     problem = prepare(SUBJECTS[case.subject], case)
-    return programs.compile_program(problem.layer, case, problem.data).run
+    return programs.compile_program(problem.layer, case, problem.data)
 
 
-def _stretch(
-    name: str, planted: float, pair: tuple[Program, Program], seconds: float, delay_s: float
-) -> Stretch:
-    subject, baseline = pair
-    blocks = record_blocks(delayed(subject, delay_s) if delay_s else subject, baseline, seconds)
-    return Stretch(name, planted, blocks.subject, blocks.baseline)
+def _row(name: str, planted: float, pair: "tuple[Program, Program]") -> Row:
+    """Times the two as a run does, in traces that are all new."""
+    delay_s = planted * median(time_call(pair[1].run) for _ in range(_USUAL_CALLS)) if planted else 0.0
+
+    def make(number: int) -> Pair:
+        subject, baseline = (program.again() if program.again else program for program in pair)
+        run = delayed(subject.run, delay_s) if delay_s else subject.run
+        return partial(time_call, run), baseline.time
+
+    more = Instances(make, sum(program.start_s for program in pair))
+    timed = time_instances(make(0), plain_rounds, USUAL, more)
+    return Row(name, planted, [(blocks.subject, blocks.baseline) for blocks in timed])
 
 
-def delayed(run: Program, delay_s: float) -> Program:
+def delayed(run: Callable[[], object], delay_s: float) -> Callable[[], None]:
     """The program, and then a wait of so many seconds; the thread stays busy, since one that sleeps wakes up
     late."""
 
@@ -190,101 +210,6 @@ def delayed(run: Program, delay_s: float) -> Program:
             pass
 
     return slower
-
-
-def record_blocks(subject: Program, baseline: Program, seconds: float) -> Blocks:
-    """Blocks for so long, but enough for one interval, as `timing.blocks.time_pair` times them."""
-    blocks = Blocks()
-    with collector_off():
-        for run in (baseline, subject):
-            run()
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or len(blocks.subject) < 2 * _FEWEST:
-            blocks.baseline.append(time_call(baseline))
-            blocks.subject.extend(time_call(subject) for _ in range(2))
-            blocks.baseline.append(time_call(baseline))
-    return blocks
-
-
-# --- what intervals say ---
-
-_FEWEST = FEWEST_BLOCKS + PILOT_BLOCKS[1]
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """An interval as a run draws it.
-
-    Attributes:
-        first, last: the pilot's first block, and the one behind the last block.
-        ratio: with its interval.
-        p_value: of the sign test.
-        seconds: of all its blocks, the pilot's too.
-    """
-
-    first: int
-    last: int
-    ratio: Interval
-    p_value: float
-    seconds: float
-
-    @property
-    def seen(self) -> bool:
-        """Says whether it shows within `CASE_S` that the subject is slower."""
-        return self.ratio.low > 1 and self.seconds <= CASE_S
-
-    @property
-    def beyond(self) -> bool:
-        """Says whether the whole interval lies beyond the threshold that matters, on either side."""
-        return self.ratio.low > 1 + THRESHOLD or self.ratio.high < 1 / (1 + THRESHOLD)
-
-
-def draw(blocks: Blocks, first: int, budget: Budget) -> Drawn | None:
-    """The interval that a run draws that starts at block `first`; None where there are not enough blocks for
-    whatever the pilot may say."""
-    ratios, seconds = blocks.ratios()[first:], blocks.seconds()[first:]
-    if sum(seconds) < longest_s(budget) or len(ratios) < _FEWEST:
-        return None
-    pilot = _pilot_length(seconds, budget)
-    times = (legs[2 * first : 2 * (first + pilot)] for legs in (blocks.subject, blocks.baseline))
-    last = pilot + plan_for(Blocks(*times), budget, None).blocks
-    if last > len(ratios):
-        return None
-    measured = ratios[pilot:last]
-    interval = ratio_interval(measured)
-    return Drawn(first, first + last, interval, sign_p_value(measured), sum(seconds[:last]))
-
-
-def longest_s(budget: Budget) -> float:
-    """The time that pilot and blocks may take, seconds."""
-    return (1 + PILOT_SHARE) * budget.max_time_s
-
-
-def _pilot_length(seconds: Sequence[float], budget: Budget) -> int:
-    """The number of blocks that `timing.blocks.time_pair` takes for its pilot."""
-    least, most = PILOT_BLOCKS
-    spent = 0.0
-    for number, block_s in enumerate(seconds[:most], 1):
-        spent += block_s
-        if number >= least and spent > PILOT_SHARE * budget.max_time_s:
-            return number
-    return most
-
-
-def disjoint(blocks: Blocks, budget: Budget) -> Iterator[Drawn]:
-    """Intervals that share no block, from the first on."""
-    first = 0
-    while drawn := draw(blocks, first, budget):
-        yield drawn
-        first = drawn.last
-
-
-def overlapping(blocks: Blocks, budget: Budget, most: int) -> list[Drawn]:
-    """Up to so many intervals, their starts evenly spaced over those blocks that enough others follow."""
-    left = list(accumulate(reversed(blocks.seconds())))
-    starts = sum(seconds >= longest_s(budget) for seconds in left[_FEWEST - 1 :])
-    chosen = sorted({number * starts // most for number in range(most)}) if starts else []
-    return [drawn for first in chosen if (drawn := draw(blocks, first, budget))]
 
 
 # --- the figures ---
@@ -307,8 +232,7 @@ class Goal:
         return ("reached" if inside else "missed") + ("" if sure else ", not certain")
 
 
-_TOO_SHORT = "The stretches were too short for intervals of 5 s: `--minutes=15` makes them longer."
-COVERAGE, ALARMS, POWER = Goal(0.93, 0.97), Goal(0.0, 0.01), Goal(0.95, 1.0)
+COVERAGE, ALARMS, POWER, KNOWN = Goal(0.93, 0.97), Goal(0.0, 0.01), Goal(0.95, 1.0), Goal(0.5, 1.0)
 CLOCK_S, CLOCK_SHARE = 5e-6, 0.001
 
 
@@ -339,46 +263,61 @@ class Figure:
         return plain(self.what), self.write(self.value.value), f"[{low}, {high}]", self.count, self.how, goal
 
 
-def report(recording: Recording) -> str:
-    """Writes what was found, in Markdown."""
-    blocks = sum(len(stretch.blocks.ratios()) for stretch in recording.stretches)
-    seconds = sum(sum(stretch.blocks.seconds()) for stretch in recording.stretches)
-    names = {stretch.case for stretch in recording.stretches}
+_COLUMNS = ("figure", "value", "95% interval", "count", "how", "goal")
+
+
+def report(recording: Recording, found: Sequence[Figure] | None = None) -> str:
+    """Writes what was found, in Markdown.
+
+    Args:
+        found: its `figures`, where they are known.
+    """
+    seconds = sum(sum(blocks.seconds()) for row in recording.rows for blocks in row.blocks)
+    instances = sum(len(row.instances) for row in recording.rows)
     facts = recording.facts
     where = (
         f"{facts['machine']} · TensorFlow {facts['tensorflow']} · Keras {facts['keras']} · commit "
-        f"{facts['commit'] or 'unknown'} · {facts['timestamp'][:10]} · {len(names)} cases, {blocks} blocks "
-        f"in {seconds:.0f} s"
+        f"{facts['commit'] or 'unknown'} · {facts['timestamp'][:10]} · "
+        f"{len({row.case for row in recording.rows})} cases, {len(recording.rows)} rows, {instances} "
+        f"instances, {seconds:.0f} s of calls"
     )
-    found = list(figures(recording))
-    rows = [figure.cells for figure in found]
-    header = ("figure", "value", "95% interval", "count", "how", "goal")
-    short = "" if any(figure.goal is POWER for figure in found) else f"\n\n{_TOO_SHORT}"
-    return f"{plain(where)}\n\n{table(header, rows, right=1)}{short}"
+    rows = [figure.cells for figure in (figures(recording) if found is None else found)]
+    return f"{plain(where)}\n\n{table(_COLUMNS, rows, right=1)}"
+
+
+def lost(found: Iterable[Figure], published: str) -> list[str]:
+    """The figures whose goal was reached, as the text of an earlier report says, and surely is no longer."""
+    reached = {
+        cells[1].strip()
+        for line in published.splitlines()
+        if len(cells := line.split("|")) > len(_COLUMNS)
+        and cells[len(_COLUMNS)].strip().startswith("reached")
+    }
+    return [figure.what for figure in found if figure.cells[0] in reached and figure.cells[-1] == "missed"]
 
 
 def figures(recording: Recording) -> Iterator[Figure]:
     """All figures of a recording."""
     yield from _clock(recording)
-    same = _by_case(recording.stretches, 0.0)
-    yield from _coverage(same)
+    same = recording.by_case(0.0)
+    yield _share("A/A: the interval holds 1: 93% to 97%", same, _holds_one, "observed", COVERAGE)
+    yield _share(
+        f"A/A: the ratio is more than {THRESHOLD:.0%} off: at most 1%", same, _is_off, "observed", ALARMS
+    )
+    yield _share("A/A: the ratio is known to ±2%: at least 50%", same, _is_known, "observed", KNOWN)
     yield from _suites(same)
     for slowdown in SLOWDOWNS:
-        for budget in (USUAL, PATIENT):
-            yield from _power(slowdown, budget, same, _by_case(recording.stretches, slowdown))
-
-
-def _by_case(stretches: Iterable[Stretch], planted: float) -> dict[str, list[Blocks]]:
-    found: dict[str, list[Blocks]] = {}
-    for stretch in stretches:
-        if stretch.planted == planted:
-            found.setdefault(stretch.case, []).append(stretch.blocks)
-    return found
+        goal = POWER if slowdown == SLOWDOWNS[-1] else None
+        what = f"{slowdown:.0%} slower: seen" + (": at least 95%" if goal else "")
+        planted = recording.by_case(slowdown)
+        yield _share(what, planted, _is_seen, "observed: a delay in the subject", goal)
+        slowed = {name: [row.slowed(slowdown) for row in rows] for name, rows in same.items()}
+        yield _share(what, slowed, _is_seen, "resampled: A/A rows multiplied", goal)
 
 
 def _clock(recording: Recording) -> Iterator[Figure]:
     times = ratio_interval(recording.clock_s)
-    quickest = min(median(stretch.baseline) for stretch in recording.stretches)
+    quickest = min(median(calls) for row in recording.rows for _, calls in row.instances)
     share = Interval(*(value / quickest for value in (times.value, times.low, times.high)))
     count = f"{len(recording.clock_s)} calls"
     yield Figure(
@@ -399,132 +338,71 @@ def _clock(recording: Recording) -> Iterator[Figure]:
     )
 
 
-def _coverage(same: Mapping[str, list[Blocks]]) -> Iterator[Figure]:
-    drawn, how, independent = _intervals(same, USUAL)
-    long_run = {name: _median_ratio(stretches) for name, stretches in same.items()}
-
-    def covered(truth: Callable[[str], float]) -> Callable[[str, Drawn], bool]:
-        return lambda name, found: found.ratio.low <= truth(name) <= found.ratio.high
-
-    yield _share(
-        "A/A: the interval holds 1: 93% to 97%", drawn, covered(lambda name: 1.0), how, COVERAGE, independent
-    )
-    yield _share(
-        "A/A: the interval holds the ratio of all the case's blocks",
-        drawn,
-        covered(long_run.__getitem__),
-        how,
-        None,
-        independent,
-    )
+def _holds_one(ratio: Interval) -> bool:
+    return ratio.low <= 1 <= ratio.high
 
 
-def _median_ratio(stretches: Sequence[Blocks]) -> float:
-    return median(ratio for blocks in stretches for ratio in blocks.ratios())
+def _is_off(ratio: Interval) -> bool:
+    return not 1 / (1 + THRESHOLD) <= ratio.value <= 1 + THRESHOLD
 
 
-def _intervals(
-    stretches: Mapping[str, list[Blocks]], budget: Budget
-) -> tuple[dict[str, list[Drawn]], str, int]:
-    """The intervals of each case, how they were drawn, and how many of them share no block.
+def _is_known(ratio: Interval) -> bool:
+    return ratio.converged
 
-    Where too few can be had that share none, they overlap.
-    """
-    disjoint_ones = {
-        name: [drawn for each in blocks for drawn in disjoint(each, budget)]
-        for name, blocks in stretches.items()
-    }
-    independent = sum(map(len, disjoint_ones.values()))
-    if independent >= LEAST_INTERVALS:
-        return disjoint_ones, "observed", independent
-    for most in _STARTS:
-        found = {
-            name: [drawn for each in blocks for drawn in overlapping(each, budget, most)]
-            for name, blocks in stretches.items()
-        }
-        if sum(map(len, found.values())) >= LEAST_INTERVALS:
-            break
-    return found, f"resampled: they overlap, {independent} share no block", independent
+
+def _is_seen(ratio: Interval) -> bool:
+    return ratio.low > 1
+
+
+def _is_beyond(ratio: Interval) -> bool:
+    """Says whether the whole interval lies beyond the threshold that matters, on either side."""
+    return ratio.low > 1 + THRESHOLD or ratio.high < 1 / (1 + THRESHOLD)
 
 
 def _share(
     what: str,
-    drawn: Mapping[str, list[Drawn]],
-    happened: Callable[[str, Drawn], bool],
+    rows: Mapping[str, list[Row]],
+    happened: Callable[[Interval], bool],
     how: str,
     goal: Goal | None,
-    independent: int,
 ) -> Figure:
-    found = {name: intervals for name, intervals in drawn.items() if intervals}
-    if not _enough(drawn):
-        raise ValueError(f"{what}: too few blocks; --minutes gives more")
-    hits = [sum(happened(name, each) for each in intervals) for name, intervals in found.items()]
-    trials = [len(intervals) for intervals in found.values()]
-    value = clustered_share(hits, trials, independent)
-    return Figure(what, value, f"{sum(hits)} of {sum(trials)} intervals", how, goal)
+    """The share of rows whose ratio is so; the rows of a case may resemble each other."""
+    if len(rows) < LEAST_CASES:
+        raise ValueError(f"{what}: rows of {len(rows)} cases, it takes {LEAST_CASES}; --minutes gives more")
+    hits = [sum(happened(row.ratio) for row in of_case) for of_case in rows.values()]
+    trials = [len(of_case) for of_case in rows.values()]
+    return Figure(what, clustered_share(hits, trials), f"{sum(hits)} of {sum(trials)} rows", how, goal)
 
 
-def _enough(drawn: Mapping[str, list[Drawn]]) -> bool:
-    """Says whether so many cases have intervals that a share over them has one."""
-    return sum(map(bool, drawn.values())) >= max(2, _LEAST_SHARE * len(drawn))
-
-
-def _suites(same: Mapping[str, list[Blocks]]) -> Iterator[Figure]:
-    rows = len(comparisons(["default"]))
-    drawn = [
-        [found for blocks in stretches if (found := overlapping(blocks, USUAL, _SUITE_STARTS))]
-        for stretches in same.values()
-    ]
-    drawn = [stretches for stretches in drawn if stretches]
-    intervals = sum(len(found) for stretches in drawn for found in stretches)
-    independent = sum(
-        1 for stretches in same.values() for blocks in stretches for _ in disjoint(blocks, USUAL)
-    )
-    how = f"resampled, from {intervals} intervals of {sum(map(len, drawn))} stretches"
-    for what, is_beyond, goal in (
-        (f"A/A: a false alarm in a suite of {rows} rows, significant after correction", False, None),
-        (f"A/A: the same, and beyond the threshold of {THRESHOLD:.0%}: at most 1%", True, ALARMS),
+def _suites(same: Mapping[str, list[Row]]) -> Iterator[Figure]:
+    """The false alarms of whole runs, each row drawn from those of one case."""
+    suite = len(comparisons(["default"]))
+    total = sum(map(len, same.values()))
+    for what, is_alarm, goal in (
+        (
+            f"A/A: a false alarm in a suite of {suite} rows, significant after correction",
+            lambda _: True,
+            None,
+        ),
+        (f"A/A: the same, and beyond the threshold of {THRESHOLD:.0%}: at most 1%", _is_beyond, ALARMS),
     ):
         series = [
-            [
-                Draws([each.p_value for each in found], [each.beyond or not is_beyond for each in found])
-                for found in stretches
-            ]
-            for stretches in drawn
+            [Draws([p_value(row)], [is_alarm(row.ratio)]) for row in of_case] for of_case in same.values()
         ]
-        value = suite_alarms(series, rows, SUITES, independent)
-        yield Figure(what, value, f"{round(value.value * SUITES)} of {SUITES} suites", how, goal)
+        value = suite_alarms(series, suite, SUITES, total)
+        drawn = f"resampled, from {total} rows of {len(same)} cases"
+        yield Figure(what, value, f"{round(value.value * SUITES)} of {SUITES} suites", drawn, goal)
 
 
-def _power(
-    slowdown: float,
-    budget: Budget,
-    same: Mapping[str, list[Blocks]],
-    planted: Mapping[str, list[Blocks]],
-) -> Iterator[Figure]:
-    goal = POWER if slowdown == SLOWDOWNS[-1] and budget is PATIENT else None
-    wished = ": at least 95%" if goal else ""
-    what = f"{slowdown:.0%} slower: seen with --benchmark-max-time={budget.max_time_s:g}{wished}"
+def p_value(row: Row) -> float:
+    """The probability of instances that differ so much from 1 where the layers do not, by Student's test; 1
+    where they are too few to tell."""
+    import numpy as np
+    from scipy.stats import ttest_1samp
 
-    def seen(name: str, found: Drawn) -> bool:
-        return found.seen
-
-    disjoint_ones = {
-        name: [drawn for each in blocks for drawn in disjoint(each, budget)]
-        for name, blocks in planted.items()
-    }
-    if not _enough(disjoint_ones):
-        return
-    independent = sum(map(len, disjoint_ones.values()))
-    yield _share(what, disjoint_ones, seen, "observed: a delay in the subject", goal, independent)
-    slowed = {
-        name: [_slowed(blocks, 1 + slowdown) for blocks in stretches] for name, stretches in same.items()
-    }
-    drawn, how, independent = _intervals(slowed, budget)
-    how = how.replace("observed", "resampled").replace("resampled", "resampled: A/A blocks multiplied", 1)
-    how = how.replace("multiplied:", "multiplied;")
-    yield _share(what, drawn, seen, how, goal, independent)
-
-
-def _slowed(blocks: Blocks, factor: float) -> Blocks:
-    return Blocks([factor * seconds for seconds in blocks.subject], blocks.baseline)
+    logarithms = np.log([instance_ratio(blocks.ratios()) for blocks in row.blocks])
+    if len(logarithms) < FEWEST_INSTANCES:
+        return 1.0
+    if np.ptp(logarithms) == 0:
+        return float(logarithms[0] == 0)
+    return float(ttest_1samp(logarithms, 0.0).pvalue)

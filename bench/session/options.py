@@ -104,6 +104,13 @@ def add_options(parser) -> None:
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
         "wider than ±2%% (default: 3.2 s a row, with --benchmark-max-time=1).",
     )
+    group.addoption(
+        "--processes",
+        metavar="N",
+        type=positive(int),
+        help="measure all in so many processes, one after another, 3 or more: ratios and intervals are "
+        "then over processes.",
+    )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
         "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."

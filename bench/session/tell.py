@@ -169,19 +169,19 @@ def tell_of_run(config) -> None:
         if (folder / TASKS_FILE).exists():
             reporter.write_line(f"weights, predictions, texts: {folder}/{TASKS_FILE}")
         if any(record["ratio"] is not None for record in records):
-            reporter.write_line(f"charts:  {_written(partial(_drawn, folder, records))}")
+            reporter.write_line(f"charts:  {written(partial(drawn, folder, records))}")
     if any(records for _, records in parts):
         page, folders = run.folder / REPORT_FILE, [folder for folder, _ in parts]
-        reporter.write_line(f"report:  {_written(lambda: str(write_report(folders, page)))}")
+        reporter.write_line(f"report:  {written(lambda: str(write_report(folders, page)))}")
 
 
-def _drawn(folder: Path, records: "list[Record]") -> str:
+def drawn(folder: Path, records: "list[Record]") -> str:
     from bench.report.charts.run_charts import draw
 
     return f"{len(draw(folder, records))} files in {folder}/charts"
 
 
-def _written(write: Callable[[], str]) -> str:
+def written(write: Callable[[], str]) -> str:
     """Says what was written, or why it cannot be: the records stand whatever becomes of the rest."""
     try:
         return write()

@@ -203,7 +203,7 @@ COMMANDS = {
     "report": ["report", "run", "--output=report.html"],
     "readme": ["readme", "--file=README.md"],
     "history": ["history", "--results=."],
-    "selftest": ["selftest", "--load=blocks.json", "--save=saved.json"],
+    "selftest": ["selftest", "--load=rows.json", "--save=saved.json"],
 }
 
 
@@ -212,8 +212,8 @@ def test_a_command_on_a_full_disk_says_so_in_one_line(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     _written_run(tmp_path / "run")
     Path("README.md").write_text("# Title\n<!-- bench:columns -->\n<!-- /bench:columns -->\nlast line\n")
-    stretch = {"case": "c", "planted": 0.0, "subject": [1.0] * 4, "baseline": [1.0] * 4}
-    Path("blocks.json").write_text(json.dumps({"facts": {}, "clock_s": [1e-6], "stretches": [stretch]}))
+    row = {"case": "c", "planted": 0.0, "instances": [[[1.0] * 4, [1.0] * 4]]}
+    Path("rows.json").write_text(json.dumps({"facts": {}, "clock_s": [1e-6], "rows": [row]}))
     before = content_of(tmp_path)
     with full_disk():
         assert main(arguments) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.selftest.statistics import Draws, clustered_share, sign_p_value, suite_alarms
+from bench.selftest.statistics import Draws, clustered_share, suite_alarms
 
 
 def test_a_share_of_independent_trials_has_the_exact_interval():
@@ -32,12 +32,6 @@ def test_the_interval_of_a_clustered_share_holds_the_truth():
         held += interval.low <= 0.9 <= interval.high
         naive += abs(interval.value - 0.9) <= 1.96 * (0.9 * 0.1 / 300) ** 0.5
     assert held >= 370 > naive
-
-
-def test_the_sign_test():
-    assert sign_p_value([1.1] * 6) == pytest.approx(2 / 64)
-    assert sign_p_value([0.9] * 10) == pytest.approx(2 / 1024)
-    assert sign_p_value([0.9, 1.1] * 5) == 1
 
 
 def uniform_draws(generator, stretches: int = 3, beyond: bool = True) -> list[Draws]:
