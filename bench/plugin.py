@@ -6,7 +6,6 @@ TensorFlow is not imported before a case is about to run.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,9 +207,11 @@ def _record(request, measure: Callable[[], "Record"]) -> None:
     except OSError as error:
         pytest.exit(f"records cannot be written: {error}", returncode=pytest.ExitCode.INTERRUPTED)
     request.config.stash[state.latest] = request.node.nodeid, record
-    if record["status"] != "ok":
-        end = {"failed": partial(pytest.fail, pytrace=False), "skipped": pytest.skip}[record["status"]]
-        end(f"{record['reason']}: {record['message']}")
+    said = f"{record['reason']}: {record['message']}"
+    if record["status"] == "failed":
+        pytest.fail(said, pytrace=False)
+    if record["status"] == "skipped":
+        pytest.skip(said)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
