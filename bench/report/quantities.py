@@ -118,6 +118,7 @@ def widened_by(records: Iterable[Record]) -> float | None:
     return math.exp(sum(map(math.log, factors)) / len(factors)) if factors else None
 
 
+_WIDENED = 1.05  # as little is not said
 _FEWEST_WIDTHS = 5  # of which a median is taken
 
 
@@ -129,12 +130,13 @@ def hurt_in_words(records: Sequence[Record]) -> str:
         return ""
     worst = max(hurt, key=lambda record: record["load"] or 0.0)
     factor = widened_by(records)
-    wider = "wider for it" if factor is None else f"{factor:.1f}x as wide as those of the others"
     measured = sum(record["status"] == "ok" for record in records)
-    return (
-        f"{busy_in_words(worst)}: {len(hurt)} of {measured} rows were measured beside other work, and their "
-        f"intervals are {wider}"
-    )
+    said = f"{busy_in_words(worst)}: {len(hurt)} of {measured} rows were measured beside other work"
+    if factor is None:
+        return f"{said}, and their intervals are wider for it"
+    if factor < _WIDENED:
+        return f"{said}; their intervals are no wider than those of the others"
+    return f"{said}, and their intervals are {factor:.1f}x as wide as those of the others"
 
 
 def _cores(record: Record) -> int | None:

@@ -120,6 +120,10 @@ def test_a_busy_machine_widens_intervals_by_what_the_other_rows_tell():
         "9 of 19 rows were measured beside other work, and their intervals are 3.0x as wide as "
         "those of the others"
     )
+    (told,) = [
+        line for line in summary_lines([*quiet, *rows(9, "infer", 0.009, 7.9)], LABELS) if "busy" in line
+    ]
+    assert told.endswith("other work; their intervals are no wider than those of the others")
     too_few = [*quiet[:4], *quiet[5:], *rows(9, "infer", 0.03, 7.9)]
     (told,) = [line for line in summary_lines(too_few, LABELS) if "busy" in line]
     assert told.endswith("their intervals are wider for it")
