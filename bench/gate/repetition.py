@@ -17,7 +17,7 @@ from bench.gate.session import measure_once
 from bench.records.csv_file import RecordWriter
 from bench.records.environment import new_run_id
 from bench.records.run_folder import read_run, stored_folders, write_environment
-from bench.records.schema import Record, make_record
+from bench.records.schema import make_record
 from bench.timing.intervals import FEWEST_INSTANCES, instances_interval
 
 FOLDER = "processes"  # in a run's folder: the runs of its processes, which are a side for the gate
@@ -71,7 +71,7 @@ def repeat(
     return folder
 
 
-def joined(run_id: str, processes: Sequence[Sequence[Mapping[str, Any]]]) -> list[Record]:
+def joined(run_id: str, processes: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """The rows of all processes, one of each case and baseline, in the order of the first process.
 
     The ratio is the geometric mean of the processes', with Student's interval over their logarithms

@@ -37,7 +37,7 @@ def run(config) -> pytest.ExitCode:
     from bench.gate.repository import CannotMeasure
     from bench.records.schema import RecordError
 
-    options = _without(config.invocation_params.args, ("--processes", "--results"))
+    options = without(config.invocation_params.args, ("--processes", "--results"))
     results = config.getoption("results") or config.rootpath / "results"
     try:
         folder = repeat(options, config.getoption("processes"), results, lambda text: print(text, flush=True))
@@ -52,7 +52,7 @@ def _as_typed(option: str) -> str:
     return f"--{option.replace('_', '-')}"
 
 
-def _without(arguments: Sequence[object], names: Sequence[str]) -> list[str]:
+def without(arguments: Sequence[object], names: Sequence[str]) -> list[str]:
     """The arguments without these options, each with its value behind `=` or as the next argument."""
     kept, values = [], False
     for argument in map(str, arguments):

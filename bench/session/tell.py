@@ -1,10 +1,10 @@
 """Tell of the cases and of the run: what is expected, a line a case, the summary and what was written."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -175,7 +175,7 @@ def tell_of_run(config) -> None:
         reporter.write_line(f"report:  {written(lambda: str(write_report(folders, page)))}")
 
 
-def drawn(folder: Path, records: "list[Record]") -> str:
+def drawn(folder: Path, records: Sequence[Mapping[str, Any]]) -> str:
     from bench.report.charts.run_charts import draw
 
     return f"{len(draw(folder, records))} files in {folder}/charts"

@@ -5,9 +5,9 @@ import pytest
 from bench.gate import repetition
 from bench.gate.repetition import FOLDER, joined, repeat
 from bench.gate.repository import CannotMeasure
-from bench.plugin import _without
 from bench.records.csv_file import RecordWriter, read_records
 from bench.records.run_folder import write_environment
+from bench.session.processes import without
 from bench.tests.sample_records import record
 
 
@@ -76,7 +76,7 @@ def test_a_process_without_a_run_is_named(tmp_path, monkeypatch):
     "arguments", [["--processes=3", "-k", "lstm", "--results=x"], ["--processes", "3", "-k", "lstm"]]
 )
 def test_a_process_gets_the_other_options(arguments):
-    assert _without(arguments, ("--processes", "--results")) == ["-k", "lstm"]
+    assert without(arguments, ("--processes", "--results")) == ["-k", "lstm"]
 
 
 @pytest.mark.parametrize(
