@@ -98,7 +98,7 @@ def _draw_ratios(axis: str, records: Records):
         grid_chart.Look(
             labels.AXES[axis],
             dict.fromkeys(shown, formatting.ratio),
-            drawing.variant_style(drawn),
+            drawing.variant_style(drawn["record"]),
             height=2.9 if len(shown) == 1 else 2.1,
         ),
         [f"Not drawn: {others} lines at other shapes; they are in the tables."] if others else [],
