@@ -272,7 +272,7 @@ def test_a_user_cell_is_isolated_too(run_isolated, pytester, monkeypatch):
     [
         ("--compile-limit=0", "0: must be above zero"),
         ("--compile-limit=nan", "nan: must be above zero"),
-        ("--memory-limit=much", "invalid positive int value: 'much'"),
+        ("--memory-limit=much", "'much': must be an integer"),
     ],
 )
 def test_a_limit_that_is_none_is_refused_in_a_line(pytester, option, message):

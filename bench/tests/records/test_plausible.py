@@ -42,6 +42,7 @@ BROKEN: dict[str, list[Any]] = {
     **{name: [0, -5] for name in (*SHAPE, "depth")},
     "rounds": [0, -1, None],
     "instances": [0, -1],
+    "processes": [0, -1],
     "instance_spread": [-0.01],
     "drift": [-1.1, 1.1],
     "load": [-1.0],
