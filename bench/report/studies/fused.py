@@ -177,7 +177,7 @@ def _style(record: Record) -> Style:
     kind = labels.faster_than(record)
     if "XLA" in kind:
         return replace(own, hollow=True)
-    if "Keras" in kind:
+    if "loop" in kind:
         return own
     layer = id_parts(str(record["baseline"])).layer
     return replace(own, marker=drawing.style({**record, "layer": layer}).marker)
