@@ -5,6 +5,7 @@ import math
 import pytest
 
 from bench.cases.case import Case
+from bench.report import labels
 from bench.report.blocks import BLOCKS
 from bench.report.charts import drawing
 from bench.report.studies import (
@@ -322,6 +323,12 @@ def test_variants_of_a_subject_are_lines_that_are_told_apart():
     (axes,) = CHARTS["ratio_timesteps"].draw(drawn).axes
     lines = [line for line in axes.lines if len(line.get_xdata()) == 3 and line.get_marker() != "_"]
     assert len({(line.get_marker(), line.get_markerfacecolor()) for line in lines}) == len(variants)
+
+
+def test_all_that_fused_is_compared_with_look_different():
+    rows = [row for row in sample_records.fused_run() if row["subject"] == "lstm-fused"]
+    looks = {labels.faster_than(row): fused._style(row) for row in rows}
+    assert len(looks) == 5 and len({(look.marker, look.hollow) for look in looks.values()}) == 5
 
 
 def test_a_line_never_mixes_what_is_not_alike():
