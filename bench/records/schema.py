@@ -179,7 +179,7 @@ class Record(TypedDict):
     instances: Annotated[
         int | None,
         _Says(
-            "how often the two programs were traced and compiled, each time a draw of a speed; from 3 on the "
+            "how often the two programs were compiled, each time a draw of a speed; from 3 on the "
             "ratio's interval is over these, and true of the layers; below it is over blocks, and true of "
             "the programs that were timed; empty: one, in a run from before they were counted"
         ),

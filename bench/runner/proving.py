@@ -39,8 +39,8 @@ class Proven:
     _more: list[Program] = field(default_factory=list)
 
     def instance(self, number: int) -> Program:
-        """The program as traced and compiled the `number`-th time, from 0; one that cannot be traced again
-        is the same each time.
+        """The program as compiled the `number`-th time, from 0; one that cannot be compiled again is the same
+        each time.
 
         Raises:
             WrongAnswer: another instance gives another answer.
@@ -49,23 +49,19 @@ class Proven:
             return self.program
         while len(self._more) < number:
             another = self.program.again()
-            verify_again(self.problem, self.answer, another.answer(), self.proof, "in another trace")
+            verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
             self._more.append(another)
         return [self.program, *self._more][number]
 
-    def without_traces(self) -> "Proven":
-        """The same, whose instances from 1 on are still to be traced."""
+    def without_instances(self) -> "Proven":
+        """The same, whose instances from 1 on are still to be made."""
         return replace(self, _more=[])
 
     @property
-    def start_s(self) -> float:
-        """About the seconds of making another instance."""
-        return 0.0 if self.program.again is None else self.program.start_s
-
-    @property
     def instance_s(self) -> float:
-        """The same, where none has been made: those that there are take none."""
-        return 0.0 if self._more else self.start_s
+        """About the seconds of making another instance, where none has been made: those that there are take
+        none."""
+        return 0.0 if self._more else self.program.again_s
 
 
 class CompileTimeout(RuntimeError):

@@ -19,7 +19,7 @@ class Timed:
 
     Attributes:
         instances: the blocks of each instance.
-        pair: the two, proven, without the traces that were timed; None where they must be proven again.
+        pair: the two, proven, without the instances that were timed; None where they must be proven again.
         prove_s: seconds of that.
         instance_s: seconds of making an instance of the two; None where there can be one alone.
     """

@@ -196,7 +196,7 @@ class Run:
             ),
         )
         timing = summarise(instances)
-        instance_s = subject.start_s + baseline.start_s if comparison.retraced else None
+        instance_s = program.again_s + baseline.program.again_s if comparison.retraced else None
         kept = None if timing.ratio.converged else self._kept(comparison, subject, baseline)
         self._timed[len(self.records)] = Timed(comparison, instances, kept, prove_s, instance_s)
         queued_s = time_queue(program.queue, timing.median_s, budget)
@@ -228,7 +228,7 @@ class Run:
                 self._prover.start_anew()
             subject, baseline = timed.pair or self._pair(comparison)
             first = 0 if timed.pair is None else 1  # that which was kept has been timed
-            # the baseline's traces are kept
+            # the baseline's instances are kept
             of_baseline = 0 if comparison.isolated else len(timed.instances)
             pairs = [
                 self._prover.legs(subject, baseline, first + each, of_baseline + each)
@@ -240,7 +240,7 @@ class Run:
                 verify_again(subject.problem, subject.answer, after, subject.proof)
         except Exception:  # of a row that has its figures
             return False
-        kept = timed.pair and (subject.without_traces(), baseline)
+        kept = timed.pair and (subject.without_instances(), baseline)
         self._timed[number] = replace(timed, instances=[*timed.instances, *blocks], pair=kept)
         self.records[number] = row.revised(
             self.records[number], comparison.case, summarise(self._timed[number].instances)
@@ -258,7 +258,7 @@ class Run:
         if comparison.isolated or any(self.subjects[case.subject].peer for case in cases):
             return None
         self._kept_bytes += program_bytes(comparison.case)
-        return (subject.without_traces(), baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
+        return (subject.without_instances(), baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
 
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The two sides, proven; what a peer is whose process has just started goes into the environment."""

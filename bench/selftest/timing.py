@@ -1,8 +1,8 @@
 """Measure how far the timing's intervals can be trusted, on this machine.
 
 A case is timed against a second instance of itself, in the shapes of the sweep `default`, as a run times a
-row: both programs are traced anew, several times, and the interval is over these instances. It is done again
-and again, each time with new traces, and with a delay of 5% and of 10% in the subject. What the intervals say
+row: both programs are compiled anew, several times, and the interval is over these instances. It is done again
+and again, each time with new instances, and with a delay of 5% and of 10% in the subject. What the intervals say
 is then counted. *Observed*: of rows as they were timed. *Resampled*: of A/A rows slowed by multiplication, or
 of suites that are put together from rows.
 """
@@ -186,7 +186,7 @@ def _program(case: Case) -> "Program":
 
 
 def _row(name: str, planted: float, pair: "tuple[Program, Program]") -> Row:
-    """Times the two as a run does, in traces that are all new."""
+    """Times the two as a run does, in instances that are all new."""
     delay_s = planted * median(time_call(pair[1].run) for _ in range(_USUAL_CALLS)) if planted else 0.0
 
     def make(number: int) -> Pair:
@@ -194,7 +194,7 @@ def _row(name: str, planted: float, pair: "tuple[Program, Program]") -> Row:
         run = delayed(subject.run, delay_s) if delay_s else subject.run
         return partial(time_call, run), baseline.time
 
-    more = Instances(make, sum(program.start_s for program in pair))
+    more = Instances(make, sum(program.again_s for program in pair))
     timed = time_instances(make(0), plain_rounds, USUAL, more)
     return Row(name, planted, [(blocks.subject, blocks.baseline) for blocks in timed])
 

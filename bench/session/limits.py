@@ -34,7 +34,8 @@ def share_out(config, rows: list[Row]) -> None:
 def budget(config) -> "Budget":
     from bench.timing.blocks import Budget
 
-    return Budget(config.stash[state.max_time_s], config.getoption("benchmark_min_rounds"))
+    once = config.getoption("workers") or config.getoption("scheduler")  # a cluster's workers
+    return Budget(config.stash[state.max_time_s], config.getoption("benchmark_min_rounds"), again=not once)
 
 
 def of_isolated(config) -> Limits:

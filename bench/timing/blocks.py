@@ -1,7 +1,7 @@
 """The timing: subject and baseline in disjoint blocks, ABBA and BAAB, each a round of pytest-benchmark.
 
-A case is timed as several *instances*: its two programs are traced and compiled anew, since a trace draws
-the speed that it keeps. Blocks lie within instances, and the interval of the ratio is over instances.
+A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph,
+since TensorFlow draws the speed of a compiled graph and keeps it. Blocks lie within instances, and the interval of the ratio is over instances.
 
 Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
 (Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another
@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from statistics import median, quantiles
 
@@ -44,10 +44,11 @@ LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is 
 LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what differs within an instance
 _USUAL_INSTANCES = 4  # at least, where making one takes no longer than twice the blocks
 MOST_INSTANCES = 8  # of a first measurement; Student's interval gains little from more
-# Seconds of tracing and compiling that a case may take for its instances, as a multiple of the seconds of its
-# blocks. A trace of the built-ins takes 0.1 to 0.5 s, under XLA 0.4 to 1.2 s, and blocks 1 s: so inference
-# has 6 to 8 instances, and training 4.
+# Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its
+# blocks. To compile a built-in takes 0.05 to 0.2 s, under XLA 0.2 to 0.9 s, and blocks 1 s: so most have 6 to 8
+# instances, and training under XLA 4.
 _INSTANCES_SHARE = 1.5
+_SHARE_AT_FIRST = 0.5  # of a case's time for blocks, where what is wide is measured again
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 
 
@@ -62,10 +63,18 @@ class Budget:
     Attributes:
         max_time_s: seconds for the blocks of a case, all four legs, beyond which only the fewest are timed.
         min_rounds: the fewest blocks.
+        again: whether what is wide is measured again: a case of several instances then takes half of its time
+            at first, and the fewest instances, so that more is left for where it serves.
     """
 
     max_time_s: float
     min_rounds: int
+    again: bool = False
+
+    @property
+    def at_first(self) -> "Budget":
+        """Of a case that may be measured again, what it takes the first time."""
+        return replace(self, max_time_s=_SHARE_AT_FIRST * self.max_time_s) if self.again else self
 
 
 @dataclass
@@ -95,7 +104,7 @@ class Instances:
     """The instances of a case, beside the one that there is.
 
     Attributes:
-        make: number, from 1 -> the legs of that instance, traced, compiled and called.
+        make: number, from 1 -> the legs of that instance, compiled and called.
         seconds: about what making one takes.
     """
 
@@ -265,8 +274,12 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
     Args:
         instance_s: the seconds of making an instance; None: there is one.
     """
-    blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
-    return Plan(instances, _even(blocks / instances))
+    if instance_s is None:
+        return Plan(1, _even(rounds_for(pilot, budget)))
+    instances = affordable_instances(instance_s, budget.max_time_s)
+    if budget.again:
+        instances = min(instances, _USUAL_INSTANCES)
+    return Plan(instances, _even(rounds_for(pilot, budget.at_first) / instances))
 
 
 def _even(blocks: float) -> int:
@@ -274,9 +287,9 @@ def _even(blocks: float) -> int:
     return max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2))
 
 
-def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
-    """How many instances a case has at first, of which making one takes so long; None: there is one."""
-    if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
+def affordable_instances(instance_s: float, max_time_s: float) -> int:
+    """How many instances a case has, of which making one takes so long."""
+    if instance_s > _MOST_INSTANCE_S * max_time_s:
         return 1
     affordable = 1 + int(_INSTANCES_SHARE * max_time_s / max(instance_s, 1e-9))
     least = _USUAL_INSTANCES if instance_s <= 2 * max_time_s else FEWEST_INSTANCES

@@ -112,14 +112,14 @@ def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
     """The ratio of the layers, with its interval: instances are drawn, and blocks within them.
 
     The geometric mean of the instances' ratios, with Student's interval over their logarithms. All that
-    differs between instances and within them is in it: blocks are not counted as if each were a new trace.
+    differs between instances and within them is in it: blocks are not counted as if each were a new instance.
     (Kalibera, Bulej and Tůma 2006, "Quality assurance in performance: evaluating mono benchmark results".)
-    Of a layer against itself it holds 1 in 94% to 98%, whether all traces run alike or at two or three
+    Of a layer against itself it holds 1 in 94% to 98%, whether all instances run alike or at two or three
     speeds, also where wide ones are timed again until they are within ±2% (92% to 97% in simulations). To
     pool blocks and instances where these seem to be alike, or to take Satterthwaite's degrees of freedom
     (1946), holds the mean of four instances that differ by 1% or 3% in 91% to 94% only, and from six
     instances on it is narrower by less than a tenth. None knows of a speed that none of the instances
-    drew: where one trace in six of one side alone runs 15% slower, six instances hold the mean in 70%.
+    drew: where one in six of one side alone runs 15% slower, six instances hold the mean in 70%.
 
     Args:
         instances: of each instance, `FEWEST_INSTANCES` at least, the ratios of its blocks.

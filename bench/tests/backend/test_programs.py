@@ -76,6 +76,31 @@ def test_nothing_is_traced_again_while_running():
     assert program.trace_count() == count == 1
 
 
+@pytest.mark.parametrize(
+    ("subject", "options"),
+    [
+        ("lstm-builtin", {"masked": "right"}),
+        ("slstm-rnn", {"stateful": True}),
+        ("gru-builtin", {"dropout": 0.5, "bidirectional": True}),
+        ("gru-fused", {"depth": 2}),
+        ("keras_lstm-rnn", {"jit_compile": True}),
+        ("lstm-rnn", {"static_timesteps": False, "static_batch": False}),
+    ],
+)
+def test_another_instance_computes_the_same_without_a_trace_of_the_layer(subject, options, monkeypatch):
+    program, problem = program_of(subject, "train", **options)
+    monkeypatch.setattr(type(problem.layer), "__call__", None)
+    another = program.again()
+    first, second = program.answer(), another.answer()
+    for one, other in zip(first.outputs, second.outputs, strict=True):
+        assert np.array_equal(one, other)
+    assert first.gradients.keys() == second.gradients.keys()
+    for name, gradient in first.gradients.items():
+        np.testing.assert_allclose(second.gradients[name], gradient, rtol=1e-6, atol=1e-6)
+    assert another.trace_count() == 1
+    assert another.kernel == program.kernel
+
+
 def test_a_layer_is_made_under_the_cases_dtype_policy_and_leaves_the_global_one_alone():
     case = Case("lstm", "rnn", "infer", *SHAPE, dtype="mixed_bfloat16")
     layer = make_layer(SUBJECTS["lstm-rnn"], case)
