@@ -157,8 +157,7 @@ def _traced(function, arguments, case: Case, data: Data, reset, wait, facts: Map
 
 
 def _copied(concrete) -> Callable[..., Any]:
-    """A function that computes what the concrete one does, by a copy of its graph, whose operations have other
-    names.
+    """A function that computes what the concrete one does, by a copy of its graph under other names.
 
     TensorFlow optimises, compiles and schedules a function of its own: what a trace draws, a copy draws anew.
     Python's part of a trace gives the same graph each time, and is half of the seconds that one takes.

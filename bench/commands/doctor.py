@@ -49,7 +49,8 @@ def _against_itself(case: Case) -> list[Blocks]:
     try:
         subject, baseline = prover.pair(Comparison("doctor", case, case))
         more = Instances(
-            lambda number: prover.legs(subject, baseline, number), subject.program.again_s + baseline.program.again_s
+            lambda number: prover.legs(subject, baseline, number),
+            subject.program.again_s + baseline.program.again_s,
         )
         return time_instances(prover.legs(subject, baseline), plain_rounds, Budget(_USUAL_S, 5), more)
     finally:

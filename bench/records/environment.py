@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -27,9 +28,15 @@ def timestamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+_run_ids: set[str] = set()  # of this process
+
+
 def new_run_id() -> str:
-    """A name for a run that no other run has: the time, and the process."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
+    """A name for a run that no other run has: the time, and the process. A process has one a second."""
+    while (run_id := f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}") in _run_ids:
+        time.sleep(0.02)
+    _run_ids.add(run_id)
+    return run_id
 
 
 REHEARSAL = "a rehearsal on "  # how the hardware key of a rehearsal's rows begins

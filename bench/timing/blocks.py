@@ -1,7 +1,8 @@
 """The timing: subject and baseline in disjoint blocks, ABBA and BAAB, each a round of pytest-benchmark.
 
 A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph,
-since TensorFlow draws the speed of a compiled graph and keeps it. Blocks lie within instances, and the interval of the ratio is over instances.
+since TensorFlow draws the speed of a compiled graph and keeps it. Blocks lie within instances, and the
+interval of the ratio is over instances.
 
 Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
 (Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another
@@ -45,8 +46,8 @@ LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what diffe
 _USUAL_INSTANCES = 4  # at least, where making one takes no longer than twice the blocks
 MOST_INSTANCES = 8  # of a first measurement; Student's interval gains little from more
 # Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its
-# blocks. To compile a built-in takes 0.05 to 0.2 s, under XLA 0.2 to 0.9 s, and blocks 1 s: so most have 6 to 8
-# instances, and training under XLA 4.
+# blocks. To compile a built-in takes 0.05 to 0.2 s, under XLA 0.2 to 0.9 s, and blocks 1 s: so most have 6
+# to 8 instances, and training under XLA 4.
 _INSTANCES_SHARE = 1.5
 _SHARE_AT_FIRST = 0.5  # of a case's time for blocks, where what is wide is measured again
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do

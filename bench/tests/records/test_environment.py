@@ -115,3 +115,7 @@ def test_the_description_can_be_written_and_leaves_secrets_out(monkeypatch):
 def test_names_of_time():
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", timestamp())
     assert re.fullmatch(rf"\d{{8}}-\d{{6}}-{os.getpid()}", new_run_id())
+
+
+def test_two_runs_of_one_second_have_names_of_their_own():
+    assert new_run_id() != new_run_id()
