@@ -49,7 +49,7 @@ _COMPILE_S = {
     ("gpu", "infer"): 0.15,
     ("gpu", "train"): 0.4,
 }
-_AGAIN = 0.4  # of that, to trace and compile it once more
+_AGAIN = 0.25  # of that, to compile it once more
 # on a GPU XLA tries several kernels for each product
 _XLA_COMPILE_S = {
     ("cpu", "infer"): 0.6,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from bench.timing.blocks import Budget
 
 
-# seconds of a row in the mean, to prove it and to trace it several times
-_BESIDE_BLOCKS_S = 2.2
+# seconds of a row in the mean, to prove it, to compile it several times, and to measure it again
+_BESIDE_BLOCKS_S = 3.2
 
 
 def share_out(config, rows: list[Row]) -> None:
@@ -34,8 +34,7 @@ def share_out(config, rows: list[Row]) -> None:
 def budget(config) -> "Budget":
     from bench.timing.blocks import Budget
 
-    once = config.getoption("workers") or config.getoption("scheduler")  # a cluster's workers
-    return Budget(config.stash[state.max_time_s], config.getoption("benchmark_min_rounds"), again=not once)
+    return Budget(config.stash[state.max_time_s], config.getoption("benchmark_min_rounds"))
 
 
 def of_isolated(config) -> Limits:

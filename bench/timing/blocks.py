@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain
 from statistics import median, quantiles
 
@@ -49,7 +49,6 @@ MOST_INSTANCES = 8  # of a first measurement; Student's interval gains little fr
 # blocks. To compile a built-in takes 0.05 to 0.2 s, under XLA 0.2 to 0.9 s, and blocks 1 s: so most have 6
 # to 8 instances, and training under XLA 4.
 _INSTANCES_SHARE = 1.5
-_SHARE_AT_FIRST = 0.5  # of a case's time for blocks, where what is wide is measured again
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 
 
@@ -64,18 +63,10 @@ class Budget:
     Attributes:
         max_time_s: seconds for the blocks of a case, all four legs, beyond which only the fewest are timed.
         min_rounds: the fewest blocks.
-        again: whether what is wide is measured again: a case of several instances then takes half of its time
-            at first, and the fewest instances, so that more is left for where it serves.
     """
 
     max_time_s: float
     min_rounds: int
-    again: bool = False
-
-    @property
-    def at_first(self) -> "Budget":
-        """Of a case that may be measured again, what it takes the first time."""
-        return replace(self, max_time_s=_SHARE_AT_FIRST * self.max_time_s) if self.again else self
 
 
 @dataclass
@@ -275,12 +266,8 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
     Args:
         instance_s: the seconds of making an instance; None: there is one.
     """
-    if instance_s is None:
-        return Plan(1, _even(rounds_for(pilot, budget)))
-    instances = affordable_instances(instance_s, budget.max_time_s)
-    if budget.again:
-        instances = min(instances, _USUAL_INSTANCES)
-    return Plan(instances, _even(rounds_for(pilot, budget.at_first) / instances))
+    blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
+    return Plan(instances, _even(blocks / instances))
 
 
 def _even(blocks: float) -> int:
@@ -288,9 +275,9 @@ def _even(blocks: float) -> int:
     return max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2))
 
 
-def affordable_instances(instance_s: float, max_time_s: float) -> int:
-    """How many instances a case has, of which making one takes so long."""
-    if instance_s > _MOST_INSTANCE_S * max_time_s:
+def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
+    """How many instances a case has at first, of which making one takes so long; None: there is one."""
+    if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
         return 1
     affordable = 1 + int(_INSTANCES_SHARE * max_time_s / max(instance_s, 1e-9))
     least = _USUAL_INSTANCES if instance_s <= 2 * max_time_s else FEWEST_INSTANCES

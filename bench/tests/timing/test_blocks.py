@@ -94,14 +94,6 @@ def blocks_of(*ratios: float, seconds: float = 1.0) -> Blocks:
     return made
 
 
-def test_a_case_that_may_be_measured_again_takes_half_at_first():
-    pilot = blocks_of(*NOISY, seconds=0.01)
-    once, first = (plan_for(pilot, Budget(1.0, 1, again=again), 0.01) for again in (False, True))
-    assert (once.instances, first.instances) == (8, 4)
-    assert once.instances * once.blocks == pytest.approx(2 * first.instances * first.blocks, rel=0.3)
-    assert plan_for(pilot, Budget(1.0, 1, again=True), None) == plan_for(pilot, Budget(1.0, 1), None)
-
-
 def test_blocks_are_abba_and_baab_by_turns():
     replay = Replay(constant(0.5), constant(0.25))
     _, pedantic = timed(replay)
