@@ -50,9 +50,9 @@ def pytest_configure(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config):
-    if config.getoption("processes") is not None and not config.getoption("collectonly"):
-        return processes.run(config)
-    return None
+    if config.getoption("processes") is None or config.getoption("collectonly"):
+        return None
+    return processes.run(config)
 
 
 def _is_loaded_elsewhere(config) -> bool:
@@ -113,9 +113,10 @@ def pytest_generate_tests(metafunc):
             metafunc.parametrize(argument, rows, ids=[f"{row.sweep}-{row.id}" for row in rows])
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """A benchmark without rows in the chosen sweeps would stand there as a skipped test of nothing."""
-    items[:] = [item for item in items if not choose.has_no_row(item)]
+    kept = [item for item in items if not choose.has_no_row(item)]
+    items[:] = kept[::-1] if config.getoption("reversed") else kept
 
 
 def pytest_collection_finish(session):
@@ -167,9 +168,11 @@ def pytest_sessionfinish(session):
     """Measures again what is wide. With --require-gpu, a run in which no built-in layer ran on cuDNN has
     failed, if one could."""
     run = session.config.stash.get(state.run, None)
-    again = hasattr(run, "measure_again")  # a cluster's workers measure once
-    if again and run.folder is not None and session.exitstatus in tell.COMPLETE:
+    complete = run is not None and run.folder is not None and session.exitstatus in tell.COMPLETE
+    if complete and hasattr(run, "measure_again"):  # a cluster's workers measure once
         session.exitstatus = tell.measure_again(session.config, run) or session.exitstatus
+    if complete and session.config.getoption("processes") is not None and not session.shouldfail:
+        session.exitstatus = processes.measure_rest(session.config, run) or session.exitstatus
     if gpu.lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,7 @@ from bench.cluster.admission import (
     check_versions,
     differences,
 )
-from bench.cluster.shared_writer import SharedWriter
+from bench.cluster.shared_writer import SharedWriter, process_folders
 from bench.cluster.station import About, Record, Setup
 from bench.records import environment
 from bench.records.run_folder import read_environment, write_environment
@@ -47,10 +47,12 @@ class Duties:
     Attributes:
         introduce: setup -> `About`.
         measure: setup, comparison, budget -> a record, or how the case ended its process.
+        peers: what is known of the peers' processes that the worker has started, by module.
     """
 
     introduce: Callable[[Setup], About] = station.introduce
     measure: Callable[[Setup, Comparison, Budget], Record | str] = station.measure
+    peers: Callable[[], Mapping[str, Any]] = station.peers
 
 
 @dataclass
@@ -76,22 +78,43 @@ class _Attempt:
 
 
 @dataclass
-class _Ledger:
-    """The run on machines of one hardware key: its folder, and what is left to measure.
+class _Machine:
+    """The machines of one hardware key.
 
     Attributes:
+        folder: the run's there.
+        processes: the folder of each of its processes; of one process alone the run's.
         admitted: the workers by their addresses.
+    """
+
+    folder: Path
+    processes: list[Path]
+    environment: dict[str, Any]
+    admitted: dict[str, About] = field(default_factory=dict)
+
+    def write_environment(self) -> None:
+        """Writes what is known of the machines into the folder of each process."""
+        for folder in self.processes:
+            write_environment(folder, self.environment)
+
+
+@dataclass
+class _Ledger:
+    """A process of the run on machines of one hardware key: its folder, and what is left to measure.
+
+    Attributes:
+        process: its number, from 1.
+        setup: what the stations that measure for it are made with.
         ended: records that nobody has asked for yet, by the comparison's key.
     """
 
-    machine: str
-    folder: Path
+    machine: _Machine
+    process: int
+    setup: Setup
     writer: SharedWriter
     waiting: deque[Comparison]
     facts: dict[str, Any]
-    admitted: dict[str, About] = field(default_factory=dict)
     ended: dict[tuple[str, str], Record] = field(default_factory=dict)
-    environment: dict[str, Any] = field(default_factory=dict)
 
 
 def key_of(comparison: Comparison) -> tuple[str, str]:
@@ -117,6 +140,9 @@ class Dispatcher:
         each_machine: whether each hardware key measures all of them.
         kept: the records of a run that goes on in `folder`; None: it is a new one.
         duties: what runs on a worker.
+        processes: how often each comparison is measured, each time in another process of a worker. Every
+            second time is from the last comparison to the first, as the processes of `--processes` take
+            turns on one machine.
 
     Raises:
         ClusterError: a worker has other versions, no resource `bench`, cores that another measures on, or
@@ -137,11 +163,12 @@ class Dispatcher:
         each_machine: bool = False,
         kept: Sequence[Mapping[str, Any]] | None = None,
         duties: Duties | None = None,
+        processes: int = 1,
     ):
         self.folder, self.subjects = folder, dict(subjects)
         self.warnings: list[str] = []
         self._client, self._setup, self._duties = client, setup, duties or Duties()
-        self._expected, self._budget = expected, budget
+        self._expected, self._budget, self._processes = expected, budget, processes
         self._attempts: dict[str, _Attempt] = {}
         self._again: list[_Attempt] = []
         self._introducing: dict[str, Future] = {}
@@ -153,29 +180,47 @@ class Dispatcher:
         # a lost worker is ours to record: the scheduler must not start its case again by itself
         self._allowed_failures = _allow_failures(client, 0)
         client.subscribe_topic(self._topic, lambda event: self._arrived.put(("started", event[1])))
-        self._ledgers = self._open(self._introduced(workers), comparisons, each_machine, kept)
+        self._machines: dict[str, _Machine] = {}
+        self._ledgers: list[_Ledger] = []
+        self._open(self._introduced(workers), comparisons, each_machine, kept or (), kept is not None)
         self._top_up()
 
     @property
     def folders(self) -> list[Path]:
         """The folders of the run, one a hardware key."""
-        return [ledger.folder for ledger in self._ledgers.values()]
+        return [machine.folder for machine in self._machines.values()]
 
     def measure(self, comparison: Comparison) -> Record:
-        """The record of a comparison, once every hardware key has one: the first that is not ok, if any.
+        """The record of a comparison, once every hardware key has one, of its first process: the first that
+        is not ok, if any.
 
         Raises:
             ClusterError: the scheduler or all workers are lost.
         """
-        key = key_of(comparison)
-        while not all(key in ledger.ended for ledger in self._ledgers.values()):
+        key, firsts = key_of(comparison), [ledger for ledger in self._ledgers if ledger.process == 1]
+        while not all(key in ledger.ended for ledger in firsts):
             self._step()
-        records = [ledger.ended.pop(key) for ledger in self._ledgers.values()]
+        records = [ledger.ended.pop(key) for ledger in firsts]
         return next((record for record in records if record["status"] != "ok"), records[0])
+
+    def measure_rest(self) -> Iterator[tuple[int, Record]]:
+        """The number of the process and the record, as it arrives, of every other process.
+
+        Raises:
+            ClusterError: the scheduler or all workers are lost.
+        """
+        others = [ledger for ledger in self._ledgers if ledger.process > 1]
+        while True:
+            for ledger in others:
+                while ledger.ended:
+                    yield ledger.process, ledger.ended.pop(next(iter(ledger.ended)))
+            if not (self._attempts or self._again or any(ledger.waiting for ledger in others)):
+                return
+            self._step()
 
     def close(self) -> None:
         """Gives up what is in flight and leaves the cluster as it was; the rows stay as they are."""
-        for ledger in self._ledgers.values():
+        for ledger in self._ledgers:
             ledger.writer.close()
         if self._client.status == "running":
             self._client.cancel([attempt.future for attempt in self._attempts.values()], force=True)
@@ -210,34 +255,36 @@ class Dispatcher:
         workers: Mapping[str, About],
         comparisons: Sequence[Comparison],
         each_machine: bool,
-        kept: Sequence[Mapping[str, Any]] | None,
-    ) -> dict[str, _Ledger]:
-        """The ledgers by hardware key, the first in the run's own folder."""
-        ledgers = {}
-        for number, (machine, of_key) in enumerate(by_machine([*workers.values()], each_machine).items(), 1):
+        kept: Sequence[Mapping[str, Any]],
+        goes_on: bool,
+    ) -> None:
+        """Opens the folders, the first hardware key's in the run's own, and admits the workers."""
+        for number, (key, of_key) in enumerate(by_machine([*workers.values()], each_machine).items(), 1):
             folder = self.folder if number == 1 else self.folder.with_name(f"{self.folder.name}-{number}")
+            folders = process_folders(folder, self._processes)
+            environment = {**of_key[0].environment, **_earlier_workers(folders[0])}
+            machine = self._machines[key] = _Machine(folder, folders, environment)
             facts = {
-                "run_id": folder.name,
-                "machine": machine,
+                "machine": key,
                 "device": self._setup.device,
-                "tensorflow": of_key[0].versions["tensorflow"],
-                "keras": of_key[0].versions["keras"],
-                "commit": of_key[0].versions["commit"],
+                **{name: of_key[0].versions[name] for name in ("tensorflow", "keras", "commit")},
             }
             _check_continues(kept, facts)
-            ledger = _Ledger(
-                machine,
-                folder,
-                SharedWriter(folder, kept),
-                deque(comparisons),
-                facts,
-                environment={**of_key[0].environment, **_earlier_workers(folder)},
-            )
-            self._keep(ledger, kept or ())
-            ledgers[machine] = ledger
+            for process, of_process in enumerate(folders, 1):
+                run_id = folder.name if of_process == folder else f"{folder.name}-{of_process.name}"
+                known = _of_process(kept, process) if self._processes > 1 else kept
+                ledger = _Ledger(
+                    machine,
+                    process,
+                    self._setup_of(process),
+                    SharedWriter(of_process, known if goes_on else None),
+                    deque(comparisons if process % 2 else reversed(comparisons)),
+                    {"run_id": run_id, **facts},
+                )
+                self._keep(ledger, known)
+                self._ledgers.append(ledger)
         for address, about in workers.items():
-            self._admit(ledgers[about.machine], address, about)
-        return ledgers
+            self._admit(self._machines[about.machine], address, about)
 
     def _keep(self, ledger: _Ledger, kept: Sequence[Mapping[str, Any]]) -> None:
         """Takes the records of a run that goes on for those of its comparisons."""
@@ -250,6 +297,9 @@ class Dispatcher:
             else:
                 ledger.ended[key_of(comparison)] = dict(record)
         ledger.waiting = left
+
+    def _setup_of(self, process: int) -> Setup:
+        return replace(self._setup, process=f"{self.folder.name} {process}")
 
     # --- who is there ---
 
@@ -266,7 +316,7 @@ class Dispatcher:
         for address in set(workers) - known:
             self._introducing[address] = self._client.submit(
                 self._duties.introduce,
-                self._setup,
+                self._setup_of(1),
                 workers=[address],
                 resources={RESOURCE: 1},
                 pure=False,
@@ -289,11 +339,11 @@ class Dispatcher:
         """Admits who has joined, forgets who has left, and lets others take what only these could."""
         self._looked = time.monotonic()
         workers = self._workers()
-        for ledger in self._ledgers.values():
-            for address in set(ledger.admitted) - set(workers):
-                del ledger.admitted[address]
+        for machine in self._machines.values():
+            for address in set(machine.admitted) - set(workers):
+                del machine.admitted[address]
         for attempt in list(self._attempts.values()):
-            if attempt.started_on is None and not attempt.only & attempt.ledger.admitted.keys():
+            if attempt.started_on is None and not attempt.only & attempt.ledger.machine.admitted.keys():
                 self._attempts.pop(attempt.future.key)
                 attempt.future.cancel()
                 self._again.append(attempt)
@@ -309,24 +359,24 @@ class Dispatcher:
     def _admit_late(self, address: str, about: About) -> None:
         """Admits a worker that has joined, if it is as the others; else says why not, once."""
         wrong = differences(about, self._expected)
-        if about.machine not in self._ledgers:
+        if about.machine not in self._machines:
             wrong.append(f"the machine {about.machine}")
         if wrong:
             self._refused.add(address)
             self.warnings.append(f"left out: worker {about.name}, which has {', '.join(wrong)}")
         else:
-            self._admit(self._ledgers[about.machine], address, about)
+            self._admit(self._machines[about.machine], address, about)
 
-    def _admit(self, ledger: _Ledger, address: str, about: About) -> None:
-        ledger.admitted[address] = about
-        known = ledger.environment.setdefault("workers", {})
+    def _admit(self, machine: _Machine, address: str, about: About) -> None:
+        machine.admitted[address] = about
+        known = machine.environment.setdefault("workers", {})
         known[about.name] = {"host": about.host, "cores": list(about.cores)}
-        write_environment(ledger.folder, ledger.environment)
+        machine.write_environment()
 
     @property
     def _admitted(self) -> dict[str, About]:
-        ledgers = getattr(self, "_ledgers", {})
-        return {address: about for ledger in ledgers.values() for address, about in ledger.admitted.items()}
+        machines = self._machines.values()
+        return {address: about for machine in machines for address, about in machine.admitted.items()}
 
     def _how_to_go_on(self) -> str:
         return f"what arrived is in {self.folder}, and --resume={self.folder} does the rest"
@@ -350,17 +400,18 @@ class Dispatcher:
         """Keeps two comparisons a worker submitted, and few records that nobody has asked for."""
         again, self._again = self._again, []
         for attempt in again:
-            there = attempt.ledger.admitted
+            there = attempt.ledger.machine.admitted
             others = {address for address, about in there.items() if about.name not in attempt.lost}
             if others or (there and time.monotonic() - attempt.since > _LOOK_S):  # there is no other
                 self._submit(attempt, others or {*there})
             else:
                 self._again.append(attempt)
-        for ledger in self._ledgers.values():
-            submitted = sum(attempt.ledger is ledger for attempt in self._attempts.values())
-            most = _AHEAD * len(ledger.admitted)
+        for ledger in self._ledgers:  # those of one machine in their order
+            machine = ledger.machine
+            submitted = sum(attempt.ledger.machine is machine for attempt in self._attempts.values())
+            most = _AHEAD * len(machine.admitted)
             while ledger.waiting and submitted < most and len(ledger.ended) < _AHEAD * most + 100:
-                self._submit(_Attempt(ledger.waiting.popleft(), ledger), ledger.admitted)
+                self._submit(_Attempt(ledger.waiting.popleft(), ledger), machine.admitted)
                 submitted += 1
 
     def _submit(self, attempt: _Attempt, workers: Iterable[str]) -> None:
@@ -372,8 +423,8 @@ class Dispatcher:
         slim = replace(attempt.comparison, of=replace(attempt.comparison.of, grids=()))
         key = f"{self._topic}-{next(self._numbers)}"
         attempt.future = self._client.submit(
-            _task(self._duties.measure, self._topic),
-            *(key, self._setup, slim, self._budget),
+            _task(self._duties, self._topic),
+            *(key, attempt.ledger.setup, slim, self._budget),
             key=key,
             workers=sorted(attempt.only),
             resources={RESOURCE: 1},
@@ -395,7 +446,8 @@ class Dispatcher:
         if attempt is None:
             return
         if future.status == "finished":
-            worker, found = future.result()
+            worker, found, peers = future.result()
+            self._learn(attempt.ledger.machine, worker, peers)
             self._finish(attempt, worker, found)
         elif future.status == "error" and isinstance(error := future.exception(), KilledWorker):
             self._lost(attempt, str(error.last_worker.name))
@@ -430,6 +482,19 @@ class Dispatcher:
         ledger.writer.finish(key, record)
         ledger.ended[key] = record
 
+    def _learn(self, machine: _Machine, worker: str, peers: Mapping[str, Any]) -> None:
+        """Keeps what a worker says of its peers; those that are others than the run's, beside its name."""
+        known = machine.environment.get("peers", {})
+        other = {name: about for name, about in peers.items() if known.get(name, about) != about}
+        of_worker = machine.environment["workers"].get(worker, {})
+        if not peers.keys() - known.keys() and of_worker.get("peers", {}) == other:
+            return
+        machine.environment["peers"] = {**peers, **known}
+        if other:
+            of_worker["peers"] = other
+            self.warnings.append(f"worker {worker} has other versions of peers: {', '.join(sorted(other))}")
+        machine.write_environment()
+
     def _row(self, attempt: _Attempt, worker: str | None, figures: Mapping[str, Any]) -> Record:
         """The comparison's record with such figures."""
         comparison = attempt.comparison
@@ -444,6 +509,11 @@ def _raised(error: BaseException | None) -> Record:
     return {"status": "failed", "reason": "error", "message": f"{type(error).__name__}: {error}"}
 
 
+def _of_process(kept: Sequence[Mapping[str, Any]], process: int) -> list[Mapping[str, Any]]:
+    """The records of a process, by the end of their `run_id`."""
+    return [record for record in kept if record["run_id"].rpartition("-")[2] == f"{process:02d}"]
+
+
 def _check_continues(kept: Sequence[Mapping[str, Any]] | None, facts: Mapping[str, Any]) -> None:
     """Raises ClusterError where the records of a run that goes on are of another machine or other code."""
     for record in kept or ():
@@ -455,10 +525,11 @@ def _check_continues(kept: Sequence[Mapping[str, Any]] | None, facts: Mapping[st
 
 
 def _earlier_workers(folder: Path) -> dict[str, Any]:
-    """The workers that have measured rows of a run that goes on, as its environment has them."""
+    """The workers that have measured rows of a run that goes on, and its peers, by its environment."""
     try:
-        return {"workers": read_environment(folder)["workers"]}
-    except (RecordError, KeyError, TypeError):
+        earlier = read_environment(folder)
+        return {name: earlier[name] for name in ("workers", "peers") if name in earlier}
+    except (RecordError, TypeError):
         return {}
 
 
@@ -476,14 +547,16 @@ def _allow_failures(client: Client, count: int) -> int:
     return client.run_on_scheduler(change)
 
 
-def _task(measure: Callable[..., Any], topic: str) -> Callable[..., Any]:
-    """What a worker is given to do: says that it has begun; returns its name, and what `measure` does."""
+def _task(duties: Duties, topic: str) -> Callable[..., Any]:
+    """What a worker is given to do: says that it has begun; returns its name, what `measure` does, and what
+    it knows of its peers."""
+    measure, peers = duties.measure, duties.peers
 
     def comparison(key, setup, comparison, budget):
         from distributed import get_worker
 
         worker = get_worker()
         worker.log_event(topic, (key, str(worker.name)))
-        return str(worker.name), measure(setup, comparison, budget)
+        return str(worker.name), measure(setup, comparison, budget), peers()
 
     return comparison

@@ -1,6 +1,6 @@
 """`ClusterRun`: a run whose comparisons a cluster measures, used as `bench.runner.run.Run` is."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,10 +9,12 @@ from typing import Any
 from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
 from bench.cluster.admission import ClusterError, check_address
+from bench.cluster.shared_writer import process_folders
 from bench.cluster.sources import travelling
 from bench.cluster.station import Record, Setup
 from bench.records import environment
-from bench.records.csv_file import read_records, records_file
+from bench.records.csv_file import RECORDS_FILE, read_records, records_file
+from bench.records.run_folder import PROCESSES_FOLDER, stored_folders
 from bench.records.schema import RecordError
 from bench.timing.blocks import Budget
 
@@ -28,12 +30,14 @@ class Wanted:
         scheduler: the address of a cluster's scheduler; None: none.
         each_machine: whether each hardware key measures all comparisons.
         resume: the folder of a run to go on with; None: a new one.
+        processes: how often each comparison is measured, each time in another process of a worker.
     """
 
     workers: int | None = None
     scheduler: str | None = None
     each_machine: bool = False
     resume: Path | None = None
+    processes: int = 1
 
     def __bool__(self) -> bool:
         return self.workers is not None or self.scheduler is not None
@@ -78,7 +82,7 @@ class ClusterRun:
         wanted.check()
         self.folder, kept = folder, None
         if wanted.resume is not None:
-            self.folder, kept = resumed(wanted.resume, comparisons)
+            self.folder, kept = resumed(wanted.resume, comparisons, wanted.processes)
         self.subjects = {**SUBJECTS, **setup.user_cells.subjects}
         files = tuple(travelling(setup.user_cells).items())
         with ExitStack() as stack:
@@ -97,6 +101,7 @@ class ClusterRun:
                 wanted.workers or 1,
                 wanted.each_machine,
                 kept,
+                processes=wanted.processes,
             )
             stack.callback(self._dispatcher.close)
             self._open = stack.pop_all()
@@ -107,9 +112,16 @@ class ClusterRun:
         return [record for _, records in self.parts for record in records]
 
     @property
+    def folders(self) -> list[Path]:
+        """The folders of the run, one a hardware key."""
+        return self._dispatcher.folders
+
+    @property
     def parts(self) -> list[tuple[Path, list[Record]]]:
-        """The folders of the run, one a hardware key, each with its records that have ended so far."""
-        return [(folder, _ended(read_records(folder))) for folder in self._dispatcher.folders]
+        """The folders of the run, one a hardware key, each with its records that have ended so far. Of a run
+        over processes that are not joined, the folder of each."""
+        found = [part for folder in self.folders for part in _parts_of(folder)]
+        return [(folder, _ended(read_records(folder))) for folder in found]
 
     @property
     def warnings(self) -> list[str]:
@@ -127,6 +139,15 @@ class ClusterRun:
         benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
         return record
 
+    def measure_rest(self) -> Iterator[tuple[int, Record]]:
+        """The number of the process and the record of what no `measure` asks for, as it arrives: of each
+        process but the first.
+
+        Raises:
+            ClusterError: the scheduler or all workers are lost.
+        """
+        return self._dispatcher.measure_rest()
+
     def close(self) -> None:
         """Leaves the cluster; one that was started for the run ends."""
         self._open.close()
@@ -138,14 +159,25 @@ def client_versions() -> dict[str, str | None]:
     return {**found, "commit": environment.git_commit()}
 
 
-def resumed(run: Path, comparisons: Sequence[Comparison]) -> tuple[Path, list[Record]]:
-    """The folder of a run to go on with, and its records that have ended.
+def _parts_of(folder: Path) -> list[Path]:
+    """The folder itself, or, where its processes are not joined, the folder of each that has begun."""
+    if (folder / RECORDS_FILE).exists() or not (folder / PROCESSES_FOLDER).is_dir():
+        return [folder]
+    return stored_folders(folder / PROCESSES_FOLDER)
+
+
+def resumed(run: Path, comparisons: Sequence[Comparison], processes: int = 1) -> tuple[Path, list[Record]]:
+    """The folder of a run to go on with, and its records that have ended: of several processes, those of all.
 
     Raises:
-        ClusterError: that is no run, or it has rows that are not among the comparisons.
+        ClusterError: that is no run, or of another number of processes, or it has rows that are not among the
+            comparisons.
     """
+    _check_processes(run, processes)
     try:
-        folder, records = records_file(run).parent, read_records(run)
+        files = [records_file(folder) for folder in process_folders(run, processes)]
+        folder = run if processes > 1 else files[0].parent
+        records = [record for file in files for record in read_records(file)]
     except RecordError as error:
         raise ClusterError(f"--resume {run}: is no run: {error}") from None
     wanted = {(each.sweep, each.case.id, each.baseline.id) for each in comparisons}
@@ -158,6 +190,16 @@ def resumed(run: Path, comparisons: Sequence[Comparison]) -> tuple[Path, list[Re
             f"{others[0]['sweep']}: {others[0]['case']}; give the options that the run was begun with"
         )
     return folder, _ended(records)
+
+
+def _check_processes(run: Path, processes: int) -> None:
+    """Raises ClusterError where a run over processes was begun with others than a cluster's so many."""
+    of_each = run / PROCESSES_FOLDER
+    begun = stored_folders(of_each) if of_each.is_dir() else []
+    if begun and begun != process_folders(run, len(begun)):
+        raise ClusterError(f"--resume {run}: was not begun in a cluster: start a new run")
+    if begun and len(begun) != processes:
+        raise ClusterError(f"--resume {run}: was begun with --processes={len(begun)}: give the same")
 
 
 def _ended(records: Iterable[Mapping[str, Any]]) -> list[Record]:

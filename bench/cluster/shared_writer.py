@@ -6,9 +6,17 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 
 from bench.records.csv_file import RECORDS_FILE, line
+from bench.records.run_folder import PROCESSES_FOLDER
 from bench.records.schema import COLUMNS, Value
 
 _SYNC_S = 1.0  # how often what was written is forced to the disk: a row is in the file at once all the same
+
+
+def process_folders(run: Path, processes: int) -> list[Path]:
+    """The folder of each process of a run: its own where there is one alone."""
+    if processes == 1:
+        return [run]
+    return [run / PROCESSES_FOLDER / f"{process:02d}" for process in range(1, processes + 1)]
 
 
 class SharedWriter:

@@ -35,6 +35,7 @@ class Setup:
         files: the files of these cells, by their place.
         local_workers: of a cluster on one machine, how many workers share its cores; None: a worker has all
             cores that its process may use.
+        process: for which process of which run it is: another has a station of its own.
     """
 
     device: str = "cpu"
@@ -42,6 +43,7 @@ class Setup:
     user_cells: UserCells = NO_USER_CELLS
     files: tuple[tuple[str, Files], ...] = ()
     local_workers: int | None = None
+    process: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,14 @@ def measure(setup: Setup, comparison: Comparison, budget: Budget) -> Record | st
         return _station(setup, _cores(worker_name(), setup)).call("measure", comparison, budget)
     except WorkerDied as error:
         return str(error)
+
+
+def peers() -> dict[str, Any]:
+    """What is known of the peers whose processes the worker's station has started. Runs on a worker."""
+    try:
+        return _held[1].call("peers") if _held is not None and _held[1].alive else {}
+    except WorkerDied:
+        return {}
 
 
 def worker_name() -> str:
@@ -162,6 +172,10 @@ class Station:
         versions = {name: facts[name] for name in ("tensorflow", "keras", "commit")}
         versions["recurrent-cell-benchmark"] = environment.version_of("recurrent-cell-benchmark")
         return {"machine": facts["machine"], "versions": versions, "environment": self._run.environment}
+
+    def peers(self) -> dict[str, Any]:
+        """The versions and threads of the peers' processes that have been started, by module."""
+        return self._run.environment.get("peers", {})
 
     def measure(self, comparison: Comparison, budget: Budget) -> Record:
         """The record of the comparison."""

@@ -1,7 +1,8 @@
-"""Repeat a run in several processes, one after another, and join their rows: figures over processes.
+"""Repeat a run in several processes, and join their rows: figures over processes.
 
-A process draws more than its traces do: where its memory lies, in which order its threads began. The gate
-does the same for two revisions, in turns.
+A process draws more than its traces do: where its memory lies, in which order its threads began. The
+processes take turns as the gate's two revisions do: every second one measures from the last case to the
+first, so that whatever changes with time (the machine warms up, a neighbour comes) meets each case alike.
 """
 
 import os
@@ -14,13 +15,13 @@ from typing import Any
 
 from bench.gate.repository import CannotMeasure
 from bench.gate.session import measure_once
-from bench.records.csv_file import RecordWriter
+from bench.records.csv_file import write_records
 from bench.records.environment import new_run_id
-from bench.records.run_folder import read_run, stored_folders, write_environment
+from bench.records.run_folder import PROCESSES_FOLDER, read_run, stored_folders, write_environment
 from bench.records.schema import make_record
 from bench.timing.intervals import FEWEST_INSTANCES, instances_interval
 
-FOLDER = "processes"  # in a run's folder: the runs of its processes, which are a side for the gate
+FOLDER = PROCESSES_FOLDER  # in a run's folder: the runs of its processes, which are a side for the gate
 # of the processes' figures; what is not named is the first process's
 _JOINED: Mapping[str, Callable[[list], Any]] = {
     **dict.fromkeys(("median_s", "iqr_s", "queued_s", "baseline_median_s", "trace_s", "compile_s"), median),
@@ -29,7 +30,14 @@ _JOINED: Mapping[str, Callable[[list], Any]] = {
     "instances": sum,
     "load": max,
     "stolen": max,
+    **dict.fromkeys(("worker", "lost_workers"), lambda names: ", ".join(sorted(_each_of(names)))),
 }
+REVERSED = "--reversed"  # what every second process is started with
+
+
+def _each_of(names: Sequence[str]) -> set[str]:
+    """The names in columns that hold several."""
+    return {name for of_row in names for name in of_row.split(", ")}
 
 
 def repeat(
@@ -38,7 +46,7 @@ def repeat(
     results: Path,
     say: Callable[[str], None],
 ) -> Path:
-    """Runs `pytest` with the options in so many processes, one after another.
+    """Runs `pytest` with the options in so many processes, one after another, every second one reversed.
 
     Args:
         options: pytest's, without `--processes` and `--results`.
@@ -51,43 +59,64 @@ def repeat(
     Raises:
         CannotMeasure: there are too few processes to tell, or one of them has no run.
     """
+    check_count(processes)
+    folder = results.resolve() / new_run_id()
+    runs = folder / FOLDER
+    runs.mkdir(parents=True)
+    for number in range(1, processes + 1):
+        name, turned = f"process {number} of {processes}", [] if number % 2 else [REVERSED]
+        say(f"{name}: pytest {shlex.join([*options, *turned])}")
+        running, log = runs / "running", runs / f"{number:02d}.txt"
+        command = [sys.executable, "-m", "pytest", *options, *turned, f"--results={running}"]
+        measure_once(name, command, Path.cwd(), os.environ, running, runs, log)
+    join(folder)
+    return folder
+
+
+def check_count(processes: int) -> None:
+    """Raises CannotMeasure for too few processes to tell how far they differ."""
     if processes < FEWEST_INSTANCES:
         raise CannotMeasure(
             f"--processes={processes}: must be {FEWEST_INSTANCES} or more, since fewer do not tell how far "
             "processes differ"
         )
-    folder = results.resolve() / new_run_id()
-    writer, runs = RecordWriter(folder), folder / FOLDER
-    for number in range(1, processes + 1):
-        name = f"process {number} of {processes}"
-        say(f"{name}: pytest {shlex.join(options)}")
-        running, log = runs / "running", runs / f"{number:02d}.txt"
-        command = [sys.executable, "-m", "pytest", *options, f"--results={running}"]
-        measure_once(name, command, Path.cwd(), os.environ, running, runs, log)
-    stored = [read_run(each) for each in stored_folders(runs)]
-    for record in joined(folder.name, [run.records for run in stored]):
-        writer.finish(record)
+
+
+def join(folder: Path) -> list[dict[str, Any]]:
+    """Writes the records and the environment of a run over processes from those of its processes.
+
+    Returns:
+        the records.
+
+    Raises:
+        RecordError: the records of a process cannot be read.
+        OSError: the folder cannot be written.
+    """
+    stored = [read_run(each) for each in stored_folders(folder / FOLDER)]
+    records = joined(folder.name, [run.records for run in stored])
+    write_records(folder, records)
     write_environment(folder, stored[0].environment)
-    return folder
+    return records
 
 
 def joined(run_id: str, processes: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """The rows of all processes, one of each case and baseline, in the order of the first process.
 
     The ratio is the geometric mean of the processes', with Student's interval over their logarithms
-    (`instances_interval`). A row that went wrong in a process is that process's row.
+    (`instances_interval`). A row that went wrong in a process is that process's row. A case that too few
+    processes came to, since they were stopped, is left out.
     """
     found: dict[tuple, list[Mapping[str, Any]]] = {}
     for records in processes:
         for record in records:
             found.setdefault((record["sweep"], record["case"], record["baseline"]), []).append(record)
-    return [make_record(**{**_row(rows), "run_id": run_id}) for rows in found.values()]
+    return [make_record(**{**row, "run_id": run_id}) for rows in found.values() if (row := _row(rows))]
 
 
 def _row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     wrong = next((row for row in rows if row["status"] != "ok"), None)
-    if wrong is not None:
-        return {**wrong}
+    if wrong is not None or len(rows) < FEWEST_INSTANCES:
+        return {**(wrong or {})}
     values = {name: [row[name] for row in rows if row[name] is not None] for name in _JOINED}
     figures = {name: join(values[name]) for name, join in _JOINED.items() if values[name]}
     ratios = [row["ratio"] for row in rows if row["ratio"] is not None]

@@ -72,6 +72,12 @@ class RecordWriter:
         write_whole(self.path, b"".join((self._header, *self._rows, in_flight)))
 
 
+def write_records(folder: Path, records: Iterable[Mapping[str, Value]]) -> None:
+    """Writes the CSV of a run whose records are all there, in one step; raises OSError."""
+    rows = [[column.name for column in COLUMNS], *(record.values() for record in records)]
+    write_whole(folder / RECORDS_FILE, b"".join(map(line, rows)))
+
+
 def line(values: Iterable[Value]) -> bytes:
     """A line of a CSV."""
     text = io.StringIO()

@@ -20,6 +20,7 @@ from bench.records.schema import Record, RecordError
 
 ENVIRONMENT_FILE = "environment.json"
 TASKS_FILE = "tasks.json"
+PROCESSES_FOLDER = "processes"  # in the folder of a run over processes: the run of each
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ def share_out(config, rows: list[Row]) -> None:
     budget_s = (_BESIDE_BLOCKS_S + max_time_s) * len(timed)
     if config.getoption("budget") is not None:
         budget_s = 60 * config.getoption("budget")
-        at_once = config.getoption("workers") or 1
+        at_once = (config.getoption("workers") or 1) / (config.getoption("processes") or 1)
         max_time_s = affordable_max_time(timed, budget_s * at_once, max_time_s, limit_s)
     config.stash[state.end_s] = time.monotonic() + budget_s
     config.stash[state.max_time_s] = max_time_s

@@ -108,8 +108,13 @@ def add_options(parser) -> None:
         "--processes",
         metavar="N",
         type=positive(int),
-        help="measure all in so many processes, one after another, 3 or more: ratios and intervals are "
-        "then over processes.",
+        help="measure all in so many processes, 3 or more, every second one from the last case to the first: "
+        "ratios and intervals are then over processes. With --workers or --scheduler these share them.",
+    )
+    group.addoption(
+        "--reversed",
+        action="store_true",
+        help="measure from the last case to the first, as every second of --processes does.",
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(

@@ -1,55 +1,71 @@
-"""--processes: measure in processes that do the same without it, and tell of their rows, joined."""
+"""--processes: measure in processes that do the same without it, and tell of their rows, joined.
 
-from collections.abc import Sequence
+On this machine they run one after another; in a cluster its workers share them.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.cases.subjects import SUBJECTS
-from bench.session import tell
+from bench.cases.devices import UnsupportedBackend
+from bench.cases.read_options import ChoiceError
+from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.user_cells import UserCellError
+from bench.session import choose, tell
+
+if TYPE_CHECKING:
+    from bench.cluster.run import ClusterRun
 
 # what a run over processes cannot have
-_ONE_PROCESS = (
-    "workers",
-    "scheduler",
-    "each_machine",
-    "resume",
-    "full",
-    "benchmark_disable",
-    "benchmark_skip",
-)
+_CLASHING = ("full", "benchmark_disable", "benchmark_skip")
+# what makes it a cluster's, or needs one
+_CLUSTER = ("workers", "scheduler", "each_machine", "resume")
 
 
-def run(config) -> pytest.ExitCode:
-    """Measures in so many processes.
+def run(config) -> pytest.ExitCode | None:
+    """Measures in so many processes of this machine; None where a cluster is to, and the session goes on.
 
     Raises:
         UsageError: an option contradicts it, or it cannot be measured or written.
     """
-    clashing = [name for name in _ONE_PROCESS if config.getoption(name)]
-    if clashing or not config.getoption("benchmark_only"):
-        raise pytest.UsageError(
-            f"--processes: cannot be with {', '.join(map(_as_typed, clashing))}"
-            if clashing
-            else "--processes: measures, and so takes --benchmark-only"
-        )
-    from bench.gate.repetition import repeat
+    from bench.gate.repetition import check_count, repeat
     from bench.gate.repository import CannotMeasure
     from bench.records.schema import RecordError
 
-    options = without(config.invocation_params.args, ("--processes", "--results"))
-    results = config.getoption("results") or config.rootpath / "results"
+    count, results = config.getoption("processes"), config.getoption("results") or config.rootpath / "results"
     try:
-        folder = repeat(options, config.getoption("processes"), results, lambda text: print(text, flush=True))
-    except (CannotMeasure, RecordError) as error:
+        _check(config)
+        check_count(count)
+        if any(config.getoption(name) for name in _CLUSTER):
+            return None
+        subjects = choose.read_choice(config).user_cells.subjects
+        folder = repeat(_options(config, count), count, results, lambda text: print(text, flush=True))
+    except (CannotMeasure, RecordError, ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     except OSError as error:
         raise pytest.UsageError(f"--results {results}: cannot be written: {error}") from error
-    return _tell_joined(folder)
+    return _tell_joined(folder, subjects)
+
+
+def _check(config) -> None:
+    clashing = [name for name in _CLASHING if config.getoption(name)]
+    if clashing:
+        raise pytest.UsageError(f"--processes: cannot be with {', '.join(map(_as_typed, clashing))}")
+    if not config.getoption("benchmark_only"):
+        raise pytest.UsageError("--processes: measures, and so takes --benchmark-only")
 
 
 def _as_typed(option: str) -> str:
     return f"--{option.replace('_', '-')}"
+
+
+def _options(config, count: int) -> list[str]:
+    """The options of each process, which has its share of the time."""
+    options = without(config.invocation_params.args, ("--processes", "--results", "--budget"))
+    minutes = config.getoption("budget")
+    return options if minutes is None else [*options, f"--budget={minutes / count:g}"]
 
 
 def without(arguments: Sequence[object], names: Sequence[str]) -> list[str]:
@@ -62,14 +78,45 @@ def without(arguments: Sequence[object], names: Sequence[str]) -> list[str]:
     return kept
 
 
-def _tell_joined(folder: Path) -> pytest.ExitCode:
-    """Prints the summary of a run over processes, and writes its charts and its report."""
+def measure_rest(config, run: "ClusterRun") -> pytest.ExitCode | None:
+    """Waits for the further processes of a cluster's run, with a line a row, and joins the rows of all.
+
+    Returns:
+        the exit status where a row has failed, or the run was cut short: what arrived is in its folders.
+    """
+    from bench.cluster.admission import ClusterError
+    from bench.gate.repetition import join
+    from bench.records.schema import RecordError
+    from bench.report.summary import row_line
+
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    try:
+        for process, record in run.measure_rest():
+            if reporter is not None and config.get_verbosity() == 0:
+                reporter.write(f"\n[process {process}] {row_line(record, tell.labels(config))}", flush=True)
+        joined = [record for folder in run.folders for record in join(folder)]
+    except KeyboardInterrupt:
+        return pytest.ExitCode.INTERRUPTED
+    except (ClusterError, RecordError, OSError) as error:
+        if reporter is not None:
+            reporter.write_line(f"\n{error}", red=True)
+        return pytest.ExitCode.INTERRUPTED
+    failed = any(record["status"] == "failed" for record in joined)
+    return pytest.ExitCode.TESTS_FAILED if failed else None
+
+
+def _tell_joined(folder: Path, own: Mapping[str, Subject]) -> pytest.ExitCode:
+    """Prints the summary of a run over processes, and writes its charts and its report.
+
+    Args:
+        own: the subjects of the user's cells.
+    """
     from bench.records.run_folder import read_run
     from bench.report.html import REPORT_FILE, write_report
     from bench.report.summary import summary_lines
 
     records = read_run(folder).records
-    labels = {name: subject.label for name, subject in SUBJECTS.items()}
+    labels = {name: subject.label for name, subject in {**SUBJECTS, **own}.items()}
     for line in summary_lines(records, labels):
         print(line)
     print(f"records: {folder}/records.csv")

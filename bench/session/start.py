@@ -73,7 +73,9 @@ def _start_cluster_run(session) -> "ClusterRun":
         from bench.cluster.run import ClusterRun, Wanted
         from bench.cluster.station import Setup
 
-        wanted = Wanted(ask("workers"), ask("scheduler"), ask("each_machine"), ask("resume"))
+        wanted = Wanted(
+            *(ask("workers"), ask("scheduler"), ask("each_machine"), ask("resume"), ask("processes") or 1)
+        )
         wanted.check()
         if config._benchmarksession.disabled or any(
             isinstance(row, Task) for row in config.stash[state.wanted]

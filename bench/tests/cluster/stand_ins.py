@@ -7,6 +7,8 @@ from pathlib import Path
 
 from bench.cases.comparisons import Comparison
 from bench.cluster.station import About, Record, Setup, worker_name
+from bench.records.schema import TIMINGS
+from bench.tests import sample_records
 from bench.timing.blocks import Budget
 
 VERSIONS: dict[str, str | None] = {"tensorflow": "2.21", "keras": "3.15", "commit": "c0ffee"}
@@ -41,3 +43,24 @@ def measure(setup: Setup, comparison: Comparison, budget: Budget) -> Record | st
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
     return {"status": "ok", "median_s": 1.0, "ratio": 1.0}
+
+
+def measure_in_process(setup: Setup, comparison: Comparison, budget: Budget) -> Record | str:
+    """What can be a row; its ratio is that of the process: 0.9, 1, 1.1."""
+    ended = measure(setup, comparison, budget)
+    if isinstance(ended, str):
+        return ended
+    figures = sample_records.record("slstm-rnn")
+    ratio = 0.8 + 0.1 * process_of(setup)
+    own = {"ratio": ratio, "ratio_low": 0.99 * ratio, "ratio_high": 1.01 * ratio, "instance_ratios": None}
+    return {**ended, **{name: figures[name] for name in TIMINGS}, **own}
+
+
+def process_of(setup: Setup) -> int:
+    """The number of the process that a setup is for."""
+    return int(setup.process.rpartition(" ")[2])
+
+
+def peers() -> dict[str, dict[str, str]]:
+    """What two workers know of their peers: of one of them the versions differ."""
+    return {"keras_jax": {"jax": "1"}, "keras_torch": {"torch": worker_name()}}

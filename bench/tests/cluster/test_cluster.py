@@ -13,13 +13,14 @@ from bench.cases.comparisons import Comparison, names_of
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import UserCellError, UserCells
-from bench.cluster import admission, run, sources
+from bench.cluster import admission, run, sources, station
 from bench.cluster.admission import ClusterError
 from bench.cluster.run import Wanted
 from bench.cluster.shared_writer import SharedWriter
 from bench.cluster.station import About, Setup
+from bench.gate.repetition import join
 from bench.records.csv_file import read_records
-from bench.records.run_folder import read_environment, write_environment
+from bench.records.run_folder import read_environment, stored_folders, write_environment
 from bench.records.schema import KILLED, TIMINGS
 from bench.tests import sample_records
 from bench.tests.cluster import stand_ins
@@ -197,6 +198,7 @@ from bench.records.environment import usable_cores  # noqa: E402
 
 two_cores = pytest.mark.skipif(usable_cores() < 2, reason="two workers need two cores")
 STAND_INS = Duties(stand_ins.introduce, stand_ins.measure)
+IN_PROCESSES = replace(STAND_INS, measure=stand_ins.measure_in_process)
 
 
 @pytest.fixture(scope="module")
@@ -296,6 +298,109 @@ def test_each_kind_of_machine_measures_all_into_a_run_of_its_own(dispatched, tmp
         stored = read_records(folder)
         assert {record["machine"] for record in stored} == {f"machine {number}"}
         assert {record["worker"] for record in stored} == {str(number)} and len(stored) == 2
+
+
+def of_processes(run) -> dict[str, list]:
+    """The records of each process of a run, by the name of its folder."""
+    return {folder.name: list(read_records(folder)) for folder in stored_folders(run / "processes")}
+
+
+@two_cores
+def test_the_processes_of_a_run_are_shared_by_the_workers(dispatched, tmp_path):
+    rows = [comparison(timesteps=steps) for steps in range(3, 7)]
+    made = dispatched(rows, duties=IN_PROCESSES, processes=3)
+    assert [made.measure(row)["ratio"] for row in rows] == pytest.approx([0.9] * 4), "the first process's"
+    rest = list(made.measure_rest())
+    assert sorted(process for process, _ in rest) == [2] * 4 + [3] * 4
+    stored = of_processes(tmp_path / "run")
+    assert list(stored) == ["01", "02", "03"] and all(len(records) == 4 for records in stored.values())
+    assert {record["run_id"] for record in stored["02"]} == {"run-02"}
+    assert {record["worker"] for records in stored.values() for record in records} == {"0", "1"}
+    joined = join(tmp_path / "run")
+    assert [record["case"] for record in read_records(tmp_path / "run")] == [row["case"] for row in joined]
+    assert {(row["processes"], row["run_id"], row["status"]) for row in joined} == {(3, "run", "ok")}
+    assert all(row["ratio_low"] < 0.8 and row["ratio_high"] > 1.2 for row in joined), "over processes"
+    assert set(read_environment(tmp_path / "run")["workers"]) == {"0", "1"}
+
+
+@two_cores
+def test_every_second_process_measures_from_the_last_case_to_the_first(dispatched):
+    rows = [comparison(timesteps=steps) for steps in range(3, 9)]
+    _, second, third = dispatched(rows, duties=IN_PROCESSES, processes=3)._ledgers
+    assert [*second.waiting] == rows[::-1] and [*third.waiting] == rows
+
+
+@two_cores
+def test_a_run_over_processes_goes_on_where_it_was_lost(dispatched, client, tmp_path):
+    rows = [comparison(timesteps=steps) for steps in range(3, 7)]
+    with distributed.Client(client.scheduler.address) as other:
+        first = dispatched(rows, client=other, duties=IN_PROCESSES, processes=3)
+        for row in rows:
+            first.measure(row)
+        next(first.measure_rest())
+    with pytest.raises(ClusterError, match="scheduler is lost"):
+        list(first.measure_rest())
+    for processes in (1, 4):
+        with pytest.raises(ClusterError, match="was begun with --processes=3: give the same"):
+            run.resumed(tmp_path / "run", rows, processes)
+    folder, kept = run.resumed(tmp_path / "run", rows, 3)
+    assert folder == tmp_path / "run" and 5 <= len(kept) < 12
+    second = dispatched(rows, kept=kept, duties=IN_PROCESSES, processes=3)
+    assert [second.measure(row)["ratio"] for row in rows] == pytest.approx([0.9] * 4)
+    assert len(list(second.measure_rest())) == 8
+    assert [len(records) for records in of_processes(folder).values()] == [4, 4, 4]
+    assert [row["processes"] for row in join(folder)] == [3] * 4
+    (folder / "processes" / "03").rename(folder / "processes" / "20260101-1")
+    with pytest.raises(ClusterError, match="was not begun in a cluster"):
+        run.resumed(folder, rows, 3)
+
+
+@two_cores
+def test_each_kind_of_machine_has_all_processes(dispatched):
+    duties = replace(IN_PROCESSES, introduce=stand_ins.introduce_two_kinds)
+    with pytest.raises(ClusterError, match="2 kinds of machine"):
+        dispatched([comparison()], duties=duties, processes=3)
+    made = dispatched([comparison()], duties=duties, processes=3, each_machine=True)
+    made.measure(comparison())
+    list(made.measure_rest())
+    for number, folder in enumerate(made.folders):
+        (row,) = join(folder)
+        assert (row["processes"], row["machine"], row["worker"]) == (3, f"machine {number}", str(number))
+
+
+def test_each_process_of_a_run_has_a_station_of_its_own(monkeypatch):
+    done = []
+
+    class Worker:
+        alive = True
+
+        def __init__(self, *_):
+            done.append("started")
+
+        def close(self):
+            done.append("closed")
+
+    monkeypatch.setattr(station, "Worker", Worker)
+    monkeypatch.setattr(station, "_held", None)
+    monkeypatch.setattr(station, "_drop_dasks_variables", lambda: None)
+    for process in ("run 1", "run 1", "run 2", "another 1"):
+        station._station(Setup(process=process), (0,))
+    assert done == ["started", "closed", "started", "closed", "started"]
+
+
+@two_cores
+def test_the_run_knows_the_peers_of_its_workers(dispatched, tmp_path):
+    rows = [comparison(timesteps=steps) for steps in range(3, 9)]
+    made = dispatched(rows, duties=replace(STAND_INS, peers=stand_ins.peers))
+    for row in rows:
+        made.measure(row)
+    known = read_environment(tmp_path / "run")
+    assert known["peers"]["keras_jax"] == {"jax": "1"}
+    first = known["peers"]["keras_torch"]["torch"]
+    (other,) = {"0", "1"} - {first}
+    assert known["workers"][other]["peers"] == {"keras_torch": {"torch": other}}
+    assert "peers" not in known["workers"][first]
+    assert made.warnings == [f"worker {other} has other versions of peers: keras_torch"], "once"
 
 
 USERS = """

@@ -39,6 +39,10 @@ def test_a_row_that_went_wrong_in_one_process_is_that_row():
     assert (row["status"], row["reason"], row["ratio"]) == ("failed", "wrong_answer", None)
 
 
+def test_a_case_that_too_few_processes_came_to_is_left_out():
+    assert joined("all", [process(1.0), process(1.0), []]) == []
+
+
 def test_each_process_is_started_with_the_options_and_its_run_kept(tmp_path, monkeypatch):
     started = []
 
@@ -54,9 +58,25 @@ def test_each_process_is_started_with_the_options_and_its_run_kept(tmp_path, mon
     monkeypatch.setattr("bench.gate.session.run_process", run_process)
     folder = repeat(["--sweep=smoke"], 3, tmp_path, lambda text: None)
     assert len(started) == 3 and all("--sweep=smoke" in command for command in started)
+    assert ["--reversed" in command for command in started] == [False, True, False], "they take turns"
     (row,) = read_records(folder)
     assert row["processes"] == 3 and row["run_id"] == folder.name
     assert sorted(path.name for path in (folder / FOLDER).iterdir()) == ["run-1", "run-2", "run-3"]
+
+
+def test_a_users_cell_has_its_name_in_the_summary(tmp_path, monkeypatch, capsys):
+    def run_process(command, place, environment, log):
+        assert "--budget=2" in command, "each has its share of the time"
+        folder = log.parent / "running" / f"run-{len(list(log.parent.glob('run-*')))}"
+        RecordWriter(folder).finish(record("Own-rnn"))
+        write_environment(folder, {"runtime": {}})
+        return 0
+
+    monkeypatch.setattr("bench.gate.session.run_process", run_process)
+    monkeypatch.chdir(tmp_path)
+    options = ["--benchmark-only", "--processes=3", "--cell=own.py:Own", "--budget=6", "--device=cpu"]
+    assert pytest.main(["-p", "bench.plugin", "-p", "no:cacheprovider", str(tmp_path), *options]) == 0
+    assert "Own in RNN, infer: " in capsys.readouterr().out
 
 
 def test_a_process_without_a_run_is_named(tmp_path, monkeypatch):
@@ -83,7 +103,9 @@ def test_a_process_gets_the_other_options(arguments):
     ("options", "said"),
     [
         (["--benchmark-only", "--processes=2"], "--processes=2: must be 3 or more"),
-        (["--benchmark-only", "--processes=3", "--workers=2"], "--processes: cannot be with --workers"),
+        (["--benchmark-only", "--processes=3", "--full"], "--processes: cannot be with --full"),
+        (["--benchmark-only", "--processes=2", "--workers=2"], "--processes=2: must be 3 or more"),
+        (["--benchmark-only", "--processes=3", "--cell=nothing"], "--cell nothing: expected"),
         (["--processes=3"], "--processes: measures, and so takes --benchmark-only"),
         (["--benchmark-only", "--processes=0"], "0: must be above zero"),
     ],
