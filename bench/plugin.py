@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 _BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser, pluginmanager):
     options.add_options(parser)
+    config = pluginmanager.get_plugin("pytestconfig")
+    options.hint_at_misspelt(parser, config.invocation_params.args)
+
+
+def pytest_load_initial_conftests(parser, args):
+    """Where `-p` names this plugin, pytest-benchmark has added its options by now."""
+    options.hint_at_misspelt(parser, args)
 
 
 def pytest_configure(config):
