@@ -76,6 +76,8 @@ def pytest_sessionstart(session):
         choice = config.stash[state.choice] = choose.read_choice(config)
         rows = choose.without_refused(config, choose.rows_chosen(choice))
         rows = rehearsed(rows) if config.getoption("rehearse") else rows
+        if config.getoption("collectonly"):  # a run loads them when it starts
+            choose.load_user_cells(config)
     except (ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     except TargetError as error:

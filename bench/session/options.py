@@ -16,7 +16,7 @@ _GROUP = "recurrent cells"
 
 
 def hint_at_misspelt(parser, arguments: Iterable[object]) -> None:
-    """Has pytest say below its error which of our options, or of pytest-benchmark's, a misspelt one may be."""
+    """Has pytest say below its error what a misspelt option may be: ours, or one of pytest-benchmark's."""
     options = [option for name in (_GROUP, "benchmark") for option in parser.getgroup(name).options]
     known = [name for option in options for name in option.names()]
     for argument in map(str, arguments):
