@@ -170,8 +170,8 @@ class Choice:
             if out := [target for target in targets if own[target] not in cells]:
                 takers = ", ".join(self._sweeps_with(own[out[0]]))
                 raise ChoiceError(
-                    f"--{option}: the sweep takes no {option}s; those that do are {takers}, and one of yours by "
-                    "Grid(user_cells=('rnn',))"
+                    f"--{option}: the sweep takes no {option}s; those that do are {takers}, and one of yours "
+                    "by Grid(user_cells=('rnn',))"
                 )
         for name in self.subjects:
             if name not in {row.case.subject for row in rows}:

@@ -11,7 +11,6 @@ from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM
 from bench.processes.worker import DEFAULT_LIMITS
 
-
 _GROUP = "recurrent cells"
 
 
