@@ -51,6 +51,7 @@ def pytest_configure(config):
         config.getoption("require_gpu") or config.getoption("device") != "auto"
     ):
         raise pytest.UsageError("--rehearse: is a GPU's run on the CPU; leave out --device and --require-gpu")
+    limits.heed_seconds(config)
     config.stash[state.notes] = []
     gpu.show_devices(config)
 

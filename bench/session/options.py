@@ -117,7 +117,14 @@ def add_options(parser) -> None:
         metavar="MINUTES",
         type=positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
-        "wider than ±2%% (default: 3.2 s a row, with --benchmark-max-time=1).",
+        "wider than ±2%% (default: 3.2 s a row, with --seconds=1).",
+    )
+    group.addoption(
+        "--seconds",
+        metavar="S",
+        type=positive(float),
+        help="for timing each row, the calls of both sides; pytest-benchmark calls it --benchmark-max-time "
+        "(default: 1).",
     )
     group.addoption(
         "--processes",
