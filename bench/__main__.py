@@ -36,12 +36,14 @@ def _run(arguments: list[str]) -> int:
 
 
 def _command(arguments: list[str]) -> int:
+    from bench.commands.parser import CommandParser
+
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description=__doc__,
         epilog="--debug, anywhere: show the traceback of an error that nobody foresaw",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
     commands.add_parser("run", help="measure: pytest --benchmark-only on the installed benchmarks")
     for name, (explanation, add_arguments, command) in _commands().items():
         subparser = commands.add_parser(name, help=explanation, description=explanation)

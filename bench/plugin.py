@@ -27,8 +27,15 @@ if TYPE_CHECKING:
 _BENCHMARKS = Path(__file__).resolve().parent / "benchmarks"
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser, pluginmanager):
     options.add_options(parser)
+    config = pluginmanager.get_plugin("pytestconfig")
+    options.hint_at_misspelt(parser, config.invocation_params.args)
+
+
+def pytest_load_initial_conftests(parser, args):
+    """Where `-p` names this plugin, pytest-benchmark has added its options by now."""
+    options.hint_at_misspelt(parser, args)
 
 
 def pytest_configure(config):
@@ -44,6 +51,7 @@ def pytest_configure(config):
         config.getoption("require_gpu") or config.getoption("device") != "auto"
     ):
         raise pytest.UsageError("--rehearse: is a GPU's run on the CPU; leave out --device and --require-gpu")
+    limits.heed_seconds(config)
     config.stash[state.notes] = []
     gpu.show_devices(config)
 
@@ -69,6 +77,8 @@ def pytest_sessionstart(session):
         choice = config.stash[state.choice] = choose.read_choice(config)
         rows = choose.without_refused(config, choose.rows_chosen(choice))
         rows = rehearsed(rows) if config.getoption("rehearse") else rows
+        if config.getoption("collectonly"):  # a run loads them when it starts
+            choose.load_user_cells(config)
     except (ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     except TargetError as error:

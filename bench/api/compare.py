@@ -5,7 +5,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bench.cases.case import MODES, SHAPE, Case
 from bench.cases.comparisons import Comparison, like
 from bench.cases.cost_estimate import check_size
 from bench.cases.devices import check_backend_chosen
-from bench.cases.subjects import SUBJECTS, Subject
+from bench.cases.subjects import SUBJECTS, WHOLE, Subject
 from bench.cases.sweeps import Sweep
 from bench.cases.user_cells import BASELINES, own_subject
 from bench.contract.load_cell import FORM, Target
@@ -28,13 +28,16 @@ Side = str | Callable[..., Any]
 
 
 @dataclass(frozen=True)
-class WholeLayer:
-    """A side that is a whole layer or model, or makes one."""
+class InLayer:
+    """A side and what runs it: `rnn`, `keras.layers.RNN`; `fused`, `cells.FusedRNN`; or `layer`, itself, as
+    it is or makes a whole layer or model."""
 
     made_by: Side
+    layer: str
 
 
 Shape = tuple[int, int, int, int]
+_LAYERS = ("rnn", "fused")  # of a cell; the first where none is named
 _MIN_ROUNDS = 6
 _SWEEP = "compare"
 _OF = Sweep("What does one cost, compared with the other?", (), longest_s=math.inf)  # the caller's patience
@@ -52,7 +55,7 @@ def compare(
     step_shape: tuple[int, ...] | None = None,
     device: str | None = None,
     contract: bool = True,
-    layer: bool = False,
+    layer: bool | str = False,
 ) -> ComparisonReport:
     """Proves two cells and times them in turns, in this process: the time of `cell` / the time of `other`.
 
@@ -61,8 +64,8 @@ def compare(
     Args:
         cell, other: each a class, or a function that takes the number of units and returns a new cell, which
             is run in `keras.layers.RNN`; or a text that names one, `package.module:Name` or
-            `path/to/file.py:Name`; or `lstm`, `gru`, `simple_rnn` for Keras' layers, or another subject of
-            this project, such as `slstm-fused`.
+            `path/to/file.py:Name`, with `-fused` behind it for the cell in `cells.FusedRNN`; or `lstm`,
+            `gru`, `simple_rnn` for Keras' layers, or another subject of this project, such as `slstm-fused`.
         shape: batch size, timesteps, features, units.
         mode: `infer`, the forward pass, or `train`, forward and the gradients.
         seconds: how long the calls of both are timed. The proof and compiling come on top.
@@ -72,8 +75,9 @@ def compare(
         step_shape: the shape of a step of the inputs, where it is no vector; the features are its product.
         device: `cpu` or `gpu`; None is the GPU if TensorFlow sees one.
         contract: whether a cell is asked the cell contract first, once a process, as a run does: seconds.
-        layer: whether `cell` is, or makes, a whole layer or model: sequences in, whatever out. It is compared
-            with itself, run eagerly in float64, before it is timed.
+        layer: what runs `cell`: `rnn`, or `fused` for `cells.FusedRNN`. True, or `layer`: it is, or makes, a
+            whole layer or model: sequences in, whatever out. It is compared with itself, run eagerly in
+            float64, before it is timed.
 
     Returns:
         The report: `.ratio`, `.interval`, `.medians`, `.proof`, `.kernel`, `.assert_at_most(1.2)`.
@@ -87,7 +91,7 @@ def compare(
         UnsupportedBackend: Keras runs on another backend than TensorFlow.
     """
     (report,) = compare_each(
-        WholeLayer(cell) if layer else cell,
+        InLayer(cell, _layer(layer)) if layer else cell,
         [other],
         shape=shape,
         modes=[mode],
@@ -102,8 +106,8 @@ def compare(
 
 
 def compare_each(
-    cell: Side | WholeLayer,
-    others: Sequence[Side | WholeLayer],
+    cell: Side | InLayer,
+    others: Sequence[Side | InLayer],
     *,
     shape: Sequence[int],
     modes: Sequence[str] = ("infer",),
@@ -134,6 +138,14 @@ def compare_each(
         case = Case(first.cell, first.layer, mode, *sizes, **{**changes, "device": device})
         rows += [Comparison(_SWEEP, case, like(other.name, case, subjects), _OF) for other in rest]
     return _measured(rows, subjects, seconds, _known_verdicts(sides), contract)
+
+
+def _layer(layer: bool | str) -> str:
+    if layer is True:
+        return WHOLE
+    if layer not in (*_LAYERS, WHOLE):
+        raise ValueError(f"layer {layer!r}: must be one of {', '.join(_LAYERS)}, {WHOLE}")
+    return layer
 
 
 def _shape(shape: Sequence[int]) -> Shape:
@@ -184,36 +196,57 @@ def _options(options: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _subjects(
-    sides: Sequence[Side | WholeLayer], kwargs: dict[str, Any], step_shape: tuple[int, ...] | None
+    sides: Sequence[Side | InLayer], kwargs: dict[str, Any], step_shape: tuple[int, ...] | None
 ) -> tuple[dict[str, Subject], list[Subject]]:
     """All subjects by name, and that of each side. A user's cell whose name is taken gets a number."""
     known, found = dict(SUBJECTS), []
     made: dict[Any, Subject] = {}
+    names: dict[Any, str] = {subject.cell: subject.cell for subject in SUBJECTS.values()}
     for side in sides:
-        if not isinstance(side, Hashable):  # no class, function or text
-            Target.of(side)
+        made_by = side.made_by if isinstance(side, InLayer) else side
+        if not isinstance(made_by, Hashable):  # no class, function or text
+            Target.of(made_by)
         if side not in made:
-            made[side] = _subject(side, kwargs, step_shape, {subject.cell for subject in known.values()})
+            made[side] = _subject(side, kwargs, step_shape, names)
         found.append(made[side])
         known[made[side].name] = made[side]
     return known, found
 
 
 def _subject(
-    side: Side | WholeLayer, kwargs: dict[str, Any], step_shape: tuple[int, ...] | None, taken: set[str]
+    side: Side | InLayer, kwargs: dict[str, Any], step_shape: tuple[int, ...] | None, names: dict[Any, str]
 ) -> Subject:
-    whole = isinstance(side, WholeLayer)
-    side = side.made_by if isinstance(side, WholeLayer) else side
-    if isinstance(side, str) and ":" not in side and not whole:
-        return _named(side)
-    if isinstance(side, str):
+    """The subject of a side; `names` are those of the cells so far, by what makes them."""
+    made_by, layer = (side.made_by, side.layer) if isinstance(side, InLayer) else (side, "")
+    if isinstance(made_by, str) and ":" not in made_by and layer != WHOLE:
+        return _named(f"{made_by}-{layer}" if layer else made_by)
+    text = None
+    if isinstance(made_by, str):
         from bench.contract.switches import load_held
 
-        target, text = load_held(side, kwargs, whole), side
+        made_by, layer = (made_by, layer) if layer else _split(made_by)
+        target, text = load_held(made_by, kwargs, layer == WHOLE), made_by
     else:
-        target, text = replace(Target.of(side, **kwargs), whole=whole), None
-    name = _unlike(_name_of(target.text), taken)
-    return own_subject(name, target, text, _json(kwargs) if text else "{}", None if whole else step_shape)
+        target = replace(Target.of(made_by, **kwargs), whole=layer == WHOLE)
+    names.setdefault(made_by, _unlike(_name_of(target.text), names.values()))
+    return own_subject(
+        names[made_by],
+        target,
+        text,
+        _json(kwargs) if text else "{}",
+        None if target.whole else step_shape,
+        layer or _LAYERS[0],
+    )
+
+
+def _split(text: str) -> tuple[str, str]:
+    """What a text names, and the layer behind it: of `my_cells.py:MyCell-fused` it is `fused`."""
+    name, dash, layer = text.rpartition("-")
+    if not dash or ":" in layer:  # of a file's name
+        return text, _LAYERS[0]
+    if layer not in _LAYERS:
+        raise ValueError(f"{text}: layer {layer!r}: must be one of {', '.join(_LAYERS)}")
+    return name, layer
 
 
 def _named(name: str) -> Subject:
@@ -233,7 +266,7 @@ def _name_of(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]", "_", last)
 
 
-def _unlike(name: str, taken: set[str]) -> str:
+def _unlike(name: str, taken: Collection[str]) -> str:
     number, free = 1, name
     while free in taken:
         number += 1

@@ -10,6 +10,12 @@ from bench.cases.case import SHAPE
 from bench.report import formatting
 from bench.report.labels import option_name
 
+# what `proof` says, for people
+_PROVEN = {
+    "exact": "proven against a reference in float64",
+    "consistent": "proven against itself, run eagerly in float64",
+    "statistical": "proven against itself in float64, with the dropout that it drew",
+}
 WITHIN, BEYOND, UNSURE = "within", "beyond", "cannot tell"
 
 
@@ -92,6 +98,11 @@ class ComparisonReport:
         return f"{self.ratio:.2f}x [{low:.2f}, {high:.2f}]"
 
     @property
+    def proven(self) -> str:
+        """Says what the answer of `name` was compared with before it was timed."""
+        return _PROVEN[self.proof]
+
+    @property
     def where(self) -> str:
         """Mode, shape and options, `train b16 t120 f40 u96, bidirectional`."""
         shape = " ".join(f"{letter}{size}" for letter, size in zip(SHAPE.values(), self.shape, strict=True))
@@ -101,7 +112,7 @@ class ComparisonReport:
         mine, theirs = map(formatting.seconds, self.medians)
         return (
             f"{self.name}, {self.where}: {self.times} the time of {self.baseline}; {mine} and {theirs}; "
-            f"proof {self.proof}, kernel {self.kernel}"
+            f"{self.proven}, kernel {self.kernel}"
         )
 
     def _repr_html_(self) -> str:
@@ -112,7 +123,7 @@ class ComparisonReport:
             ("time of a call", mine, theirs),
             ("ratio, 95% interval", self.times, "1"),
             ("kernel", self.kernel, self.baseline_kernel),
-            ("proof", f"{self.proof}: error {self.error:.1g}, allowed {self.tolerance:.1g}", ""),
+            ("answer", f"{self.proven}: error {self.error:.1g}, allowed {self.tolerance:.1g}", ""),
         )
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows

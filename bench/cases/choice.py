@@ -52,7 +52,7 @@ class Choice:
                 other, or that none of the rows would heed.
         """
         for name in self.subjects:
-            _check_known(f"--subject {name}", name, self._known)
+            _check_subject(f"--subject {name}", name, self._known)
         if self.case is not None:
             return self._rows_of_case(self.case)
         if self._names_cases and not self.sweeps:
@@ -73,12 +73,19 @@ class Choice:
         own = self.user_cells.targets or self.user_cells.layers
         return bool(self.subjects or (own and (self.shapes or self.options)))
 
+    @property
+    def _names_own(self) -> bool:
+        """True where subjects of the user's cells are named: no others of these are measured."""
+        return not self.user_cells.subjects.keys().isdisjoint(self.subjects)
+
     def _own_sweep(self) -> Sweep:
-        """The subjects and the user's cells, at the given shapes with the given options."""
+        """The subjects, and the user's cells unless subjects of theirs are among them, at the given shapes
+        with the given options."""
         tasks = [mode for mode in self.modes if mode not in MODES]
         if tasks:
             raise ChoiceError(f"--mode {tasks[0]}: is for the sweeps of training tasks; add --sweep")
-        subjects = dict.fromkeys((*self.user_cells.joining(["rnn"]), *self.subjects))
+        joining = () if self._names_own else self.user_cells.joining(["rnn"])
+        subjects = dict.fromkeys((*joining, *self.subjects))
         variants = self.options or ({},)
         return Sweep(
             "What do these cases cost against the built-in layers?",
@@ -139,7 +146,7 @@ class Choice:
         """Raises ChoiceError for a subject, a rule or a task that is not there: the sweep may be a user's."""
         for grid in sweep.grids:
             for subject in grid.subjects:
-                _check_known(f"--sweep {name}: subject {subject}", subject, self._known)
+                _check_subject(f"--sweep {name}: subject {subject}", subject, self._known)
             for rule in grid.baselines or sweep.baselines:
                 _check_known(f"--sweep {name}: baseline {rule}", rule, BASELINES)
         if sweep.task is not None:
@@ -148,24 +155,24 @@ class Choice:
     def _wants(self, case: Case) -> bool:
         """True where a case of a sweep is among the subjects and modes asked for; user cells always are,
         unless subjects of theirs are named."""
-        own = self.user_cells.subjects
         subjects = set(self.subjects)
-        if self.subjects and not subjects & own.keys():
-            subjects |= own.keys()
+        if self.subjects and not self._names_own:
+            subjects |= self.user_cells.subjects.keys()
         return (not subjects or case.subject in subjects) and (not self.modes or case.mode in self.modes)
 
     def _check_heeded(self, rows: Sequence[Row], sweeps: Iterable[str]) -> None:
         """Raises ChoiceError for an option that none of a sweep's rows would heed."""
         sweep = f"--sweep {', '.join(sweeps)}"
         cells = {row.case.cell for row in rows}
-        targets = (*self.user_cells.targets, *self.user_cells.layers)
-        own = self.user_cells.subjects.values()
-        if any(subject.target in targets and subject.cell not in cells for subject in own):
-            takers = [name for name in SWEEPS if any(grid.user_cells for grid in SWEEPS[name].grids)]
-            raise ChoiceError(
-                f"--cell: the sweep takes no cells; those that do are {', '.join(takers)}, and one of yours "
-                "by Grid(user_cells=('rnn',))"
-            )
+        own = {subject.target: subject.cell for subject in self.user_cells.subjects.values()}
+        brought = {"cell": self.user_cells.targets, "layer": self.user_cells.layers}
+        for option, targets in brought.items():
+            if out := [target for target in targets if own[target] not in cells]:
+                takers = ", ".join(self._sweeps_with(own[out[0]]))
+                raise ChoiceError(
+                    f"--{option}: the sweep takes no {option}s; those that do are {takers}, and one of yours "
+                    "by Grid(user_cells=('rnn',))"
+                )
         for name in self.subjects:
             if name not in {row.case.subject for row in rows}:
                 raise ChoiceError(f"--subject {name}: is not in {sweep}; leave out --sweep to measure it")
@@ -174,6 +181,11 @@ class Choice:
                 raise ChoiceError(f"--mode {mode}: no case of {sweep} is in it")
         if rows and not any(self._wants(row.case) for row in rows):
             raise ChoiceError(f"{sweep} has no case of these subjects in these modes")
+
+    def _sweeps_with(self, cell: str) -> list[str]:
+        """The names of the sweeps that measure a cell."""
+        rows = {name: self._rows_of(name, sweep) for name, sweep in SWEEPS.items()}
+        return [name for name in SWEEPS if any(row.case.cell == cell for row in rows[name])]
 
     def _rows_of_case(self, id: str) -> list[Row]:
         for option in ("subjects", "shapes", "modes", "options"):
@@ -191,7 +203,7 @@ class Choice:
         if self.sweeps:
             near = difflib.get_close_matches(id, [row.case.id for row in known], n=3, cutoff=0.3)
             raise ChoiceError(f"--case {id}: no such case; the nearest are {', '.join(near) or 'none'}")
-        _check_known(f"--case {id}: subject {case.subject}", case.subject, self._known)
+        _check_subject(f"--case {id}: subject {case.subject}", case.subject, self._known)
         if case.mode in _TASK_OF_MODE:
             task = _TASK_OF_MODE[case.mode]
             return [Task(task, case, task)]
@@ -199,10 +211,28 @@ class Choice:
         return [Comparison(CHOSEN, case, baseline)]
 
 
+def _check_subject(what: str, name: str, known: Mapping[str, Subject]) -> None:
+    """Raises ChoiceError for a subject that is not known: with the nearest, and, where its cell is not known
+    either, with how a cell of one's own becomes one."""
+    if name in known:
+        return
+    cell = name.rpartition("-")[0] or name
+    of_cell = [each for each in known if each.startswith(f"{cell}-")]
+    cells = [f"the cells {', '.join(dict.fromkeys(subject.cell for subject in known.values()))}"]
+    near = _nearest(name, known, 0.75) or of_cell or cells
+    own = "" if of_cell else f"; a cell of your own is one with --cell=FILE:{cell or 'CLASS'}"
+    raise ChoiceError(f"{what}: not known; there are {', '.join(near)}{own}")
+
+
 def _check_known(what: str, name: str, known: Iterable[str]) -> None:
     """Raises ChoiceError, with the nearest names, for one that is not known."""
     known = list(known)
     if name not in known:
-        begun = [each for each in known if each.startswith(f"{name}-")]  # a cell's, without its layer
-        near = begun or difflib.get_close_matches(name, known, n=3) or known
-        raise ChoiceError(f"{what}: not known; there are {', '.join(near)}")
+        raise ChoiceError(f"{what}: not known; there are {', '.join(_nearest(name, known) or known)}")
+
+
+def _nearest(name: str, known: Iterable[str], likeness: float = 0.6) -> list[str]:
+    """The names that are like one, or begin as it: a cell's, without its layer."""
+    known = list(known)
+    begun = [each for each in known if each.startswith(f"{name}-")]
+    return begun or difflib.get_close_matches(name, known, n=3, cutoff=likeness)

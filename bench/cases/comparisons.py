@@ -187,10 +187,10 @@ def _plain_builtin(case: Case, subjects: Mapping[str, Subject]) -> Case:
     return _against(subjects[case.subject].baseline, case, jit_compile=False, subjects=subjects)
 
 
-def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case:
-    builtin = f"{case.cell}-builtin"
-    name = builtin if builtin in subjects else f"{case.cell}-rnn"
-    return _against(name, case, jit_compile, subjects)
+def _loop(case: Case, subjects: Mapping[str, Subject], jit_compile: bool = False) -> Case | None:
+    """The same cell in Keras' loop; None for a whole layer, whose cell nobody knows."""
+    known = [name for name in (f"{case.cell}-builtin", f"{case.cell}-rnn") if name in subjects]
+    return _against(known[0], case, jit_compile, subjects) if known else None
 
 
 def _default_option(case: Case, subjects: Mapping[str, Subject]) -> Case:

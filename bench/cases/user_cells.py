@@ -171,8 +171,9 @@ def own_subject(
     text: str | None = None,
     kwargs: str = _NO_KWARGS,
     step_shape: tuple[int, ...] | None = None,
+    layer: str = "rnn",
 ) -> Subject:
-    """The subject of a cell that is loaded already, in `keras.layers.RNN`, or of a whole layer.
+    """The subject of a cell that is loaded already, in a `layer`, or of a whole layer.
 
     Args:
         name: what ids call the cell.
@@ -182,7 +183,7 @@ def own_subject(
         name,
         lambda: target,
         "lstm-builtin",
-        WHOLE if target.whole else "rnn",
+        WHOLE if target.whole else layer,
         target=text,
         kwargs=kwargs,
         factory=None if text else target,

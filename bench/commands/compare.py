@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from bench.api.compare import WholeLayer, compare_each
+from bench.api.compare import InLayer, compare_each
 from bench.api.comparison_report import BEYOND, UNSURE, WITHIN, ComparisonReport
 from bench.cases.case import DEVICES, MODES
 from bench.cases.devices import UnsupportedBackend
 from bench.cases.read_options import positive, read_option
+from bench.cases.subjects import WHOLE
 from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.records.text import one_line
@@ -25,7 +26,10 @@ _WORST = (BEYOND, UNSURE, WITHIN)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of the command."""
-    side = f"{FORM}, or {', '.join(BASELINES)}, or a subject such as slstm-fused"
+    side = (
+        f"{FORM}, with -fused behind it for the cell in FusedRNN, or {', '.join(BASELINES)}, or a subject "
+        "such as slstm-fused"
+    )
     parser.add_argument(
         "sides",
         metavar="CELL",
@@ -75,7 +79,7 @@ class _Once(argparse.Action):
 def main(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     verdicts = []
-    sides = [*map(WholeLayer, arguments.layer), *arguments.sides]
+    sides = [*(InLayer(target, WHOLE) for target in arguments.layer), *arguments.sides]
     if not sides:
         print(f"error: nothing to compare: name a cell ({FORM}), or a --layer", file=sys.stderr)
         return 2
@@ -114,7 +118,7 @@ def line(report: ComparisonReport, limit: float | None) -> str:
     said = "" if limit is None else f"; {_SAID[report.verdict(limit)].format(limit)}"
     return (
         f"{report.name} / {report.baseline}, {report.where}: {report.times}; {mine} / {theirs}; "
-        f"proof {report.proof}{said}"
+        f"{report.proven}{said}"
     )
 
 

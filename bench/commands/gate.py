@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from bench.cases.read_options import positive
 from bench.cases.sweeps import SWEEPS
 from bench.gate.output import (
     ALLOWED_INCONCLUSIVE,
@@ -53,6 +54,7 @@ _OF_RUN: dict[str, str] = {
 _OF_MEASURING = (
     ("--with", "head_with"),
     ("--base-with", "base_with"),
+    ("--seconds", "seconds"),
     ("--plan", "plan"),
     ("--", "run_options"),
 )
@@ -113,6 +115,12 @@ def _add_measure_arguments(parser: argparse.ArgumentParser) -> None:
         "--processes", type=int, default=PROCESSES, metavar="N", help=f"of each side (default: {PROCESSES})"
     )
     group.add_argument(
+        "--seconds",
+        type=positive(float),
+        metavar="S",
+        help=f"for timing each case in each process (default: {SECONDS})",
+    )
+    group.add_argument(
         "--with",
         action="append",
         default=[],
@@ -138,7 +146,7 @@ def _add_measure_arguments(parser: argparse.ArgumentParser) -> None:
         "run_options",
         nargs="*",
         metavar="-- OPTIONS",
-        help=f"other options of `python -m bench run`: -- --benchmark-max-time=5 (the gate's is {SECONDS})",
+        help="other options of `python -m bench run`: -- --compile-limit=120",
     )
 
 
@@ -198,6 +206,7 @@ def _measure(args: argparse.Namespace) -> int:
         args.run_options,
         requirements={"base": args.base_with, "head": args.head_with},
         processes=args.processes,
+        seconds=args.seconds,
         work=args.work,
     )
     if args.plan:

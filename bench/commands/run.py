@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+_PROGRAM = "python -m bench run"
 _HELP = {"-h", "--help"}
 
 
@@ -27,8 +28,16 @@ def run(arguments: list[str]) -> int:
             f"--config-file={os.devnull}",
             "--benchmark-only",
             *arguments,
-        ]
+        ],
+        plugins=[_Name()],
     )
+
+
+class _Name:
+    """A plugin: errors and the help call the program by what was typed."""
+
+    def pytest_addoption(self, parser):
+        parser.prog = _PROGRAM
 
 
 def _print_own_options() -> None:
@@ -36,7 +45,7 @@ def _print_own_options() -> None:
     from bench.session.options import add_options
 
     parser = argparse.ArgumentParser(
-        prog="python -m bench run",
+        prog=_PROGRAM,
         description="Measures cells and layers. First the options of this project, then pytest's own and "
         "pytest-benchmark's.",
         usage="%(prog)s [OPTIONS]",

@@ -12,6 +12,7 @@ from bench.gate.verdicts import FEWEST_PROCESSES, PROCESSES
 SWEEP = "gate"
 # without any of these options it is the sweep above
 _CHOOSING = frozenset(("--sweep", "--subject", "--shape", "--option", "--case"))
+_SECONDS = ("--seconds", "--benchmark-max-time")
 # their values may be FILE:NAME or MODULE:NAME
 _NAMING_CODE = frozenset(("--cell", "--sweep", "--baseline"))
 
@@ -24,6 +25,7 @@ def plan_session(
     *,
     requirements: Mapping[str, Sequence[str]] | None = None,
     processes: int = PROCESSES,
+    seconds: float | None = None,
     work: Path | None = None,
 ) -> Session:
     """The session that measures two revisions.
@@ -35,6 +37,7 @@ def plan_session(
         more: texts that are given to it as they are, after all others.
         requirements: for each side, what pip installs for it alone.
         processes: of each side.
+        seconds: of timing a case; None: `SECONDS`, or what `more` says.
         work: the work folder; None for one in the repository.
 
     Raises:
@@ -60,15 +63,21 @@ def plan_session(
         place,
         commits,
         _requirements(repository, commits, requirements or {}),
-        tuple(_run_options(placed, more)),
+        tuple(_run_options(placed, more, seconds)),
         targets,
         processes,
         work.resolve() if work else None,
     )
 
 
-def _run_options(options: Sequence[tuple[str, str]], more: Sequence[str]) -> Iterator[str]:
-    yield f"--benchmark-max-time={SECONDS}"
+def _run_options(
+    options: Sequence[tuple[str, str]], more: Sequence[str], seconds: float | None
+) -> Iterator[str]:
+    said = [text for text in more if text.partition("=")[0] in _SECONDS]
+    if said and seconds is not None:
+        raise CannotMeasure(f"{said[0]}: --seconds says the same: leave one out")
+    if not said:  # as revisions know it that have no --seconds
+        yield f"--benchmark-max-time={SECONDS if seconds is None else seconds:g}"
     if not any(name in _CHOOSING for name, _ in options):
         yield f"--sweep={SWEEP}"
     yield from (f"{name}={text}" for name, text in options)

@@ -237,6 +237,11 @@ def _epsilon(problem: Problem) -> float:
 _cache: dict[str, Expected] = {}
 
 
+def forget_references() -> None:
+    """Forgets what references have answered: a user's cell of the same name may be another one by now."""
+    _cache.clear()
+
+
 def _expected(problem: Problem, sources: tuple[str, ...], factors: np.ndarray | None) -> Expected:
     """The reference's answer; remembered, for the same cell runs under many options.
 

@@ -19,7 +19,7 @@ from bench.processes.isolated import Isolated, nursery, try_out
 from bench.processes.peer_client import Peers, warmed_up
 from bench.processes.worker import DEFAULT_LIMITS, Limits, Nursery, TimeLimit
 from bench.proof.problem import Problem, WrongAnswer, prepare
-from bench.proof.verify import Proof, prove, verify_again
+from bench.proof.verify import Proof, forget_references, prove, verify_again
 from bench.timing.blocks import Pair
 
 
@@ -93,6 +93,7 @@ class Prover:
         verdicts: Verdicts | None = None,
         check_contracts: bool = True,
     ):
+        forget_references()
         self._device = device
         self._subjects = subjects
         self._limits = limits

@@ -3,6 +3,8 @@
 import time
 from typing import TYPE_CHECKING
 
+import pytest
+
 from bench.cases.comparisons import Comparison, Row
 from bench.cases.cost_estimate import affordable_max_time
 from bench.processes.worker import Limits
@@ -17,8 +19,19 @@ if TYPE_CHECKING:
 _BESIDE_BLOCKS_S = 3.2
 
 
+def heed_seconds(config) -> None:
+    """Gives pytest-benchmark what `--seconds` says; raises UsageError where its own option says it too."""
+    seconds = config.getoption("seconds")
+    if seconds is None:
+        return
+    typed = {str(argument).partition("=")[0] for argument in config.invocation_params.args}
+    if "--benchmark-max-time" in typed:
+        raise pytest.UsageError("--seconds and --benchmark-max-time say the same: leave one out")
+    config.option.benchmark_max_time = type(config.option.benchmark_max_time)(seconds)
+
+
 def share_out(config, rows: list[Row]) -> None:
-    """Fixes when the budget is spent, and what each case may take at first: what `--benchmark-max-time` says;
+    """Fixes when the budget is spent, and what each case may take at first: what `--seconds` says;
     less where, by the estimate, `--budget` does not suffice for that."""
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     timed = [row for row in rows if isinstance(row, Comparison)]

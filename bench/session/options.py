@@ -1,5 +1,7 @@
 """The options of the command line."""
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 from bench.cases.case import DEVICES
@@ -9,10 +11,23 @@ from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM
 from bench.processes.worker import DEFAULT_LIMITS
 
+_GROUP = "recurrent cells"
+
+
+def hint_at_misspelt(parser, arguments: Iterable[object]) -> None:
+    """Has pytest say below its error what a misspelt option may be: ours, or one of pytest-benchmark's."""
+    options = [option for name in (_GROUP, "benchmark") for option in parser.getgroup(name).options]
+    known = [name for option in options for name in option.names()]
+    for argument in map(str, arguments):
+        name = argument.partition("=")[0]
+        near = difflib.get_close_matches(name, known, n=2, cutoff=0.8) if name.startswith("--") else []
+        if near and name not in known:
+            parser.extra_info[f"{name}: did you mean"] = f"{' or '.join(near)}?"
+
 
 def add_options(parser) -> None:
     """Adds the options to pytest's parser."""
-    group = parser.getgroup("recurrent cells")
+    group = parser.getgroup(_GROUP)
     group.addoption(
         "--sweep",
         action="append",
@@ -102,7 +117,14 @@ def add_options(parser) -> None:
         metavar="MINUTES",
         type=positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
-        "wider than ±2%% (default: 4.2 s a row, with --benchmark-max-time=1).",
+        "wider than ±2%% (default: 4.2 s a row, with --seconds=1).",
+    )
+    group.addoption(
+        "--seconds",
+        metavar="S",
+        type=positive(float),
+        help="for timing each row, the calls of both sides; pytest-benchmark calls it --benchmark-max-time "
+        "(default: 1).",
     )
     group.addoption(
         "--processes",

@@ -9,6 +9,7 @@ import pytest
 
 import bench
 from bench.__main__ import main
+from bench.commands.parser import CommandParser
 
 COMMANDS = {
     "advise": ["--batch-size=1", "--timesteps=1", "--features=1", "--units=1", "--mode=infer"],
@@ -111,3 +112,44 @@ def test_another_module_called_cells_is_said_in_one_line(tmp_path):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {tmp_path / 'cells.py'} hides this project's package `cells`: rename it\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["gate", "--curent", "x"], "no option --curent; did you mean --current?"),
+        (["compare", "lstm", "--shpe=1,2,3,4"], "no option --shpe; did you mean --shape?"),
+        (
+            ["compare", "lstm", "--shape=1,2,3,4", "-q"],
+            "no option -q; there are -h, --help, --layer, --shape",
+        ),
+        (["check", "a.py:A", "--colour=blue"], "no option --colour; there are -h, --help, --layer, --units"),
+        (["report", "--outptu", "x.html"], "no option --outptu; did you mean --output?"),
+        (["doctor", "now"], "takes no argument 'now'"),
+        (["history", "--resluts=x"], "no option --resluts; "),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_an_unknown_option_is_an_error_of_the_commands_own(capsys, command, said):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith(f"usage: python -m bench {command[0]} [-h]")
+    assert f"python -m bench {command[0]}: error: {said}" in error
+
+
+def test_options_behind_two_dashes_and_beginnings_of_options_are_not_looked_at():
+    parser = CommandParser()
+    parser.add_argument("--at-most")
+    parser.add_argument("rest", nargs="*")
+    chosen = parser.parse_args(["--at=2", "--", "--budget=3"])
+    assert (chosen.at_most, chosen.rest) == ("2", ["--budget=3"])
+
+
+def test_an_unknown_option_of_run_is_told_the_nearest(capfd):
+    assert main(["run", "--subjet=lstm-rnn", "--benchmark-max-tim=1", "--nonsense"]) == 4
+    error = capfd.readouterr().err
+    assert "python -m bench run: error: unrecognized arguments: --subjet" in error
+    assert "--subjet: did you mean: --subject?" in error
+    assert "--benchmark-max-tim: did you mean: --benchmark-max-time" in error
+    assert "--nonsense: did you mean" not in error

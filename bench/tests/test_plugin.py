@@ -203,6 +203,23 @@ def test_k_and_case_select_by_id(tiny, options, sweep, chosen):
     assert [line.partition("[")[2].rstrip("]") for line in lines if "::" in line] == [chosen]
 
 
+def test_seconds_are_those_that_pytest_benchmark_is_given(tiny, pytester):
+    def said(*options):
+        return pytester.runpytest_inprocess(
+            "--benchmark-only", "--collect-only", "--sweep=tiny", *options
+        ).stdout.str()
+
+    ordinary = said()
+    longer = said("--seconds=100")
+    last = [re.findall(r"^4 cases, about .*", text, re.MULTILINE) for text in (ordinary, longer)]
+    assert last[0] != last[1] and last[1][0] in said("--benchmark-max-time=100")
+    result = tiny("--seconds=1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--seconds and --benchmark-max-time say the same: leave one out"])
+    for wrong in ("0", "-1", "nan", "x", ""):
+        assert pytester.runpytest_inprocess(f"--seconds={wrong}").ret == pytest.ExitCode.USAGE_ERROR
+
+
 def test_a_wrong_cell_fails_and_the_sweep_goes_on(tiny, pytester, monkeypatch):
     class Wrong(LSTMCell):
         def update(self, gates, states):

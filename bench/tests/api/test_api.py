@@ -3,6 +3,8 @@
 import subprocess
 import sys
 import types
+from dataclasses import replace
+from functools import partialmethod
 
 import keras
 import pytest
@@ -12,6 +14,7 @@ import bench
 from bench.api.comparison_report import CannotTell, ComparisonReport
 from bench.cases.subjects import UnsupportedOption
 from bench.commands import check as check_command
+from bench.commands.compare import line
 from bench.contract.checks import CHECKS
 from bench.contract.load_cell import TargetError
 from bench.contract.report import BrokenContract
@@ -157,6 +160,8 @@ def test_what_makes_no_cells_is_said():
         bench.check(Plain, kwargs=[1])
     with pytest.raises(TargetError, match=r"expected a class or a function of `units`, got \[3\]"):
         compare([3])
+    with pytest.raises(TargetError, match=r"expected a class or a function of `units`, got \[3\]"):
+        compare([3], layer="fused")
 
 
 # --- checks ---
@@ -235,6 +240,45 @@ def test_cells_of_one_name_are_told_apart(tmp_path):
     assert (report.name, report.baseline) == ("Cell in RNN", "Cell_2 in RNN")
 
 
+def test_a_cell_that_has_changed_is_proven_against_itself_as_it_is_now():
+    """As in a notebook, where a class is written anew under its name, or gets other arguments."""
+    for gain in (0.5, 2.0):
+        assert compare(Plain, mode="train", kwargs={"gain": gain}).proof == "consistent"
+        changed = type("Changed", (Plain,), {"__init__": partialmethod(Plain.__init__, gain=gain)})
+        assert compare("lstm", changed).baseline == "Changed in RNN"
+
+
+def test_a_cell_is_compared_in_one_layer_with_itself_in_another(tmp_path):
+    file = tmp_path / "my-cells.py"  # a dash that names no layer
+    file.write_text("from bench.tests.api.test_api import Plain\n")
+    reports = [
+        compare(f"{file}:Plain-fused", f"{file}:Plain"),
+        compare(Plain, Plain, layer="fused", mode="train"),
+        compare(f"{file}:Plain-rnn", f"{file}:Plain-fused"),
+    ]
+    assert [(report.name, report.baseline) for report in reports] == [
+        ("Plain in FusedRNN", "Plain in RNN"),
+        ("Plain in FusedRNN", "Plain in RNN"),
+        ("Plain in RNN", "Plain in FusedRNN"),
+    ]
+    assert [report.kernel == "while" for report in reports] == [False, False, True]
+    assert compare("slstm", "lstm", layer="fused").name == "slstm in FusedRNN"
+
+
+@pytest.mark.parametrize(
+    ("proof", "said"),
+    [
+        ("exact", "against a reference in float64"),
+        ("consistent", "against itself, run eagerly in float64"),
+        ("statistical", "against itself in float64, with the dropout that it drew"),
+    ],
+)
+def test_a_report_says_in_words_what_proved_it(proof, said):
+    report = replace(report_of(0.9, 1.2), proof=proof)
+    for text in (str(report), report._repr_html_(), line(report, None)):
+        assert f"proven {said}" in text and proof not in text
+
+
 def test_a_wrong_answer_has_no_ratio():
     with pytest.raises(WrongAnswer, match="differ from the reference"):
         compare(Mistaken)
@@ -264,6 +308,8 @@ def test_a_cell_that_breaks_the_contract_has_no_ratio(few_checks):
         ({"step_shape": (2, 3)}, r"step_shape \(2, 3\): has 6 features, and the shape 4"),
         ({"shape": (10**12, 3, 4, 5)}, "by the estimate it takes"),
         ({"device": "tpu"}, "device 'tpu': must be one of cpu, gpu"),
+        ({"layer": "loop"}, "layer 'loop': must be one of rnn, fused, layer"),
+        ({"other": "my_cells.py:A-loop"}, "my_cells.py:A-loop: layer 'loop': must be one of rnn, fused"),
         ({"other": "lstn"}, "'lstn': must be one of lstm, gru, simple_rnn, .* such as lstm"),
     ],
 )

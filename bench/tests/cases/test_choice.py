@@ -233,8 +233,19 @@ def test_subjects_stand_for_themselves_at_the_base_shape_or_the_given_ones():
         "infer-mgu-fused-b32-t50-f64-u128"
     }
     rows = Choice(subjects=("lstm-rnn", "Mine-fused"), user_cells=MINE, shapes=(SHAPE, BASE)).rows()
-    assert subjects_of(rows) == {"lstm-rnn", "Mine-rnn", "Mine-fused"}
-    assert len(rows) == 3 * 2 * 2 and {row.sweep for row in rows} == {CHOSEN}
+    assert subjects_of(rows) == {"lstm-rnn", "Mine-fused"}
+    assert len(rows) == 2 * 2 * 2 and {row.sweep for row in rows} == {CHOSEN}
+
+
+@pytest.mark.parametrize("sweeps", [{}, {"options": SWEEPS["options"]}])
+def test_of_the_users_cells_the_subjects_named_are_measured_and_no_others(sweeps):
+    """`--cell=my_cells.py:Mine --subject=Mine-fused`; without a subject of theirs, as they join."""
+    brought = UserCells.of(["my_cells.py:Mine", "my_cells.py:Other"], layers=["my_layers.py:make"])
+    for named in (("Mine-fused",), ("Mine-rnn", "Other-fused"), ("make-layer",), ("slstm-fused", "Mine-rnn")):
+        rows = Choice(sweeps=sweeps, subjects=named, user_cells=brought).rows()
+        assert subjects_of(rows) == {*named}
+    joined = subjects_of(Choice(sweeps=sweeps, subjects=("slstm-fused",), user_cells=brought).rows())
+    assert {"slstm-fused", "Mine-rnn", "Other-rnn", "make-layer"} <= joined
 
 
 def test_shapes_and_options_take_the_place_of_a_sweeps_and_modes_choose_of_its():
@@ -285,6 +296,19 @@ def test_a_user_cell_joins_every_sweep_whose_question_is_about_cells(name):
     assert [row for row in rows if row.case.cell != "Mine"] == replace(choice, user_cells=UserCells()).rows()
 
 
+@pytest.mark.parametrize("name", SWEEPS)
+def test_a_whole_layer_joins_a_sweep_or_is_refused(name):
+    brought = UserCells.of([], layers=["my_layers.py:make"])
+    choice = Choice(sweeps={name: SWEEPS[name]}, user_cells=brought)
+    # in Keras' loop or not, nobody knows of a whole layer
+    if name in {"fused", "static_dynamic", "backends", *(SWEEPS.keys() - JOINED.keys())}:
+        takers = "default, smoke, gate, options, scaling, char_shape, char_model, generate"
+        said = f"--layer: the sweep takes no layers; those that do are {takers}, and "
+        assert refusal(choice.rows).startswith(said)
+    else:
+        assert "make-layer" in subjects_of(choice.rows())
+
+
 def test_a_case_of_a_sweep_is_its_row_and_any_other_stands_for_itself():
     (row,) = Choice(case="infer-slstm-rnn-b4-t10-f8-u16-xla").rows()
     assert (row.sweep, row.baseline.id) == ("smoke", "infer-lstm-builtin-b4-t10-f8-u16-xla")
@@ -296,6 +320,26 @@ def test_a_case_of_a_sweep_is_its_row_and_any_other_stands_for_itself():
     assert row.baseline == Case("gru", "builtin", "train", 3, 4, 5, 6, depth=2, device="gpu")
     (row,) = Choice(case="fit-janet-rnn-b8-t79-f16-u16").rows()
     assert isinstance(row, Task) and row.name == "char_model"
+
+
+@pytest.mark.parametrize("name", ["MinGRU-fused", "min-gru-rnn", "MinGRU", "-rnn", ""])
+@pytest.mark.parametrize("asked", ["subject", "case", "sweep"])
+def test_a_subject_that_nobody_knows_may_be_a_cell_of_ones_own(name, asked):
+    choices = {
+        "subject": Choice(subjects=(name,)),
+        "case": Choice(case=f"infer-{name}-b1-t2-f3-u4"),
+        "sweep": Choice(sweeps={"mine": Sweep("?", (Grid((name,), (BASE,)),))}),
+    }
+    if asked == "case" and name != "MinGRU-fused":
+        return  # no id has such a subject
+    said = refusal(choices[asked].rows)
+    cell = {"MinGRU-fused": "MinGRU", "min-gru-rnn": "min-gru", "": "CLASS"}.get(name, name)
+    assert f"{name}: not known; there are " in said and said.endswith(f"with --cell=FILE:{cell}")
+
+
+def test_a_subject_of_a_known_cell_has_no_hint_at_cells_of_ones_own():
+    said = refusal(Choice(subjects=("Mine-fuse", "Mine-unrolled"), user_cells=MINE).rows)
+    assert said == "--subject Mine-fuse: not known; there are Mine-fused"
 
 
 @settings(max_examples=50, deadline=None)

@@ -270,6 +270,26 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
     assert record["message"].startswith("the baseline infer-Leaking-rnn-b2-t4-f3-u4: ")
 
 
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--cell=no_such.py:Plain"], "no such file: *no_such.py"),
+        (["--cell=my_cells.py:Plane"], "my_cells.py:Plane: no 'Plane' in *Plain*"),
+        (
+            ["--cell=my_cells.py:Plane", "--case=infer-Plane-rnn-b1-t2-f3-u4"],
+            "my_cells.py:Plane: no 'Plane'*",
+        ),
+        (["--layer=my_cells.py:make"], "my_cells.py:make: no 'make' in *"),
+        (["--cell=my_cells.py:Plain", "--baseline=no_package.cells:B"], "no module named 'no_package'*"),
+    ],
+)
+def test_a_target_that_is_not_there_is_noticed_while_cases_are_listed(run, options, message):
+    sweep = None if any(option.startswith("--case") for option in options) else "--sweep=tiny"
+    result = run(*options, "--collect-only", sweep=sweep)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):
     brought = ("--cell=my_cells.py:Plain", "--cell=my_cells.py:Branching")
     result = run(*brought, "--collect-only", sweep="--sweep=gate")

@@ -275,6 +275,26 @@ def test_a_folder_within_the_repository_is_where_it_runs(repository, player, mon
     assert player.calls[0][0][-2:] == ["--cell=../my_cells.py:MyCell", "--baseline=../my_cells.py:Old"]
 
 
+@pytest.mark.parametrize(
+    ("options", "given"),
+    [
+        ([], ["--benchmark-max-time=2.5"]),
+        (["--seconds=1"], ["--benchmark-max-time=1"]),
+        (["--", "--seconds=1"], ["--seconds=1"]),
+        (["--", "--benchmark-max-time=1"], ["--benchmark-max-time=1"]),
+    ],
+)
+def test_each_process_is_told_the_seconds_once(repository, capsys, options, given):
+    assert measure("HEAD~1", "HEAD", "--plan", *options) == 0
+    command = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("each: "))
+    assert [word for word in command.split() if "seconds" in word or "max-time" in word] == given
+
+
+def test_seconds_said_twice_are_refused(repository, capsys):
+    assert measure("HEAD~1", "HEAD", "--seconds=1", "--", "--seconds=2") == 2
+    assert "cannot measure: --seconds=2: --seconds says the same" in capsys.readouterr().err
+
+
 # --- whose code, whose packages ---
 
 
