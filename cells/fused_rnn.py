@@ -38,7 +38,7 @@ class FusedRNN(RNN):
       without compiling again. It runs whatever is made of products with weights, elementwise operations,
       reductions (layer norm, softmax, sums) and of moving elements about; states may be of any width, and
       matrices. It is fastest where a step is one product and gates. It needs a C++ compiler, and runs
-      float32, and 16-bit policies of a `GatedCell`, on a machine without a GPU.
+      float32, float64, and 16-bit policies of a `GatedCell`, on a machine without a GPU.
     - "xla" is a program of XLA, which compiles at the first call with a new batch size or number of
       timesteps. Where the number of timesteps is not known beforehand the sequences are padded to one of a
       few lengths (at most a quarter longer), so that not every length compiles.
@@ -244,7 +244,7 @@ class FusedRNN(RNN):
             else "it runs neither under XLA nor in a SavedModel"
         )
         if self.engine != "xla" and native.in_place():
-            programs = recurrence.native if _dtype_of(self.cell) == "float32" else "it computes in float64"
+            programs = recurrence.native
             if not isinstance(programs, str):
                 return _Choice("native", None, recurrence, programs, is_traced)
             if self.engine == "native":

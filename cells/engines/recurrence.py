@@ -57,6 +57,7 @@ class Recurrence:
         own_output: whether the output is no state, and rides along as a last one that nothing reads.
         states: how many there are, such an output with them.
         vectors: how many weights (units,) `update` takes.
+        dtype: what it computes with, "float32" or "float64".
     """
 
     units: int
@@ -69,6 +70,7 @@ class Recurrence:
     own_output: bool
     states: int
     vectors: int
+    dtype: str = "float32"
 
     @property
     def output(self):
@@ -272,9 +274,10 @@ def _recurrence_of(cell, view):
         own_output=False,
         states=states,
         vectors=len(view.vectors),
+        dtype="float64" if cell.compute_dtype == "float64" else "float32",
     )
     _check_weights(cell, recurrence, view.vectors)
-    count = _try(recurrence, "float64" if cell.compute_dtype == "float64" else "float32")
+    count = _try(recurrence)
     if any(isinstance(value, WEIGHTS) for _, _, value in view._noted.values()):
         raise _Refused(_READS_WEIGHT)
     return replace(recurrence, own_output=count > states, states=count)
@@ -301,7 +304,7 @@ _READS_WEIGHT = f"reads a weight or draws numbers in {_FUNCTIONS}, which may use
 _STEP_SIZE = 2.0**-7  # of a difference in place of a derivative: exact to a few 1e-5 in float32
 
 
-def _try(recurrence, dtype):
+def _try(recurrence):
     """Runs the elementwise functions on drawn numbers, and compares their gradient with differences.
 
     They are run as [batch, units] and as [units * batch], the two forms in which the engines call them.
@@ -314,7 +317,7 @@ def _try(recurrence, dtype):
     rng = np.random.default_rng(0)
 
     def drawn(*shape):
-        return rng.uniform(-1, 1, shape).astype(dtype)
+        return rng.uniform(-1, 1, shape).astype(recurrence.dtype)
 
     rows, vectors = drawn(count, batch, units), drawn(recurrence.vectors, units)
     moves = drawn(count + recurrence.vectors, batch * units)

@@ -173,7 +173,7 @@ class NormalisedCell(PlainCell):
 
     def __init__(self, units=UNITS, **kwargs):
         super().__init__(units, **kwargs)
-        self.before, self.inside = layers.LayerNormalization(), layers.LayerNormalization()
+        self.before, self.inside = (layers.LayerNormalization(dtype=self.dtype_policy) for _ in range(2))
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -281,12 +281,26 @@ class CounterCell(PlainCell):
         return h, [h, count + 1]
 
 
+class IntegersCell(PlainCell):
+    """Integers, known before the loop and not, whose product overflows."""
+
+    def call(self, inputs, states):
+        h = states[0]
+        whole = ops.cast(h > 0, "int32") * ops.cast(100 * inputs[:, :1], "int32") * 2**28
+        h = self.next(inputs, h) + 0.1 * ops.cast(whole > 0, h.dtype)
+        return h, [h]
+
+
 class DropoutCell(PlainCell):
     """Draws numbers in every step, for the inputs and for the state."""
 
     def __init__(self, units=UNITS, **kwargs):
         super().__init__(units, **kwargs)
-        self.drop, self.drop_h = layers.Dropout(0.4, seed=1), layers.Dropout(0.3, seed=2)
+        dtype = self.dtype_policy
+        self.drop, self.drop_h = (
+            layers.Dropout(0.4, seed=1, dtype=dtype),
+            layers.Dropout(0.3, seed=2, dtype=dtype),
+        )
 
     def call(self, inputs, states, training=False):
         h = self.next(self.drop(inputs, training=training), states[0])
@@ -446,6 +460,7 @@ CASES = [
     (MatrixCell, NATIVE, MASK),
     (MatrixCell, NATIVE, LAST),
     (CounterCell, NATIVE, {}),
+    (IntegersCell, NATIVE, {}),
     (MeanCell, XLA, {}),
     (ComplexCell, XLA, {}),
     (ComplexCell, XLA, MASK),
@@ -563,6 +578,40 @@ def test_computes_in_every_precision(policy):
     tolerance = {"mixed_float16": 2e-2, "mixed_bfloat16": 1e-1, "float64": 1e-10}[policy]
     found, expected = ([each.astype("float64") for each in arrays(all_[:2])] for all_ in (found, expected))
     assert_same(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (FourWeightsCell, {**MASK, "zero_output_for_mask": True}),
+        (NormalisedCell, BACKWARDS),
+        (MatrixCell, MASK),
+        (IntegersCell, MASK),
+        (DropoutCell, MASK),
+    ],
+)
+def test_computes_float64_natively_to_its_last_places(make, options):
+    cell = drawn(make(dtype="float64"))
+    _, expected = results(keras.layers.RNN, cell, dtype="float64", **options)
+    layer, found = results(FusedRNN, cell, dtype="float64", **options)
+    assert layer.chosen_engine() == "native", layer.explain()
+    for one, other in zip(arrays(found), arrays(expected), strict=True):
+        assert one.dtype == other.dtype
+        assert_same(one, other, rtol=0, atol=1e-12 * max(1, np.max(np.abs(other), initial=0)))
+
+
+def test_two_precisions_in_one_loop_are_not_native():
+    class SingleCell(HighwayCell):
+        def call(self, inputs, states):
+            h = ops.tanh(ops.cast(states[0] @ self.recurrent, "float32"))
+            h = self.next(inputs, ops.cast(h, "float64"))
+            return h, [h]
+
+    cell = drawn(SingleCell(dtype="float64"))
+    _, expected = results(keras.layers.RNN, cell, dtype="float64")
+    layer, found = results(FusedRNN, cell, dtype="float64")
+    assert "casts float64 to float32" in layer.why_no_faster()
+    assert_close(found, expected)
 
 
 def test_a_model_is_saved_loaded_and_trained(tmp_path):

@@ -21,8 +21,8 @@ from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell
 from cells.engines import native
 from cells.engines.native import cores, library
 from cells.engines.native.cores import usable_cores
-from cells.tests.support import assert_same, data
-from cells.tests.test_fused_rnn import CASES, drawn_options, outputs_and_gradients, some_mask
+from cells.tests.support import arrays, assert_same, data
+from cells.tests.test_fused_rnn import CASES, EveryKindCell, drawn_options, outputs_and_gradients, some_mask
 
 pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no C++ compiler")
 
@@ -100,6 +100,33 @@ def test_computes_what_keras_does(cell_class, arguments, options, size):
     mask = some_mask(batch, timesteps) if options.get("mask") else None
     in_graph = size != SIZES[0]
     assert_computes_the_same(cell, inputs, states, in_graph=in_graph, **{**options, "mask": mask})
+
+
+@pytest.mark.parametrize(
+    ("cell_class", "arguments", "masked"),
+    [
+        (LSTMCell, {"dropout": 0.4, "recurrent_dropout": 0.3, "seed": 3}, True),
+        (GRUCell, {"reset_after": False}, False),
+        (EveryKindCell, {}, True),
+    ],
+)
+def test_computes_float64_to_its_last_places(cell_class, arguments, masked):
+    cell = make(cell_class, 21, dtype="float64", **arguments)
+    inputs, states = data(cell, 70, 6, 3)
+    both = [
+        arrays(outputs_and_gradients(layer, cell, inputs, states, some_mask(70, 6) if masked else None))
+        for layer in (fused_natively, keras.layers.RNN)
+    ]
+    for found, other in zip(*both, strict=True):
+        assert found.dtype == other.dtype == "float64"
+        np.testing.assert_allclose(found, other, rtol=0, atol=1e-12 * np.max(np.abs(other)))
+
+
+def test_explains_that_it_runs_float64():
+    layer = FusedRNN(make(LSTMCell, dtype="float64"), dtype="float64")
+    layer.build((None, None, 3))
+    assert layer.explain().startswith("FusedRNN runs the native engine")
+    assert layer.why_no_faster() is None
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -277,7 +304,7 @@ def test_takes_the_first_engine_that_can():
     assert engine_of(FusedRNN(make(LSTMCell)), inputs) == "native"
     assert engine_of(FusedRNN(make(LSTMCell), engine="xla"), inputs) == "xla"
     assert engine_of(FusedRNN(make(GRUCell, reset_after=False)), inputs) == "native"
-    assert engine_of(FusedRNN(make(LSTMCell, dtype="float64"), dtype="float64"), inputs) == "xla"
+    assert engine_of(FusedRNN(make(LSTMCell, dtype="float64"), dtype="float64"), inputs) == "native"
     config = FusedRNN(make(LSTMCell), engine="xla").get_config()
     assert FusedRNN.from_config(config).engine == "xla"
 
@@ -340,13 +367,11 @@ def test_a_refusal_names_the_reason():
     with pytest.raises(ValueError, match="no engine 'fast', only auto, native, xla"):
         FusedRNN(LSTMCell(2), engine="fast")
     inputs = tf.zeros([1, 2, 3])
-    for cell, reason in [
-        (LSTMCell(2, dtype="float64"), "float64"),
-        (cells.SimpleRNNCell(2, activation=tf.math.lgamma), "Lgamma"),
-    ]:
-        with pytest.raises(ValueError, match=f"native engine: .*{reason}.*xla"):
-            FusedRNN(cell, engine="native", dtype=cell.dtype_policy)(inputs)
-        assert FusedRNN(cell, dtype=cell.dtype_policy)(inputs).shape == (1, 2)
+    for dtype in ("float32", "float64"):
+        cell = cells.SimpleRNNCell(2, activation=tf.math.lgamma, dtype=dtype)
+        with pytest.raises(ValueError, match=r"native engine: .*Lgamma.*xla"):
+            FusedRNN(cell, engine="native", dtype=dtype)(inputs)
+        assert FusedRNN(cell, dtype=dtype)(inputs).shape == (1, 2)
 
 
 @pytest.mark.parametrize(("what", "name"), [("features", "kernel"), ("states", "initial_state")])

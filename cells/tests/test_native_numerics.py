@@ -72,6 +72,11 @@ MAGNITUDES: list[float] = [
     *(1e3, 1e5, 1e10, 1e19, 2e19, 1e38, 3.4e38, np.inf),  # 1e19 is the last whose square is finite
 ]
 SPECIAL = np.array([np.nan, *MAGNITUDES, *np.negative(MAGNITUDES)], "float32")
+DOUBLES: list[float] = [
+    *(0, 1e-300, 1e-100, 1e-16, 1e-8, 0.1, 0.5, 0.624, 0.626, 1, 1.5, 2, 3, 6, 7, 9.5, 18, 20, 33, 35, 37),
+    *(100, 700, 708, 709.7, 710, 745, 750, 1e3, 1e10, 1e100, 1e200, np.inf),
+]
+SPECIAL_DOUBLES = np.array([np.nan, *DOUBLES, *np.negative(DOUBLES)])
 
 
 # The names of TensorFlow's operations by those of their operands.
@@ -94,14 +99,14 @@ BY_OPERANDS = {
 
 
 def operation(name, operands):
-    """A TensorFlow operation as a function of float32 tensors to one, where true is 1.
+    """A TensorFlow operation as a function of tensors of floats to one, where true is 1.
 
     A gradient is only asked for of what is none itself, and has one that is elementwise.
     """
 
     def function(*tensors):
         result = getattr(tf.raw_ops, name)(**dict(zip(operands, tensors, strict=True)))
-        result = tf.cast(result, "float32")
+        result = tf.cast(result, tensors[0].dtype)
         return tf.stop_gradient(result) if name.endswith("Grad") or name == "Xdivy" else result
 
     return function, len(operands)
@@ -110,15 +115,15 @@ def operation(name, operands):
 # (function, number of operands) by name
 OPERATIONS = {
     **{name: operation(name, operands) for operands, names in BY_OPERANDS.items() for name in names.split()},
-    "LogicalAnd": (lambda x, y: tf.cast((x > 0) & (y > 0), "float32"), 2),
-    "LogicalOr": (lambda x, y: tf.cast((x > 0) | (y > 0), "float32"), 2),
-    "LogicalNot": (lambda x, y: tf.cast(~(x > y), "float32"), 2),
+    "LogicalAnd": (lambda x, y: tf.cast((x > 0) & (y > 0), x.dtype), 2),
+    "LogicalOr": (lambda x, y: tf.cast((x > 0) | (y > 0), x.dtype), 2),
+    "LogicalNot": (lambda x, y: tf.cast(~(x > y), x.dtype), 2),
     "Select": (lambda x, y: tf.raw_ops.Select(condition=x > 0, x=x, y=y), 2),
     "SelectV2": (lambda x, y: tf.where(y == 0, x, y), 2),
     "AddN": (lambda x, y: tf.add_n([x, y, x]), 2),
     "IdentityN": (lambda x, y: tf.identity_n([x, y])[1], 2),
-    "a power of a constant": (lambda x: tf.pow(2.0, x), 1),
-    "an infinite constant": (lambda x: x + tf.constant(-np.inf), 1),
+    "a power of a constant": (lambda x: tf.pow(tf.constant(2, x.dtype), x), 1),
+    "an infinite constant": (lambda x: x + tf.constant(-np.inf, x.dtype), 1),
     "a difference of products": (lambda x, y: x * y - abs(x) * abs(y), 2),
 }
 
@@ -131,13 +136,14 @@ ABSOLUTE = {"Sigmoid": 2e-7, "Tanh": 1e-6}
 
 
 @functools.cache
-def special_operands():
+def special_operands(dtype="float32"):
     """Each special value with each, and what is drawn of them for the gradients of the results."""
-    x, y = (each.ravel() for each in np.meshgrid(SPECIAL, SPECIAL))
+    special = SPECIAL if dtype == "float32" else SPECIAL_DOUBLES
+    x, y = (each.ravel() for each in np.meshgrid(special, special))
     return x, y, np.random.default_rng(0).permutation(x)
 
 
-def recurrence_of(functions, units):
+def recurrence_of(functions, units, dtype="float32"):
     """A recurrence of one step: its gates are the functions' operands, its states their results."""
 
     def update(gates, states, vectors):
@@ -148,6 +154,7 @@ def recurrence_of(functions, units):
     return Recurrence(
         **{"units": units, "sums": operands, "separate": 0, "late": 0, "recurrent": False},
         **{"update": update, "late_input": None, "own_output": False, "states": len(functions), "vectors": 0},
+        dtype=dtype,
     )
 
 
@@ -161,9 +168,9 @@ def no_trial():
 
 def natively(functions, operands, upstream):
     """Of each function with a number of operands the result, and the gradients of all operands, flat."""
-    recurrence = recurrence_of(functions, len(upstream))
+    recurrence = recurrence_of(functions, len(upstream), upstream.dtype.name)
     inputs = tf.reshape(tf.stack(operands), [1, 1, -1])
-    states = [tf.zeros([1, len(upstream)])] * len(functions)
+    states = [tf.zeros([1, len(upstream)], upstream.dtype)] * len(functions)
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         _, results = xla.run(
@@ -191,9 +198,9 @@ def by_tensorflow(functions, operands, upstream):
 
 
 @functools.cache
-def both():
+def both(dtype="float32"):
     """By name (found, expected), a result and the gradients of its operands; all in one library."""
-    x, y, upstream = special_operands()
+    x, y, upstream = special_operands(dtype)
     functions = list(OPERATIONS.values())
     operands = [each for _, count in functions for each in (x, y)[:count]]
     by_name = {}
@@ -231,6 +238,20 @@ def test_an_operation_at_special_values(name):
     upstream = np.abs(np.nan_to_num(special_operands()[2]))
     for one, other in zip(found_gradients, expected_gradients, strict=True):
         assert_agrees(one, other, ulps=8, absolute=ABSOLUTE.get(name, 0) * upstream)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_of_doubles(name):
+    """To 1e-13, and infinite or no number where TensorFlow's is; 1 - y and 1 - y² to 4e-15 of a y near 1."""
+    (found, found_gradients), (expected, expected_gradients) = both("float64")[name]
+    if name == "Erf":  # TensorFlow's is no number where x² overflows
+        expected = np.where(np.abs(special_operands("float64")[0]) > 1e150, found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-300)
+    least = 4e-15 * np.abs(np.nan_to_num(special_operands("float64")[2]))
+    for one, other in zip(found_gradients, expected_gradients, strict=True):
+        with np.errstate(invalid="ignore"):
+            same = np.abs(one - other) <= np.maximum(1e-13 * np.abs(other), least)
+        assert np.all(same | (one == other) | (np.isnan(one) & np.isnan(other)))
 
 
 def test_every_operation_that_the_engine_knows_is_tested(monkeypatch):

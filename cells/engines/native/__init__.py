@@ -10,8 +10,8 @@ by `translation.py` for gates, by `cells/engines/tracing/stages.py` for stages. 
 compiler make a library of two TensorFlow operations, and keeps it in the user's cache folder for the next
 time. What a new library computes, its gradients too, is compared with TensorFlow once (`check.py` for gates).
 
-It takes float32 on a machine without a GPU. Where a cell's equation has an operation that is not known here,
-where there is no compiler, under XLA and in a SavedModel, `cells/engines/xla.py` does the work.
+It takes float32 and float64 on a machine without a GPU. Where a cell's equation has an operation that is not
+known here, where there is no compiler, under XLA and in a SavedModel, `cells/engines/xla.py` does the work.
 """
 
 import os
@@ -27,10 +27,11 @@ from cells.engines.native.cores import usable_cores
 from cells.engines.native.library import checked, operations
 from cells.engines.native.translation import Unavailable, header_of
 
-__all__ = ["NO_MASK", "Unavailable", "compiled", "in_place", "programs", "threads"]
+__all__ = ["NONE", "NO_MASK", "Unavailable", "compiled", "in_place", "programs", "threads"]
 
 # What stands for an operand that there is not; not a tensor, which would cost as much as all else here.
-_NONE, NO_MASK = np.zeros(0, "float32"), np.zeros(0, bool)
+NONE = {dtype: np.zeros(0, dtype) for dtype in ("float32", "float64")}
+NO_MASK = np.zeros(0, bool)
 
 
 def programs(recurrence):
@@ -47,16 +48,18 @@ def programs(recurrence):
     def fault_of(operations):
         return check.fault(recurrence, partial(programs_of, operations))
 
-    return programs_of(compiled("recurrence", lambda: header_of(recurrence), fault_of), recurrence)
+    made = compiled("recurrence", lambda: header_of(recurrence), fault_of, recurrence.dtype)
+    return programs_of(made, recurrence)
 
 
-def compiled(source, write_header, fault_of):
+def compiled(source, write_header, fault_of, dtype="float32"):
     """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
 
     Args:
         source: "recurrence" or "stages".
         write_header: () -> the text of "cell.h".
         fault_of: operations -> what they compute otherwise than TensorFlow; asked once for a library.
+        dtype: what they compute with, "float32" or "float64".
 
     Raises:
         Unavailable: they cannot be had; says why.
@@ -64,7 +67,7 @@ def compiled(source, write_header, fault_of):
     if tf.config.list_logical_devices("GPU"):  # those in use: one that is hidden is none
         raise Unavailable("it is for the CPU, and TensorFlow uses a GPU")
     header = write_header()
-    made = operations(header, source)
+    made = operations(header, source, tf.as_dtype(dtype).size * 8)
     fault = checked(header, lambda: fault_of(made))
     if fault:
         raise Unavailable(f"what was compiled computes {fault} otherwise than TensorFlow")
@@ -90,13 +93,13 @@ def threads():
 
 def _forward(recurrence, operation, operands, constants, zero_masked, sequence, save):
     """As `xla._forward`: (outputs or None, final states, what the backward pass needs or None)."""
-    width = recurrence.gates * recurrence.units
+    width, none = recurrence.gates * recurrence.units, NONE[recurrence.dtype]
     results = operation(
         operands["inputs"],
-        operands.get("kernel", _NONE),
-        operands["bias"] if "bias" in operands else np.zeros(width, "float32"),
-        operands.get("separate_bias", _NONE),
-        *_of_both(operands, constants),
+        operands.get("kernel", none),
+        operands["bias"] if "bias" in operands else np.zeros(width, recurrence.dtype),
+        operands.get("separate_bias", none),
+        *_of_both(operands, constants, none),
         save=save,
         sequence=sequence,
         zero_masked=zero_masked,
@@ -120,11 +123,12 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
 def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
     """As `cells.engines.xla._backward`: the gradients of the operands."""
     products, kept = saved
+    none = NONE[recurrence.dtype]
     results = operation(
         *products,
-        *_of_both(operands, constants),
+        *_of_both(operands, constants, none),
         *kept,
-        _NONE if outputs is None else outputs,
+        none if outputs is None else outputs,
         *states,
         zero_masked=zero_masked,
         threads=threads(),
@@ -152,12 +156,12 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
     return gradients
 
 
-def _of_both(operands, constants):
+def _of_both(operands, constants, none):
     """What both operations take; an empty vector stands for what there is not."""
     return [
-        operands.get("recurrent", _NONE),
+        operands.get("recurrent", none),
         constants.get("mask", NO_MASK),
-        tf.stack(constants["drops"]) if "drops" in constants else _NONE,
+        tf.stack(constants["drops"]) if "drops" in constants else none,
         *operands["vectors"],
         *operands["states"],
     ]

@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 UNITS, BATCH, STEPS, FEATURES = 5, 3, 2, 2
-TOLERANCE = 1e-3  # of the largest number of an array: float32, a few sums
+# Of the largest number of an array, for a few sums.
+TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 
 def fault(recurrence, programs_of):
@@ -22,21 +23,22 @@ def fault(recurrence, programs_of):
     with tf.init_scope():
         operands = _drawn_operands(few)
         outputs, states, saved = forward(operands, {}, False, True, True)
-        upstream = [tf.constant(_drawn(each.shape, seed=9)) for each in (outputs, *states)]
+        upstream = [_drawn(few.dtype, each.shape, seed=9) for each in (outputs, *states)]
         gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
         plainly = tf.function(partial(_plainly, few), autograph=False)  # each new: see `xla.programs`
         results, expected = plainly(operands, upstream)
-    if not _all_close([outputs, *states], results):
+    all_close = partial(_all_close, tolerance=TOLERANCE[recurrence.dtype])
+    if not all_close([outputs, *states], results):
         return "its values"
     return (
         None
-        if _all_close([gradients[name] for name in operands], list(expected.values()))
+        if all_close([gradients[name] for name in operands], list(expected.values()))
         else "its gradients"
     )
 
 
-def _drawn(shape, seed):
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+def _drawn(dtype, shape, seed):
+    return tf.constant(np.random.default_rng(seed).uniform(-1, 1, shape), dtype)
 
 
 def _drawn_operands(recurrence):
@@ -51,17 +53,18 @@ def _drawn_operands(recurrence):
         shapes["recurrent"] = (UNITS, width)
     if recurrence.separate:
         shapes["separate_bias"] = (recurrence.separate * UNITS,)
+    drawn = partial(_drawn, recurrence.dtype)
     return {
-        **{name: tf.constant(_drawn(shape, seed)) for seed, (name, shape) in enumerate(shapes.items())},
-        "vectors": [tf.constant(_drawn((UNITS,), 20 + n)) for n in range(recurrence.vectors)],
-        "states": [tf.constant(_drawn((BATCH, UNITS), 30 + n)) for n in range(recurrence.carried)],
+        **{name: drawn(shape, seed) for seed, (name, shape) in enumerate(shapes.items())},
+        "vectors": [drawn((UNITS,), 20 + n) for n in range(recurrence.vectors)],
+        "states": [drawn((BATCH, UNITS), 30 + n) for n in range(recurrence.carried)],
     }
 
 
 def _plainly(recurrence, operands, upstream):
     """([outputs, *states], the gradients of the operands), step by step and by TensorFlow's own gradient."""
     operands = tf.nest.map_structure(tf.identity, operands)
-    states = list(operands["states"]) + [tf.zeros([BATCH, UNITS])] * recurrence.own_output
+    states = list(operands["states"]) + [tf.zeros([BATCH, UNITS], recurrence.dtype)] * recurrence.own_output
     outputs = []
     for step in range(STEPS):
         states = recurrence.step(
@@ -82,7 +85,7 @@ def _blocks(recurrence, operands, inputs, states):
     """A step's pre-activations."""
     sums, together, late = recurrence.sums, recurrence.together, recurrence.late
     x = tf.split(inputs @ operands["kernel"] + operands["bias"], recurrence.gates, axis=1)
-    weights = tf.zeros([UNITS, recurrence.gates * UNITS])
+    weights = tf.zeros([UNITS, recurrence.gates * UNITS], recurrence.dtype)
     weights = tf.split(operands.get("recurrent", weights), recurrence.gates, axis=1)
     h = [states[0] @ each for each in weights[:together]]
     if recurrence.separate:
@@ -95,13 +98,13 @@ def _blocks(recurrence, operands, inputs, states):
     return blocks
 
 
-def _all_close(found, expected):
+def _all_close(found, expected, tolerance=TOLERANCE["float32"]):
     """Whether the arrays agree, and are no numbers at the same places: an equation may have roots."""
     pairs = zip(
         map(np.asarray, tf.nest.flatten(found)), map(np.asarray, tf.nest.flatten(expected)), strict=True
     )
     return all(
-        np.allclose(a, b, rtol=TOLERANCE, atol=TOLERANCE * _largest(b), equal_nan=True) for a, b in pairs
+        np.allclose(a, b, rtol=tolerance, atol=tolerance * _largest(b), equal_nan=True) for a, b in pairs
     )
 
 

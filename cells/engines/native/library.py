@@ -109,8 +109,13 @@ def _processor():
 
 
 @functools.cache
-def operations(header, source="recurrence"):
+def operations(header, source="recurrence", bits=32):
     """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
+
+    Args:
+        header: the text of "cell.h".
+        source: "recurrence" or "stages".
+        bits: of the numbers that it computes with, 32 or 64.
 
     Their names begin with a namespace, "FusedRNN>", which who loads a SavedModel with one of them is told.
 
@@ -120,7 +125,7 @@ def operations(header, source="recurrence"):
     if compiler() is None:
         raise Unavailable("there is no C++ compiler: none of c++, g++, clang++ or what CXX names")
     try:
-        return _load(*_libraries(header, source))
+        return _load(*_libraries(header, source, bits))
     except (OSError, AttributeError, ValueError, ImportError, tf.errors.OpError) as error:
         raise Unavailable(f"its library cannot be made or loaded: {_told(str(error))}") from error
 
@@ -139,9 +144,9 @@ def _note(header):
     return _cache_folder() / f"checked-{_digest(header)}"
 
 
-def _libraries(header, source="recurrence"):
+def _libraries(header, source="recurrence", bits=32):
     """The paths of the two libraries, support and the cell's; what is not in the cache is compiled."""
-    names = {each: f"{each}-{_digest(text)}" for each, text in (("support", ""), (source, header))}
+    names = {each: f"{each}-{_digest(text)}" for each, text in (("support", str(bits)), (source, header))}
     paths = {source: cache.find(name) for source, name in names.items()}
     missing = [source for source, path in paths.items() if path is None]
     if missing:
@@ -149,12 +154,12 @@ def _libraries(header, source="recurrence"):
         with cache.scratch() as scratch:
             namespace = f'#define NAME "FusedRNN>{_digest(header)}"\n'
             Path(scratch, "cell.h").write_text(namespace + header)
-            _compile(missing, scratch)
+            _compile(missing, scratch, bits)
             paths |= {source: cache.keep(scratch / f"{source}.so", names[source]) for source in missing}
     return paths.values()
 
 
-def _compile(sources, scratch):
+def _compile(sources, scratch, bits):
     """Has the compiler make "SOURCE.so" in a folder of each source, all at once.
 
     Raises:
@@ -166,7 +171,7 @@ def _compile(sources, scratch):
     deadline = time.monotonic() + COMPILE_S
     with ExitStack() as stack:
         started = [
-            stack.enter_context(_started(_command(source, scratch), TMPDIR=str(scratch)))
+            stack.enter_context(_started(_command(source, scratch, bits), TMPDIR=str(scratch)))
             for source in sources
         ]
         for source, process in zip(sources, started, strict=True):
@@ -181,10 +186,10 @@ def _compile(sources, scratch):
                 raise Unavailable(f"{path} made no library: {_told(said) or 'without a word'}")
 
 
-def _command(source, scratch):
+def _command(source, scratch, bits):
     files = [str(_FOLDER / f"{source}.cc"), "-o", str(scratch / f"{source}.so")]
     includes = [*tf.sysconfig.get_compile_flags(), f"-I{scratch}"]
-    return [compiler()[0], *_FLAGS, *includes, *files, *tf.sysconfig.get_link_flags()]
+    return [compiler()[0], *_FLAGS, f"-DBITS={bits}", *includes, *files, *tf.sysconfig.get_link_flags()]
 
 
 def _load(support, recurrence):

@@ -18,6 +18,8 @@
 
 namespace {
 
+constexpr TF_DataType NUMBERS = sizeof(Number) == 8 ? TF_DOUBLE : TF_FLOAT;
+
 // The product for a number of vectors that is known here; see support.h.
 template <int N, typename... Arguments>
 void multiply(Arguments... arguments) {
@@ -38,11 +40,11 @@ struct Places {
 
 // Memory that is freed at the end of the scope.
 struct Memory {
-  float* at;
-  explicit Memory(long size) : at(static_cast<float*>(aligned_alloc(64, (size * 4 + 127) / 64 * 64))) {}
+  Number* at;
+  explicit Memory(long size) : at(static_cast<Number*>(aligned_alloc(64, (size * sizeof(Number) + 127) / 64 * 64))) {}
   ~Memory() { free(at); }
   Memory(const Memory&) = delete;
-  operator float*() const { return at; }
+  operator Number*() const { return at; }
 };
 
 // A call's tensors: its inputs in order, and its outputs.
@@ -61,7 +63,7 @@ class Tensors {
     TF_DeleteStatus(status);
   }
   // The next input, which must have so many elements.
-  const float* next(const char* name, long elements) {
+  const Number* next(const char* name, long elements) {
     TF_Tensor* tensor = tensors[at++];
     if (TF_TensorElementCount(tensor) != elements && !failed()) {
       char message[200];
@@ -69,10 +71,10 @@ class Tensors {
                name, static_cast<long long>(TF_TensorElementCount(tensor)), elements);
       TF_SetStatus(status, TF_INVALID_ARGUMENT, message);
     }
-    return static_cast<const float*>(TF_TensorData(tensor));
+    return static_cast<const Number*>(TF_TensorData(tensor));
   }
   // The same of a matrix or more; null where it is left out, which a vector in its place says.
-  const float* optional(const char* name, long elements) {
+  const Number* optional(const char* name, long elements) {
     if (rank() > 1) return next(name, elements);
     at++;
     return nullptr;
@@ -81,23 +83,24 @@ class Tensors {
   long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
   int rank() const { return TF_NumDims(tensors[at]); }
 
-  float* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
+  Number* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
     if (failed()) return nullptr;
     int64_t shape[] = {a, b, c};
-    TF_Tensor* tensor = TF_AllocateOutput(context, made++, TF_FLOAT, shape, rank, a * b * c * 4, status);
+    const size_t size = a * b * c * sizeof(Number);
+    TF_Tensor* tensor = TF_AllocateOutput(context, made++, NUMBERS, shape, rank, size, status);
     if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
+    Number* data = static_cast<Number*>(TF_TensorData(tensor));
     TF_DeleteTensor(tensor);  // the context holds another reference
     return data;
   }
   // An output of three dimensions, or an empty one and null.
-  float* output_if(bool is_wanted, int64_t a, int64_t b, int64_t c) {
+  Number* output_if(bool is_wanted, int64_t a, int64_t b, int64_t c) {
     if (is_wanted) return output(3, a, b, c);
     output(1, 0);
     return nullptr;
   }
   // An output in the place of an input of three dimensions, if nothing else needs that.
-  float* output_instead_of(int input) {
+  Number* output_instead_of(int input) {
     if (failed()) return nullptr;
     int64_t shape[3];
     for (int axis = 0; axis < 3; axis++) shape[axis] = TF_Dim(tensors[input], axis);
@@ -107,14 +110,14 @@ class Tensors {
     TF_Tensor* tensor =
         TF_ForwardInputOrAllocateOutput(context, &input, 1, made++, shape, 3, &found, status);
     if (TF_GetCode(status) != TF_OK) return nullptr;
-    float* data = static_cast<float*>(TF_TensorData(tensor));
+    Number* data = static_cast<Number*>(TF_TensorData(tensor));
     TF_DeleteTensor(tensor);
     return data;
   }
   bool failed() const { return TF_GetCode(status) != TF_OK; }
   // Whether there is memory for what a call needs besides, as large as the weights or the batch.
-  bool granted(std::initializer_list<const float*> memory) {
-    for (const float* each : memory)
+  bool granted(std::initializer_list<const Number*> memory) {
+    for (const Number* each : memory)
       if (!each) TF_SetStatus(status, TF_RESOURCE_EXHAUSTED, "FusedRNN: out of memory");
     return !failed();
   }

@@ -1,4 +1,4 @@
-// The native engine of `cells.FusedRNN`: a recurrence over a batch of sequences in float32, forward and back.
+// The native engine of `cells.FusedRNN`: a recurrence over a batch of sequences, forward and back.
 //
 // `translation.py` writes "cell.h" for a cell's equation, and `library.py` compiles this file with it to a
 // library of two TensorFlow operations. Arrays of a user have the batch first, as in Keras.
@@ -81,8 +81,8 @@ struct Plan {
   bool packs_alone;
 
   Plan(const Sizes& sizes, long features, int available) {
-    double weights = 4.0 * GATES * sizes.units * (sizes.units + features);
-    double operations = weights / 2 * sizes.batch * sizes.steps;
+    double weights = 1.0 * sizeof(Number) * GATES * sizes.units * (sizes.units + features);
+    double operations = 2 * weights / sizeof(Number) * sizes.batch * sizes.steps;
     long pairs = (sizes.vectors() + PAIR - 1) / PAIR;
     threads = operations < PARALLEL_OPERATIONS ? 1 : fused_rnn_threads(available);
     packs_alone = threads == 1 || weights < PACKED_ALONE;
@@ -90,7 +90,7 @@ struct Plan {
     if (threads > 1 && sizes.batch * shares < threads) shares = (threads + sizes.batch - 1) / sizes.batch;
     members = shares > threads ? threads : static_cast<int>(shares);
     if (members > pairs) members = pairs;
-    if (weights / 2 * sizes.batch / members < STEP_OPERATIONS) members = 1;
+    if (2 * weights / sizeof(Number) * sizes.batch / members < STEP_OPERATIONS) members = 1;
     long teams = threads / members;
     long most = members > 1 ? 2 * GROUP : GROUP;
     groups = (sizes.batch + most * teams - 1) / (most * teams) * teams;
@@ -151,7 +151,7 @@ struct Teams {
 // COUNT gates' columns of weights (depth, GATES * units), for a vector of units:
 // [chunk of gates][depth][gate][LANES], a chunk as many gates as a product takes at a time.
 template <int COUNT>
-void pack(const Sizes& sizes, const float* weights, long depth, int gate, bool apart, long vector, float* to) {
+void pack(const Sizes& sizes, const Number* weights, long depth, int gate, bool apart, long vector, Number* to) {
   const int N = apart ? 1 : wide(COUNT);
   const long lanes = sizes.lanes(vector);
   for (int first = gate; first < gate + COUNT; first += N)
@@ -163,12 +163,12 @@ void pack(const Sizes& sizes, const float* weights, long depth, int gate, bool a
 // rows * COUNT gates' packed columns of one vector, added to a row's COUNT vectors; where the gates are taken
 // apart each has rows of its own, `left_gate` further on.
 template <int COUNT>
-void multiply_gates(bool apart, long rows, long depth, const float* left, long left_stride, long left_gate,
-                    const float* packed, float* sum, long sum_stride) {
+void multiply_gates(bool apart, long rows, long depth, const Number* left, long left_stride, long left_gate,
+                    const Number* packed, Number* sum, long sum_stride) {
   static const Places<wide(COUNT)> in_order;
   const int N = apart ? 1 : wide(COUNT);
   for (int first = 0; first < COUNT; first += N, left += left_gate) {
-    const float* right = packed + first * depth * LANES;
+    const Number* right = packed + first * depth * LANES;
     if (apart)
       multiply<1>(rows, depth, left, left_stride, right, sum + first * LANES, sum_stride, in_order.at);
     else
@@ -180,7 +180,7 @@ void multiply_gates(bool apart, long rows, long depth, const float* left, long l
 struct Pass {
   Sizes sizes;
   Plan plan;
-  const float *recurrent, *drops, *weights[VECTORS + 1], *initial[STATES];
+  const Number *recurrent, *drops, *weights[VECTORS + 1], *initial[STATES];
   const bool* mask;
   const Shown* shown;
   Team* teams;
@@ -203,12 +203,12 @@ struct Pass {
 
 struct Forward : Pass {
   bool hoisted;
-  const float *inputs, *kernel, *bias, *separate_bias;
+  const Number *inputs, *kernel, *bias, *separate_bias;
   // what is kept: `products` are the gates' pre-activations, but of separate ones the recurrent part alone,
   // whose other part is in `apart`
-  float *outputs, *products, *apart, *kept[STATES], *final[STATES];
+  Number *outputs, *products, *apart, *kept[STATES], *final[STATES];
   // of all rows, padded; what is multiplied is there once, or with dropout for each of its gates
-  float *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2], *waited;
+  Number *packed_kernel, *packed_recurrent, *state[STATES], *next, *dropped[2], *waited;
 
   void pack_vector(long vector) {
     const long width = GATES * LANES;
@@ -216,13 +216,13 @@ struct Forward : Pass {
       pack<GATES>(sizes, kernel, sizes.features, 0, false, vector,
                   packed_kernel + vector * sizes.features * width);
     if (!RECURRENT) return;
-    float* to = packed_recurrent + vector * sizes.units * width;
+    Number* to = packed_recurrent + vector * sizes.units * width;
     pack<TOGETHER>(sizes, recurrent, sizes.units, 0, drops, vector, to);
     pack<LATE>(sizes, recurrent, sizes.units, TOGETHER, drops, vector, to + TOGETHER * sizes.units * LANES);
   }
 
   // Stores what multiplies the recurrent weights of some gates, with their dropout.
-  void drop(float* to, long row, long vector, Vector value, int gate, int count) {
+  void drop(Number* to, long row, long vector, Vector value, int gate, int count) {
     const long lanes = sizes.lanes(vector), here = row * sizes.padded() + vector * LANES;
     for (int n = 0; n < count; n++)
       store(to + n * sizes.batch * sizes.padded() + here,
@@ -230,21 +230,21 @@ struct Forward : Pass {
   }
 
   // The inputs' products of some steps for some vectors: [step][row][vector][GATES][LANES].
-  void project(const Part& part, long step, long steps, float* to) {
+  void project(const Part& part, long step, long steps, Number* to) {
     const long units = sizes.units, width = (part.end - part.begin) * GATES * LANES;
     for (long vector = part.begin; vector < part.end; vector++) {
       long lanes = sizes.lanes(vector);
-      float* at = to + (vector - part.begin) * GATES * LANES;
+      Number* at = to + (vector - part.begin) * GATES * LANES;
       for (long s = 0; s < steps; s++)
         for (long row = 0; row < part.rows; row++)
           for (int gate = 0; gate < GATES; gate++) {
-            const float* from = bias + gate * units;
+            const Number* from = bias + gate * units;
             if (hoisted) from = inputs + (((part.row + row) * sizes.steps + step + s) * GATES + gate) * units;
             store(at + (s * part.rows + row) * width + gate * LANES, load(from + vector * LANES, lanes));
           }
       if (hoisted) continue;
-      const float* packed = packed_kernel + vector * sizes.features * GATES * LANES;
-      const float* from = inputs + (part.row * sizes.steps + step) * sizes.features;
+      const Number* packed = packed_kernel + vector * sizes.features * GATES * LANES;
+      const Number* from = inputs + (part.row * sizes.steps + step) * sizes.features;
       long by_row = sizes.steps * sizes.features;
       if (part.rows >= steps)
         for (long s = 0; s < steps; s++)
@@ -271,10 +271,10 @@ struct Forward : Pass {
         long left = sizes.steps - step;
         project(part, step, left < ahead ? left : ahead, projected);
       }
-      const float* from_x = projected + step % ahead * part.rows * width;
-      float *h = step % 2 ? next : state[0], *new_h = step % 2 ? state[0] : next;
+      const Number* from_x = projected + step % ahead * part.rows * width;
+      Number *h = step % 2 ? next : state[0], *new_h = step % 2 ? state[0] : next;
       for (long vector = part.begin; vector < part.end; vector++) {
-        float* at = sums + (LATE ? (vector - part.begin) * sums_size : 0);
+        Number* at = sums + (LATE ? (vector - part.begin) * sums_size : 0);
         add_up(part, step, vector, from_x + (vector - part.begin) * GATES * LANES, width, at, h);
         if (LATE)
           wait(part, vector, at, h);
@@ -288,7 +288,7 @@ struct Forward : Pass {
       }
       part.team->meet(&part.round);
     }
-    float* h = sizes.steps % 2 ? next : state[0];
+    Number* h = sizes.steps % 2 ? next : state[0];
     for (int index = 0; index < STATES; index++)
       for (long row = part.row; row < part.row + part.rows; row++)
         for (long vector = part.begin; vector < part.end; vector++)
@@ -309,26 +309,26 @@ struct Forward : Pass {
   }
 
   // A step's sums of one vector of units, as far as they need nothing of that step.
-  void add_up(const Part& part, long step, long vector, const float* from_x, long x_stride, float* sums,
-              const float* h) {
+  void add_up(const Part& part, long step, long vector, const Number* from_x, long x_stride, Number* sums,
+              const Number* h) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     Vector bias_h[SEPARATE + 1];
     for (int n = 0; n < SEPARATE; n++) bias_h[n] = load(separate_bias + n * units + vector * LANES, lanes);
     for (long row = 0; row < part.rows; row++) {
-      float* at = sums + row * BLOCKS * LANES;
+      Number* at = sums + row * BLOCKS * LANES;
       for (int gate = 0; gate < GATES; gate++)
         store(at + block_of_x(gate) * LANES, load(from_x + row * x_stride + gate * LANES));
       for (int n = 0; n < SEPARATE; n++) store(at + (SUMS + n) * LANES, bias_h[n]);
     }
     if (!RECURRENT) return;
-    const float* left = drops ? dropped[step % 2] : h;
+    const Number* left = drops ? dropped[step % 2] : h;
     multiply_gates<TOGETHER>(drops, part.rows, units, left + part.row * padded, padded,
                              drops ? sizes.batch * padded : 0,
                              packed_recurrent + vector * units * GATES * LANES, sums, BLOCKS * LANES);
   }
 
   // What the late gates of all units wait for, of one vector of units.
-  void wait(const Part& part, long vector, const float* sums, const float* h) {
+  void wait(const Part& part, long vector, const Number* sums, const Number* h) {
     Vector v[VECTORS + 1];
     read_vectors(vector, v);
     for (long row = 0; row < part.rows; row++) {
@@ -343,14 +343,14 @@ struct Forward : Pass {
     }
   }
 
-  void read_row(const float* sums, const float* h, long here, Vector* z, Vector* before) {
+  void read_row(const Number* sums, const Number* h, long here, Vector* z, Vector* before) {
     for (int block = 0; block < BLOCKS; block++) z[block] = load(sums + block * LANES);
     before[0] = load(h + here);
     for (int index = 1; index < STATES; index++) before[index] = load(state[index] + here);
   }
 
   // The late products of one vector of units, the cell's equation, and what is to be kept.
-  void finish(const Part& part, long step, long vector, float* sums, const float* h, float* new_h) {
+  void finish(const Part& part, long step, long vector, Number* sums, const Number* h, Number* new_h) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     Vector v[VECTORS + 1];
     read_vectors(vector, v);
@@ -386,22 +386,22 @@ struct Forward : Pass {
 // --- backward
 
 struct Backward : Pass {
-  const float *products, *apart, *of_outputs, *kept[STATES], *of_final[STATES];
+  const Number *products, *apart, *of_outputs, *kept[STATES], *of_final[STATES];
   // `multiplied` and `waited` are what multiplied the recurrent weights of the gates together and the late ones
-  float *of_products, *of_inputs, *multiplied, *waited, *of_initial[STATES];
+  Number *of_products, *of_inputs, *multiplied, *waited, *of_initial[STATES];
   // of all rows, padded; `of_gates` are [gate][row][unit], after the gates the inputs' parts of separate ones
-  float *packed, *of_state[STATES], *of_waited, *of_gates[2], *sums;
+  Number *packed, *of_state[STATES], *of_waited, *of_gates[2], *sums;
   static constexpr int SUMMED = BLOCKS + VECTORS;  // over all sequences and steps
   static constexpr int GATE_BUFFERS = LATE ? BLOCKS : GATES;
 
   // The transposed weights of a pair of vectors of units: [gate][unit][N][LANES].
   void pack_pair(long pair) {
     long first = pair * PAIR, left = sizes.vectors() - first, N = left < PAIR ? left : PAIR;
-    float* to = packed + first * GATES * sizes.units * LANES;
-    memset(to, 0, N * GATES * sizes.units * LANES * sizeof(float));
+    Number* to = packed + first * GATES * sizes.units * LANES;
+    memset(to, 0, N * GATES * sizes.units * LANES * sizeof(Number));
     for (long n = 0; n < N; n++)
       for (long lane = 0; lane < LANES && lane < sizes.lanes(first + n); lane++) {
-        const float* from = recurrent + ((first + n) * LANES + lane) * GATES * sizes.units;
+        const Number* from = recurrent + ((first + n) * LANES + lane) * GATES * sizes.units;
         for (long k = 0; k < GATES * sizes.units; k++) to[(k * N + n) * LANES + lane] = from[k];
       }
   }
@@ -409,15 +409,15 @@ struct Backward : Pass {
   void run(int index) {
     Part part(sizes, plan, teams, index);
     Memory product(part.rows * PAIR * LANES);
-    float* own_sums = sums + index * SUMMED * sizes.padded();
-    memset(own_sums, 0, SUMMED * sizes.padded() * sizeof(float));
+    Number* own_sums = sums + index * SUMMED * sizes.padded();
+    memset(own_sums, 0, SUMMED * sizes.padded() * sizeof(Number));
     for (int state = 0; state < STATES; state++)
       for (long row = part.row; row < part.row + part.rows; row++)
         for (long vector = part.begin; vector < part.end; vector++)
           store(of_state[state] + row * sizes.padded() + vector * LANES,
                 load(of_final[state] + row * sizes.units + vector * LANES, sizes.lanes(vector)));
     for (long step = sizes.steps - 1; step >= 0; step--) {
-      float* gates = of_gates[step % 2];
+      Number* gates = of_gates[step % 2];
       for (long vector = part.begin; vector < part.end; vector++)
         through_update(part, step, vector, gates, own_sums + vector * LANES);
       part.team->meet(&part.round);
@@ -450,7 +450,7 @@ struct Backward : Pass {
   }
 
   // The gradients of a step's blocks are known: nothing else reads its products, whose place they may take.
-  void write(long row, long step, long unit, long lanes, const Vector* of_blocks, Vector h, float* gates) {
+  void write(long row, long step, long unit, long lanes, const Vector* of_blocks, Vector h, Number* gates) {
     const long units = sizes.units, moment = row * sizes.steps + step;
     if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, h, lanes);
     for (int gate = 0; gate < GATES; gate++) {
@@ -463,7 +463,7 @@ struct Backward : Pass {
   }
 
   // Where the gradient of a block waits for that of the late gates' input.
-  float* buffer(float* gates, int block, long here) {
+  Number* buffer(Number* gates, int block, long here) {
     int index = block;
     if (block >= TOGETHER) index = block < TOGETHER + SEPARATE ? block + LATE : block - SEPARATE;
     return gates + index * sizes.batch * sizes.padded() + here;
@@ -476,13 +476,13 @@ struct Backward : Pass {
       for (int block = 0; block < BLOCKS; block++) of[block] += of_blocks[block];
       for (int n = 0; n < VECTORS; n++) of[BLOCKS + n] += of_vectors[n];
     }
-    void add_to(float* own_sums, long padded) const {
+    void add_to(Number* own_sums, long padded) const {
       for (int n = 0; n < SUMMED; n++, own_sums += padded) store(own_sums, load(own_sums) + of[n]);
     }
   };
 
   // The gradients of a step's blocks and of the states before it, without what comes through the weights.
-  void through_update(const Part& part, long step, long vector, float* gates, float* own_sums) {
+  void through_update(const Part& part, long step, long vector, Number* gates, Number* own_sums) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     const long unit = vector * LANES;
     Vector v[VECTORS + 1];
@@ -514,7 +514,7 @@ struct Backward : Pass {
   }
 
   // Adds what comes through the late gates' input.
-  void through_late_input(const Part& part, long step, long vector, float* gates, float* own_sums) {
+  void through_late_input(const Part& part, long step, long vector, Number* gates, Number* own_sums) {
     const long units = sizes.units, padded = sizes.padded(), lanes = sizes.lanes(vector);
     const long unit = vector * LANES;
     Vector v[VECTORS + 1];
@@ -540,7 +540,7 @@ struct Backward : Pass {
   }
 
   // Adds to `to` what comes through the recurrent weights of some gates, for the part's vectors of units.
-  void through_weights(const Part& part, const float* gates, int gate, int count, float* product, float* to) {
+  void through_weights(const Part& part, const Number* gates, int gate, int count, Number* product, Number* to) {
     for (long vector = part.begin; vector < part.end; vector += PAIR)
       if (part.end - vector < PAIR)
         through_weights_of<1>(part, vector, gates, gate, count, product, to);
@@ -548,13 +548,13 @@ struct Backward : Pass {
         through_weights_of<PAIR>(part, vector, gates, gate, count, product, to);
   }
   template <int N>
-  void through_weights_of(const Part& part, long vector, const float* gates, int first, int count,
-                          float* product, float* to) {
+  void through_weights_of(const Part& part, long vector, const Number* gates, int first, int count,
+                          Number* product, Number* to) {
     static const Places<N> in_order;
     const long padded = sizes.padded();
-    const float* with = packed + vector * GATES * sizes.units * LANES;
+    const Number* with = packed + vector * GATES * sizes.units * LANES;
     for (int gate = first; gate < first + count; gate++) {
-      if (gate == first || drops) memset(product, 0, part.rows * N * LANES * sizeof(float));
+      if (gate == first || drops) memset(product, 0, part.rows * N * LANES * sizeof(Number));
       multiply<N>(part.rows, sizes.units, gates + (gate * sizes.batch + part.row) * padded, padded,
                   with + gate * sizes.units * N * LANES, product, N * LANES, in_order.at);
       if (gate < first + count - 1 && !drops) continue;
@@ -565,7 +565,7 @@ struct Backward : Pass {
           if (drops)
             more *= load(drops + (gate * sizes.batch + sequence_row) * sizes.units + unit,
                          sizes.lanes(vector + n));
-          float* at = to + sequence_row * padded + unit;
+          Number* at = to + sequence_row * padded + unit;
           store(at, load(at) + more);
         }
     }
@@ -607,11 +607,11 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   sizes.batch = tensors.dimension(0);
   sizes.steps = tensors.dimension(1);
   sizes.features = tensors.dimension(2);
-  const float* inputs = tensors.next("inputs", sizes.batch * sizes.steps * sizes.features);
+  const Number* inputs = tensors.next("inputs", sizes.batch * sizes.steps * sizes.features);
   const bool hoisted = tensors.rank() == 1;  // no kernel: the inputs are the gates' products already
   sizes.units = (hoisted ? sizes.features : tensors.dimension(1)) / GATES;
   const long width = GATES * sizes.units;
-  const float* weights = tensors.optional("kernel", sizes.features * width);
+  const Number* weights = tensors.optional("kernel", sizes.features * width);
   Forward forward = {{sizes, Plan(sizes, hoisted ? 0 : sizes.features, settings.threads)}};
   forward.inputs = inputs;
   forward.hoisted = hoisted;
@@ -687,9 +687,9 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   else
     backward.multiplied = tensors.output_if(RECURRENT && TOGETHER, sizes.batch, sizes.steps, sizes.units);
   backward.waited = tensors.output_if(LATE, sizes.batch, sizes.steps, sizes.units);
-  float* of_bias = tensors.output(1, width);
-  float* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
-  float* of_vectors[VECTORS + 1];
+  Number* of_bias = tensors.output(1, width);
+  Number* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
+  Number* of_vectors[VECTORS + 1];
   for (int n = 0; n < VECTORS; n++) of_vectors[n] = tensors.output(1, sizes.units);
   for (int index = 0; index < CARRIED; index++)
     backward.of_initial[index] = tensors.output(2, sizes.batch, sizes.units);
@@ -718,14 +718,14 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
       backward.plan.threads == 1, backward.plan.parts(),
       [](void* self, int part) { static_cast<Backward*>(self)->run(part); }, &backward);
 
-  float* of_sums[Backward::SUMMED];
+  Number* of_sums[Backward::SUMMED];
   for (int gate = 0; gate < GATES; gate++) of_sums[block_of_x(gate)] = of_bias + gate * sizes.units;
   for (int n = 0; n < SEPARATE; n++) of_sums[SUMS + n] = of_separate_bias + n * sizes.units;
   for (int n = 0; n < VECTORS; n++) of_sums[BLOCKS + n] = of_vectors[n];
   for (int n = 0; n < Backward::SUMMED; n++) {
-    float* to = of_sums[n];
+    Number* to = of_sums[n];
     for (long unit = 0; unit < sizes.units; unit++) {
-      float total = 0;
+      Number total = 0;
       for (int part = 0; part < backward.plan.parts(); part++)
         if (Part(sizes, backward.plan, teams.at, part).holds(unit / LANES))
           total += sums[part * summed + n * sizes.padded() + unit];

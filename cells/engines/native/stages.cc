@@ -11,21 +11,21 @@ namespace {
 
 // --- what a step is written with
 
-// Where a value lies in a group's memory: after `prefix` floats for each row of the group, and `skew` more.
+// Where a value lies in a group's memory: after `prefix` numbers for each row of the group, and `skew` more.
 struct Place {
   long prefix, skew, stride, size;
-  float* at(float* memory, long rows, long row = 0) const { return memory + prefix * rows + skew + row * stride; }
+  Number* at(Number* memory, long rows, long row = 0) const { return memory + prefix * rows + skew + row * stride; }
 };
 
 inline Mask truth(bool value) { return all(value ? -1 : 0); }
-inline Mask all_bits(const float& from) {
-  int32_t bits;
+inline Mask all_bits(const Number& from) {
+  Integer bits;
   memcpy(&bits, &from, sizeof bits);
-  return all(bits);
+  return bits - Mask{};
 }
 // What belongs to the N elements of a row, of a vector that begins at element `begin`.
 template <long N, typename Type>
-inline void put(float* to, long begin, Type x) {
+inline void put(Number* to, long begin, Type x) {
   if constexpr (N % LANES == 0)
     store(to + begin, (Vector)x);
   else
@@ -37,18 +37,18 @@ inline Vector within(long begin, Vector x, Vector neutral) {
   for (long lane = N - begin; lane < LANES; lane++) x[lane] = neutral[lane];
   return x;
 }
-inline Vector gathered(const float* from, long stride) {
+inline Vector gathered(const Number* from, long stride) {
   Vector x;
   for (long lane = 0; lane < LANES; lane++) x[lane] = from[lane * stride];
   return x;
 }
 
-inline float plus(float a, float b) { return a + b; }
-inline float times(float a, float b) { return a * b; }
-inline float larger(float a, float b) { return a > b || a != a ? a : b; }
-inline float smaller(float a, float b) { return a < b || a != a ? a : b; }
+inline Number plus(Number a, Number b) { return a + b; }
+inline Number times(Number a, Number b) { return a * b; }
+inline Number larger(Number a, Number b) { return a > b || a != a ? a : b; }
+inline Number smaller(Number a, Number b) { return a < b || a != a ? a : b; }
 template <typename Function>
-inline float folded(Vector x, Function function) {
+inline Number folded(Vector x, Function function) {
   for (int half = LANES / 2; half; half /= 2)
     for (int lane = 0; lane < half; lane++) x[lane] = function(x[lane], x[lane + half]);
   return x[0];
@@ -60,15 +60,15 @@ inline long chunk(long vectors) { return vectors == 5 ? 3 : vectors < 4 ? vector
 inline long packed_size(long depth, long columns) { return (columns + LANES - 1) / LANES * LANES * depth; }
 
 // The rows of `to`, in whole vectors, as rows of `left` (depth) times packed weights (depth, columns).
-void product(long rows, long depth, long columns, const float* left, long left_stride, const float* packed, float* to,
+void product(long rows, long depth, long columns, const Number* left, long left_stride, const Number* packed, Number* to,
              long to_stride) {
   static const Places<4> in_order;
   const long vectors = (columns + LANES - 1) / LANES;
-  for (long row = 0; row < rows; row++) memset(to + row * to_stride, 0, vectors * LANES * sizeof(float));
+  for (long row = 0; row < rows; row++) memset(to + row * to_stride, 0, vectors * LANES * sizeof(Number));
   for (long first = 0, n; first < vectors; first += n) {
     n = chunk(vectors - first);
-    const float* right = packed + first * depth * LANES;
-    float* sum = to + first * LANES;
+    const Number* right = packed + first * depth * LANES;
+    Number* sum = to + first * LANES;
     if (n == 1) multiply<1>(rows, depth, left, left_stride, right, sum, to_stride, in_order.at);
     if (n == 2) multiply<2>(rows, depth, left, left_stride, right, sum, to_stride, in_order.at);
     if (n == 3) multiply<3>(rows, depth, left, left_stride, right, sum, to_stride, in_order.at);
@@ -88,14 +88,14 @@ struct Run {
   long batch, steps;
   int threads, groups;
   const bool* mask;
-  const float *initial[Step::STATES + 1], *stack[Step::READS + 1], *first[Step::READS + 1];
-  const float *vector[Step::VECTORS + 1], *matrix[Step::MATRICES + 1];
-  float *packed[Step::MATRICES + 1], *written[Step::WRITES + 1], *final[Step::STATES + 1], *sums, *arena;
+  const Number *initial[Step::STATES + 1], *stack[Step::READS + 1], *first[Step::READS + 1];
+  const Number *vector[Step::VECTORS + 1], *matrix[Step::MATRICES + 1];
+  Number *packed[Step::MATRICES + 1], *written[Step::WRITES + 1], *final[Step::STATES + 1], *sums, *arena;
 
   // The columns of a weight, for some vectors at a time: [chunk][depth][vector of the chunk][LANES].
   void pack(int n) {
     const long depth = Step::DEPTH[n], columns = Step::COLUMNS[n], vectors = (columns + LANES - 1) / LANES;
-    float* to = packed[n];
+    Number* to = packed[n];
     for (long first = 0, count; first < vectors; first += count) {
       count = chunk(vectors - first);
       for (long k = 0; k < depth; k++)
@@ -109,8 +109,8 @@ struct Run {
   void run(int group) {
     const long begin = batch * group / groups, rows = batch * (group + 1) / groups - begin;
     const long size = Step::PER_ROW * rows + Step::FIXED;
-    float* memory = arena + begin * Step::PER_ROW + group * Step::FIXED;
-    memset(memory, 0, size * sizeof(float));
+    Number* memory = arena + begin * Step::PER_ROW + group * Step::FIXED;
+    memset(memory, 0, size * sizeof(Number));
     for (int n = 0; n < Step::VECTORS; n++)
       for (long row = 0; row < (Step::BY_ROW[n] ? rows : 1); row++) {
         const Place& place = Step::VECTOR[n];
@@ -144,39 +144,39 @@ struct Run {
       }
   }
 
-  static void copy(float* to, const float* from, long size) { memcpy(to, from, size * sizeof(float)); }
+  static void copy(Number* to, const Number* from, long size) { memcpy(to, from, size * sizeof(Number)); }
 
   // A step of a stack, or of the stack of what was before each step; some are added to a state.
-  void read(int n, long begin, long rows, long step, float* memory) {
+  void read(int n, long begin, long rows, long step, Number* memory) {
     const Place& place = Step::READ[n];
     const int state = Step::ADDED_TO[n];
     for (long row = 0; row < rows; row++) {
       const long moment = (begin + row) * steps + step;
-      const float* from = stack[n] + moment * place.size;
+      const Number* from = stack[n] + moment * place.size;
       if (Step::IS_BEFORE[n]) from = step ? from - place.size : first[n] + (begin + row) * place.size;
       if (state < 0) {
         copy(place.at(memory, rows, row), from, place.size);
         continue;
       }
-      float* to = Step::STATE[state].at(memory, rows, row);
+      Number* to = Step::STATE[state].at(memory, rows, row);
       for (long k = 0; k < place.size; k++) to[k] += from[k];
     }
   }
 
   // What a step leaves, which is 0 where it is masked, or a state.
-  void write(int n, long begin, long rows, long step, float* memory) {
+  void write(int n, long begin, long rows, long step, Number* memory) {
     const Place& place = Step::WRITE[n];
     for (long row = 0; row < rows; row++) {
-      float* to = written[n] + ((begin + row) * steps + step) * place.size;
+      Number* to = written[n] + ((begin + row) * steps + step) * place.size;
       if (!Step::IS_STATE[n] && hidden(begin + row, step))
-        memset(to, 0, place.size * sizeof(float));
+        memset(to, 0, place.size * sizeof(Number));
       else
         copy(to, place.at(memory, rows, row), place.size);
     }
   }
 
-  void total(int n, int group, const float* from) {
-    float* to = sums + group * Step::SUMMED;
+  void total(int n, int group, const Number* from) {
+    Number* to = sums + group * Step::SUMMED;
     for (int before = 0; before < n; before++) to += Step::TOTAL[before].size;
     for (long k = 0; k < Step::TOTAL[n].size; k++) to[k] += from[k];
   }
@@ -227,7 +227,7 @@ void compute(void* kernel, TF_OpKernelContext* context) {
     run.written[n] =
         tensors.output_if(settings.wanted >> n & 1, run.batch, run.steps, Step::WRITE[n].size);
   for (int n = 0; n < Step::STATES; n++) run.final[n] = tensors.output(2, run.batch, Step::STATE[n].size);
-  float* totals[Step::TOTALS + 1];
+  Number* totals[Step::TOTALS + 1];
   for (int n = 0; n < Step::TOTALS; n++) totals[n] = tensors.output(1, Step::TOTAL[n].size);
   if (tensors.failed()) return;
 
@@ -244,13 +244,13 @@ void compute(void* kernel, TF_OpKernelContext* context) {
   for (int n = 1; n < Step::MATRICES; n++)
     run.packed[n] = run.packed[n - 1] + packed_size(Step::DEPTH[n - 1], Step::COLUMNS[n - 1]);
   run.sums = sums;
-  memset(sums, 0, run.groups * Step::SUMMED * sizeof(float));
+  memset(sums, 0, run.groups * Step::SUMMED * sizeof(Number));
   fused_rnn_in_parallel(
       run.threads == 1, Step::MATRICES, [](void* self, int n) { static_cast<Run<Step>*>(self)->pack(n); }, &run);
   fused_rnn_in_parallel(
       run.threads == 1, run.groups, [](void* self, int group) { static_cast<Run<Step>*>(self)->run(group); }, &run);
 
-  const float* of_groups = sums;
+  const Number* of_groups = sums;
   for (int n = 0; n < Step::TOTALS; of_groups += Step::TOTAL[n++].size)
     for (long k = 0; k < Step::TOTAL[n].size; k++) {
       totals[n][k] = 0;

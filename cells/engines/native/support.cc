@@ -67,7 +67,7 @@ constexpr long CACHE = 98304;
 
 // sum[row][place[n]] += left[row] * right[n] for R rows and N vectors, over `depth`.
 template <int R, int N>
-void multiply_rows(long depth, const float* left, long left_stride, const float* right, float* sum,
+void multiply_rows(long depth, const Number* left, long left_stride, const Number* right, Number* sum,
                    long sum_stride, const int* place) {
   constexpr int FREE = SUMS_IN_REGISTERS / (R * N), WAYS = FREE > 4 ? 4 : FREE;  // against latency
   Vector sums[WAYS][R][N];
@@ -97,19 +97,19 @@ void multiply_rows(long depth, const float* left, long left_stride, const float*
 
 // The same for any number of rows.
 template <int N>
-void multiply(long rows, long depth, const float* left, long left_stride, const float* right, float* sum,
+void multiply(long rows, long depth, const Number* left, long left_stride, const Number* right, Number* sum,
               long sum_stride, const int* place) {
   constexpr int MOST = SUMS_IN_REGISTERS / N > 8 ? 8 : SUMS_IN_REGISTERS / N;
-  constexpr long CACHED = CACHE / (N * LANES * 4);
+  constexpr long CACHED = CACHE / (N * LANES * sizeof(Number));
   if (!depth || !rows) return;
   long tiles = (rows + MOST - 1) / MOST, slices = (depth + CACHED - 1) / CACHED;
   for (long slice = 0; slice < slices; slice++) {
     long begin = depth * slice / slices, size = depth * (slice + 1) / slices - begin;
     for (long tile = 0; tile < tiles; tile++) {
       long first = rows * tile / tiles;
-      const float* from = left + first * left_stride + begin;
-      const float* with = right + begin * N * LANES;
-      float* to = sum + first * sum_stride;
+      const Number* from = left + first * left_stride + begin;
+      const Number* with = right + begin * N * LANES;
+      Number* to = sum + first * sum_stride;
       switch (rows * (tile + 1) / tiles - first) {
 #define ROWS(R)                                                                                \
   case R:                                                                                      \
@@ -156,8 +156,8 @@ EXPORTED void fused_rnn_in_parallel(bool alone, int parts, void (*function)(void
 }
 
 #define MULTIPLY(N)                                                                                          \
-  EXPORTED void fused_rnn_multiply##N(                                                                       \
-      long rows, long depth, const float* left, long left_stride, const float* right, float* sum,            \
+  __attribute__((visibility("default"))) void fused_rnn_multiply##N(                                         \
+      long rows, long depth, const Number* left, long left_stride, const Number* right, Number* sum,         \
       long sum_stride, const int* place) {                                                                   \
     multiply<N>(rows, depth, left, left_stride, right, sum, sum_stride, place);                              \
   }

@@ -2,15 +2,18 @@
 
 #pragma once
 
-extern "C" {
+#include "vectors.h"
 
 // sum[row][place[n]] += sum over k of left[row][k] * right[k][n], for N vectors n: rows of `left` and `sum` lie
-// `left_stride` and `sum_stride` floats apart, `right` is packed as [depth][N][LANES].
+// `left_stride` and `sum_stride` numbers apart, `right` is packed as [depth][N][LANES]. No C: a process may have one of
+// floats and one of doubles. Of the threads it has those of whichever comes first.
 #define MULTIPLY(N)                                                                                          \
-  void fused_rnn_multiply##N(long rows, long depth, const float* left, long left_stride, const float* right, float* sum, \
-                   long sum_stride, const int* place);
+  void fused_rnn_multiply##N(long rows, long depth, const Number* left, long left_stride, const Number* right, \
+                             Number* sum, long sum_stride, const int* place);
 MULTIPLY(1) MULTIPLY(2) MULTIPLY(3) MULTIPLY(4)
 #undef MULTIPLY
+
+extern "C" {
 
 // Calls `function(argument, 0)` to `function(argument, parts - 1)`, on the caller's thread alone or on it and the
 // others of `fused_rnn_threads`. Parts are begun in order, those of an earlier call first, so that some that follow

@@ -10,6 +10,9 @@ class Unavailable(Exception):
     """An equation that has no C++ of it here; says why."""
 
 
+# What a cell may compute with.
+NUMBERS = (tf.float32, tf.float64)
+
 # The C++ of TensorFlow's elementwise operations, by the operands {0}, {1}, ...
 # Gradients multiply in the order of its kernels (cwise_ops_gradients.h, relu_op_functor.h, softplus_op.h), so
 # that the same numbers give NaN.
@@ -26,9 +29,9 @@ _OPERATIONS = {
     "Ceil": "round_up({0})",
     "Cos": "cosine({0})",
     "Cosh": "hyperbolic_cosine({0})",
-    "DivNoNan": "select({1} == 0.0f, all(0.0f), {0} / {1})",
-    "Elu": "select({0} < 0.0f, exp({0}) - 1.0f, {0})",
-    "EluGrad": "select({1} < 0.0f, {0} * ({1} + 1.0f), {0})",
+    "DivNoNan": "select({1} == 0.0_n, all(0.0_n), {0} / {1})",
+    "Elu": "select({0} < 0.0_n, exp({0}) - 1.0_n, {0})",
+    "EluGrad": "select({1} < 0.0_n, {0} * ({1} + 1.0_n), {0})",
     "Equal": "{0} == {1}",
     "Erf": "erf({0})",
     "Erfc": "erfc({0})",
@@ -40,7 +43,7 @@ _OPERATIONS = {
     "Greater": "{0} > {1}",
     "GreaterEqual": "{0} >= {1}",
     "Identity": "{0}",
-    "Inv": "1.0f / {0}",
+    "Inv": "1.0_n / {0}",
     "InvGrad": "product_or_zero(-({0} * {0}), {1})",
     "IsFinite": "absolute({0}) < all(__builtin_inff())",
     "IsInf": "absolute({0}) == all(__builtin_inff())",
@@ -57,47 +60,47 @@ _OPERATIONS = {
     "Mul": "{0} * {1}",
     "Neg": "-{0}",
     "NotEqual": "{0} != {1}",
-    "OnesLike": "all(1.0f)",
+    "OnesLike": "all(1.0_n)",
     "Pow": "power({0}, {1})",
     "RealDiv": "{0} / {1}",
-    "Reciprocal": "1.0f / {0}",
+    "Reciprocal": "1.0_n / {0}",
     "ReciprocalGrad": "product_or_zero(-({0} * {0}), {1})",
-    "Relu": "maximum({0}, all(0.0f))",
-    "Relu6": "minimum(maximum({0}, all(0.0f)), all(6.0f))",
-    "Relu6Grad": "{0} * select(({1} > 0.0f) & ({1} < 6.0f), all(1.0f), all(0.0f))",
-    "ReluGrad": "{0} * select({1} > 0.0f, all(1.0f), all(0.0f))",
+    "Relu": "maximum({0}, all(0.0_n))",
+    "Relu6": "minimum(maximum({0}, all(0.0_n)), all(6.0_n))",
+    "Relu6Grad": "{0} * select(({1} > 0.0_n) & ({1} < 6.0_n), all(1.0_n), all(0.0_n))",
+    "ReluGrad": "{0} * select({1} > 0.0_n, all(1.0_n), all(0.0_n))",
     "Rint": "round_to_even({0})",
     "Round": "round_to_even({0})",
-    "Rsqrt": "1.0f / square_root({0})",
-    "RsqrtGrad": "product_or_zero(-0.5f * ({0} * {0}), product_or_zero({0}, {1}))",
+    "Rsqrt": "1.0_n / square_root({0})",
+    "RsqrtGrad": "product_or_zero(-0.5_n * ({0} * {0}), product_or_zero({0}, {1}))",
     "Select": "select({0}, {1}, {2})",
     "SelectV2": "select({0}, {1}, {2})",
-    "Selu": "select({0} < 0.0f, 1.7580993408473768f * (exp({0}) - 1.0f), 1.0507009873554805f * {0})",
-    "SeluGrad": "{0} * select({1} < 0.0f, {1} + 1.7580993408473768f, all(1.0507009873554805f))",
+    "Selu": "select({0} < 0.0_n, 1.7580993408473768_n * (exp({0}) - 1.0_n), 1.0507009873554805_n * {0})",
+    "SeluGrad": "{0} * select({1} < 0.0_n, {1} + 1.7580993408473768_n, all(1.0507009873554805_n))",
     "Sigmoid": "sigmoid({0})",
-    "SigmoidGrad": "{1} * ({0} * (1.0f - {0}))",
+    "SigmoidGrad": "{1} * ({0} * (1.0_n - {0}))",
     "Sign": "sign({0})",
     "Sin": "sine({0})",
     "Sinh": "hyperbolic_sine({0})",
     "Softplus": "softplus({0})",
-    "SoftplusGrad": "{0} / (exp(-{1}) + 1.0f)",
-    "Softsign": "{0} / (1.0f + absolute({0}))",
-    "SoftsignGrad": "{0} / ((1.0f + absolute({1})) * (1.0f + absolute({1})))",
+    "SoftplusGrad": "{0} / (exp(-{1}) + 1.0_n)",
+    "Softsign": "{0} / (1.0_n + absolute({0}))",
+    "SoftsignGrad": "{0} / ((1.0_n + absolute({1})) * (1.0_n + absolute({1})))",
     "Sqrt": "square_root({0})",
-    "SqrtGrad": "product_or_zero(0.5f / {0}, {1})",
+    "SqrtGrad": "product_or_zero(0.5_n / {0}, {1})",
     "Square": "{0} * {0}",
     "SquaredDifference": "({0} - {1}) * ({0} - {1})",
     "StopGradient": "{0}",
     "Sub": "{0} - {1}",
     "Tan": "tangent({0})",
     "Tanh": "tanh({0})",
-    "TanhGrad": "{1} * (1.0f - rounded({0} * {0}))",
-    "Xdivy": "select({0} == 0.0f, {0}, {0} / {1})",
-    "ZerosLike": "all(0.0f)",
+    "TanhGrad": "{1} * (1.0_n - rounded({0} * {0}))",
+    "Xdivy": "select({0} == 0.0_n, {0}, {0} / {1})",
+    "ZerosLike": "all(0.0_n)",
 }
 _CASTS = {
-    (tf.bool, tf.float32): "select({0}, all(1.0f), all(0.0f))",
-    (tf.int32, tf.float32): "__builtin_convertvector({0}, Vector)",
+    **dict.fromkeys(((tf.bool, dtype) for dtype in NUMBERS), "select({0}, all(1.0_n), all(0.0_n))"),
+    **dict.fromkeys(((tf.int32, dtype) for dtype in NUMBERS), "__builtin_convertvector({0}, Vector)"),
     (tf.bool, tf.int32): "{0} & 1",
 }
 
@@ -133,35 +136,32 @@ def header_of(recurrence):
         "RECURRENT": int(recurrence.recurrent),
     }
     both = [
-        *("recurrent: float", "mask: bool", "drops: float"),
-        *(f"vector{n}: float" for n in range(vectors)),
-        *(f"initial{n}: float" for n in range(carried)),
+        *("recurrent", "mask: bool", "drops"),
+        *(f"vector{n}" for n in range(vectors)),
+        *(f"initial{n}" for n in range(carried)),
     ]
     lists = {
         "FORWARD": [
-            *("inputs: float", "kernel: float", "bias: float", "separate_bias: float", *both),
-            *("->", "outputs: float", "products: float", "apart: float"),
-            *(f"kept{n}: float" for n in range(states)),
-            *(f"final{n}: float" for n in range(states)),
+            *("inputs", "kernel", "bias", "separate_bias", *both),
+            *("->", "outputs", "products", "apart"),
+            *(f"kept{n}" for n in range(states)),
+            *(f"final{n}" for n in range(states)),
         ],
         "BACKWARD": [
-            *("products: float", "apart: float", *both),
-            *(f"kept{n}: float" for n in range(carried)),
-            "of_outputs: float",
-            *(f"of_final{n}: float" for n in range(states)),
-            *("->", "of_products: float", "of_inputs: float", "multiplied: float", "waited: float"),
-            *("of_bias: float", "of_separate_bias: float"),
-            *(f"of_vector{n}: float" for n in range(vectors)),
-            *(f"of_initial{n}: float" for n in range(carried)),
+            *("products", "apart", *both),
+            *(f"kept{n}" for n in range(carried)),
+            "of_outputs",
+            *(f"of_final{n}" for n in range(states)),
+            *("->", "of_products", "of_inputs", "multiplied", "waited"),
+            *("of_bias", "of_separate_bias"),
+            *(f"of_vector{n}" for n in range(vectors)),
+            *(f"of_initial{n}" for n in range(carried)),
         ],
     }
     return "\n".join(
         [
             *(f"constexpr int {name} = {value};" for name, value in constants.items()),
-            *(
-                f"const char* const {name}[] = {{{', '.join(map(_quoted, each))}, nullptr}};"
-                for name, each in lists.items()
-            ),
+            *(signature(name, each, recurrence.dtype) for name, each in lists.items()),
             f"inline void update({inputs}, Vector* new_) {{",
             *_statements(new, [f"new_[{n}]" for n in range(states)], known),
             "}",
@@ -199,7 +199,7 @@ def _trace(recurrence, counts):
             for result in (function(of_step), pull_back(function, of_step, of))
         ]
 
-    any_size = tf.TensorSpec([5], tf.float32)  # known, so that no operation is needed to make shapes meet
+    any_size = tf.TensorSpec([5], recurrence.dtype)  # known: no operation is needed to make shapes meet
     arrays = {name: [any_size] * count for name, count in counts.items()}
     try:
         graph = step.get_concrete_function(arrays).graph
@@ -209,8 +209,12 @@ def _trace(recurrence, counts):
     return tf.nest.pack_sequence_as(arrays, given), graph.structured_outputs
 
 
-def _quoted(text):
-    return f'"{text}"'
+def signature(name, operands, dtype):
+    """The C++ of what an operation takes and, after "->", gives: of the dtype where no type is told."""
+    number = {"float32": "float", "float64": "double"}[dtype]
+    typed = (each if ":" in each or each == "->" else f"{each}: {number}" for each in operands)
+    quoted = ", ".join(f'"{each}"' for each in typed)
+    return f"const char* const {name}[] = {{{quoted}, nullptr}};"
 
 
 def _statements(tensors, names, known):
@@ -257,15 +261,16 @@ def template_of(operation):
     if kind == "AddN":
         return " + ".join(f"{{{n}}}" for n in range(len(operation.inputs)))
     if kind == "LeakyRelu":
-        return f"select({{0}} > 0.0f, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
+        return f"select({{0}} > 0.0_n, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
     if kind == "LeakyReluGrad":
-        return f"select({{1}} > 0.0f, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
+        return f"select({{1}} > 0.0_n, {{0}}, {{0}} * {constant(operation.get_attr('alpha'))})"
     if kind == "Cast":
         source, target = operation.inputs[0].dtype, operation.outputs[0].dtype
         if source == target:
             return "{0}"
         if (source, target) in _CASTS:
             return _CASTS[source, target]
+        raise Unavailable(f"its equation casts {source.name} to {target.name}")
     if kind not in _OPERATIONS:
         raise Unavailable(f"its equation has the operation {kind}")
     return _OPERATIONS[kind]
@@ -277,7 +282,7 @@ def constant(value):
 
 
 def number(value):
-    """The C++ of a float."""
+    """The C++ of a number of the cell's dtype."""
     if np.isfinite(value):
-        return f"{value!r}f"
+        return f"{value!r}_n"
     return '__builtin_nanf("")' if np.isnan(value) else f"{'-' if value < 0 else ''}__builtin_inff()"

@@ -1,36 +1,51 @@
-// Vectors of floats, and the functions of them that a cell's equation may use.
+// Vectors of the numbers that a cell computes with, and the functions of them that its equation may use.
+//
+// They are floats, or doubles where the compiler is told that BITS is 64.
 
 #pragma once
 
 #include <stdint.h>
 
 #if defined(__AVX512F__)
-constexpr int LANES = 16, SUMS_IN_REGISTERS = 24;
+constexpr int VECTOR_BYTES = 64, SUMS_IN_REGISTERS = 24;
 #elif defined(__AVX__)
-constexpr int LANES = 8, SUMS_IN_REGISTERS = 12;
+constexpr int VECTOR_BYTES = 32, SUMS_IN_REGISTERS = 12;
 #elif defined(__aarch64__)
-constexpr int LANES = 4, SUMS_IN_REGISTERS = 24;
+constexpr int VECTOR_BYTES = 16, SUMS_IN_REGISTERS = 24;
 #else
-constexpr int LANES = 4, SUMS_IN_REGISTERS = 12;
+constexpr int VECTOR_BYTES = 16, SUMS_IN_REGISTERS = 12;
 #endif
-typedef float Vector __attribute__((vector_size(LANES * 4)));
-typedef int32_t Mask __attribute__((vector_size(LANES * 4)));  // of a lane all bits or none
+#if BITS == 64
+typedef double Number;
+typedef int64_t Integer;
+#define LIBRARY(name) __builtin_##name
+#else
+typedef float Number;
+typedef int32_t Integer;
+#define LIBRARY(name) __builtin_##name##f
+#endif
+constexpr int LANES = VECTOR_BYTES / sizeof(Number);
+typedef Number Vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef Integer Mask __attribute__((vector_size(VECTOR_BYTES)));  // of a lane all bits or none
+constexpr Integer SIGN = Integer(1ull << (sizeof(Number) * 8 - 1));  // the bit of it
+constexpr Number INFINITE = __builtin_inff();
+constexpr Number operator""_n(long double number) { return number; }
 
-inline Vector load(const float* from) {
+inline Vector load(const Number* from) {
   Vector vector;
   __builtin_memcpy(&vector, from, sizeof vector);
   return vector;
 }
-inline void store(float* to, Vector vector) { __builtin_memcpy(to, &vector, sizeof vector); }
+inline void store(Number* to, Vector vector) { __builtin_memcpy(to, &vector, sizeof vector); }
 
 // The first `lanes` of a vector; the others are 0.
-inline Vector load(const float* from, long lanes) {
+inline Vector load(const Number* from, long lanes) {
   if (lanes >= LANES) return load(from);
   Vector vector = {};
   for (long lane = 0; lane < lanes; lane++) vector[lane] = from[lane];
   return vector;
 }
-inline void store(float* to, Vector vector, long lanes) {
+inline void store(Number* to, Vector vector, long lanes) {
   if (lanes >= LANES) return store(to, vector);
   for (long lane = 0; lane < lanes; lane++) to[lane] = vector[lane];
 }
@@ -47,118 +62,37 @@ inline Vector rounded(Vector result) {
 #endif
   return result;
 }
-inline Mask rounded(Mask result) { return result; }
+// Integers are those of TensorFlow's int32, whatever the width of a lane.
+inline Mask rounded(Mask result) {
+  constexpr int SURPLUS = sizeof(Integer) * 8 - 32;
+  return result << SURPLUS >> SURPLUS;
+}
 
-inline Vector all(float number) { return number - Vector{}; }
-inline Mask all(int32_t number) { return number - Mask{}; }
+inline Vector all(Number number) { return number - Vector{}; }
+inline Mask all(int number) { return Integer{number} - Mask{}; }
 inline Vector minimum(Vector a, Vector b) { return a < b ? a : (a == a ? b : a); }
 inline Vector maximum(Vector a, Vector b) { return a > b ? a : (a == a ? b : a); }
 inline Vector select(Mask where, Vector a, Vector b) { return where ? a : b; }
 inline Mask select(Mask where, Mask a, Mask b) { return where ? a : b; }
-inline Vector absolute(Vector x) { return (Vector)((Mask)x & INT32_MAX); }
+inline Vector absolute(Vector x) { return (Vector)((Mask)x & ~SIGN); }
 inline Vector sign(Vector x) {
-  return x > 0.0f ? all(1.0f) : x < 0.0f ? all(-1.0f) : x == 0.0f ? all(0.0f) : x;
+  return x > 0.0_n ? all(1.0_n) : x < 0.0_n ? all(-1.0_n) : x == 0.0_n ? all(0.0_n) : x;
 }
-// 0 where the factor is 0, whatever else there is.
-inline Vector product_or_zero(Vector x, Vector factor) { return factor == 0.0f ? all(0.0f) : x * factor; }
-
-// 1 / x to the last bits, for x in [1, 2^127], and a / x: an estimate and a step of Newton's method, several times
-// faster than a division.
-#if defined(__AVX512F__)
-inline Vector estimate_of_reciprocal(Vector x) {
-  return (Vector)__builtin_ia32_rcp14ps512_mask(x, Vector{}, (unsigned short)-1);
-}
-inline Vector reciprocal(Vector x) {
-  Vector estimate = estimate_of_reciprocal(x);
-  return estimate * (2.0f - x * estimate);
-}
-inline Vector quotient(Vector a, Vector x) {
-  Vector estimate = estimate_of_reciprocal(x), result = a * estimate;
-  return (a - result * x) * estimate + result;
-}
-#else
-inline Vector reciprocal(Vector x) { return 1.0f / x; }
-inline Vector quotient(Vector a, Vector x) { return a / x; }
-#endif
-
-// e^x = 2^n e^r with r in [-ln 2 / 2, ln 2 / 2]: e^r as in Cephes' expf, and n.
-inline Vector exp_of_rest(Vector x, Mask* n) {
-  const float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves an integer in the last bits
-  Vector nearest = x * 1.44269504f + rounder;
-  *n = (Mask)nearest - 0x4b400000;
-  nearest = nearest - rounder;
-  Vector r = x - nearest * 0.693359375f + nearest * 2.12194440e-4f;
-  Vector p = all(1.9875691500e-4f);
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  return p * (r * r) + r + 1.0f;
-}
-inline Vector power_of_two(Mask n) { return (Vector)((n + 127) << 23); }
-inline Vector bounded(Vector x, float least, float most) {
+inline Vector bounded(Vector x, Number least, Number most) {
   x = x < least ? all(least) : x;
   return x > most ? all(most) : x;
 }
-inline Vector exp(Vector x) {
-  Mask n;
-  Vector result = exp_of_rest(bounded(x, -104.0f, 89.0f), &n);
-  return result * power_of_two(n >> 1) * power_of_two(n - (n >> 1));  // 2^128 alone is no float
-}
-// It is 1 from 16.6355324 on, as TensorFlow's: e^-x is lost beside 1.
-inline Vector sigmoid(Vector x) {
-  Mask n;
-  Vector result = exp_of_rest(bounded(-x, -87.3f, 88.37f), &n);
-  return reciprocal(1.0f + result * power_of_two(n));
-}
-
-// The ratio of polynomials of Eigen's ptanh_float, which in TensorFlow rounds to 1 from 7.90738964 on.
-inline Vector tanh(Vector x) {
-  Vector square = x * x;
-  Vector p = all(1.394553628e-8f);
-  p = p * square + 2.102733560e-5f;
-  p = p * square + 3.520756727e-3f;
-  p = p * square + 1.340216100e-1f;
-  Vector q = all(8.015776984e-7f);
-  q = q * square + 3.326951409e-4f;
-  q = q * square + 2.597254514e-2f;
-  q = q * square + 4.673548340e-1f;
-  q = q * square + 1.0f;
-  Vector result = absolute(x) >= 7.90738964f ? all(1.0f) : quotient(square * x * p + x, q);
-  return (Vector)((Mask)result | (Mask)x & INT32_MIN);  // of a zero too
-}
+// 0 where the factor is 0, whatever else there is.
+inline Vector product_or_zero(Vector x, Vector factor) { return factor == 0.0_n ? all(0.0_n) : x * factor; }
 
 // Numbers too small for a normalised float count as 0 here and in TensorFlow.
-inline Vector normalised(Vector x) { return x == 0.0f ? (Vector)((Mask)x & INT32_MIN) : x; }
+inline Vector normalised(Vector x) { return x == 0.0_n ? (Vector)((Mask)x & SIGN) : x; }
 
-// log x = log m + n log 2 with m in [sqrt(1/2), sqrt(2)): log m as in Cephes' logf.
-inline Vector logarithm(Vector x) {
-  const Mask bits = (Mask)x;
-  Vector m = (Vector)((bits & 0x007fffff) | 0x3f000000);
-  const Mask is_low = m < 0.707106781f;
-  const Vector n = __builtin_convertvector((bits >> 23) - 126 + is_low, Vector);
-  m = (is_low ? m + m : m) - 1.0f;
-  Vector p = all(7.0376836292e-2f);
-  p = p * m - 1.1514610310e-1f;
-  p = p * m + 1.1676998740e-1f;
-  p = p * m - 1.2420140846e-1f;
-  p = p * m + 1.4249322787e-1f;
-  p = p * m - 1.6668057665e-1f;
-  p = p * m + 2.0000714765e-1f;
-  p = p * m - 2.4999993993e-1f;
-  p = p * m + 3.3333331174e-1f;
-  const Vector square = m * m;
-  const Vector result = m - (0.5f * square - (p * m * square - n * 2.12194440e-4f)) + n * 0.693359375f;
-  const Vector infinite = all(__builtin_inff());
-  return x > 0.0f ? (x == infinite ? x : result) : x == 0.0f ? -infinite : all(__builtin_nanf(""));
-}
-// What 1 + x loses of x, its quotient with what is left of x gives back.
-inline Vector log1p(Vector x) {
-  const Vector more = 1.0f + x, left = more - 1.0f;
-  const Vector result = logarithm(more) * (x / left);
-  return left == 0.0f || more == __builtin_inff() ? normalised(x) : result;
-}
+#if BITS == 64
+#include "doubles.h"
+#else
+#include "floats.h"
+#endif
 
 // The rarer ones lane by lane. Those of the C library reckon with numbers too small for a normalised float.
 template <typename Function>
@@ -167,47 +101,46 @@ inline Vector each(Vector x, Function function) {
   for (int lane = 0; lane < LANES; lane++) x[lane] = function(x[lane]);
   return x;
 }
-inline Vector square_root(Vector x) { return each(x, [](float a) { return __builtin_sqrtf(a); }); }
-inline Vector expm1(Vector x) { return each(x, [](float a) { return __builtin_expm1f(a); }); }
-inline Vector erf(Vector x) { return each(x, [](float a) { return __builtin_erff(a); }); }
-inline Vector erfc(Vector x) { return each(x, [](float a) { return __builtin_erfcf(a); }); }
-inline Vector sine(Vector x) { return each(x, [](float a) { return __builtin_sinf(a); }); }
-inline Vector cosine(Vector x) { return each(x, [](float a) { return __builtin_cosf(a); }); }
-inline Vector tangent(Vector x) { return each(x, [](float a) { return __builtin_tanf(a); }); }
-inline Vector area_cosine(Vector x) { return each(x, [](float a) { return __builtin_acoshf(a); }); }
-inline Vector area_sine(Vector x) { return each(x, [](float a) { return __builtin_asinhf(a); }); }
-inline Vector area_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanhf(a); }); }
-inline Vector arc_sine(Vector x) { return each(x, [](float a) { return __builtin_asinf(a); }); }
-inline Vector arc_cosine(Vector x) { return each(x, [](float a) { return __builtin_acosf(a); }); }
-inline Vector arc_tangent(Vector x) { return each(x, [](float a) { return __builtin_atanf(a); }); }
-inline Vector hyperbolic_sine(Vector x) { return each(x, [](float a) { return __builtin_sinhf(a); }); }
-inline Vector hyperbolic_cosine(Vector x) { return each(x, [](float a) { return __builtin_coshf(a); }); }
-inline Vector round_down(Vector x) { return each(x, [](float a) { return __builtin_floorf(a); }); }
-inline Vector round_up(Vector x) { return each(x, [](float a) { return __builtin_ceilf(a); }); }
-inline Vector round_to_even(Vector x) { return each(x, [](float a) { return __builtin_rintf(a); }); }
+inline Vector square_root(Vector x) { return each(x, [](Number a) { return LIBRARY(sqrt)(a); }); }
+inline Vector expm1(Vector x) { return each(x, [](Number a) { return LIBRARY(expm1)(a); }); }
+inline Vector erf(Vector x) { return each(x, [](Number a) { return LIBRARY(erf)(a); }); }
+inline Vector erfc(Vector x) { return each(x, [](Number a) { return LIBRARY(erfc)(a); }); }
+inline Vector sine(Vector x) { return each(x, [](Number a) { return LIBRARY(sin)(a); }); }
+inline Vector cosine(Vector x) { return each(x, [](Number a) { return LIBRARY(cos)(a); }); }
+inline Vector tangent(Vector x) { return each(x, [](Number a) { return LIBRARY(tan)(a); }); }
+inline Vector area_cosine(Vector x) { return each(x, [](Number a) { return LIBRARY(acosh)(a); }); }
+inline Vector area_sine(Vector x) { return each(x, [](Number a) { return LIBRARY(asinh)(a); }); }
+inline Vector area_tangent(Vector x) { return each(x, [](Number a) { return LIBRARY(atanh)(a); }); }
+inline Vector arc_sine(Vector x) { return each(x, [](Number a) { return LIBRARY(asin)(a); }); }
+inline Vector arc_cosine(Vector x) { return each(x, [](Number a) { return LIBRARY(acos)(a); }); }
+inline Vector arc_tangent(Vector x) { return each(x, [](Number a) { return LIBRARY(atan)(a); }); }
+inline Vector hyperbolic_sine(Vector x) { return each(x, [](Number a) { return LIBRARY(sinh)(a); }); }
+inline Vector hyperbolic_cosine(Vector x) { return each(x, [](Number a) { return LIBRARY(cosh)(a); }); }
+inline Vector round_down(Vector x) { return each(x, [](Number a) { return LIBRARY(floor)(a); }); }
+inline Vector round_up(Vector x) { return each(x, [](Number a) { return LIBRARY(ceil)(a); }); }
+inline Vector round_to_even(Vector x) { return each(x, [](Number a) { return LIBRARY(rint)(a); }); }
 // What is left of x / y, with the sign of y.
 inline Vector rest_of_division(Vector x, Vector y) {
   x = normalised(x), y = normalised(y);
   for (int lane = 0; lane < LANES; lane++) {
-    float rest = __builtin_fmodf(x[lane], y[lane]);
+    Number rest = LIBRARY(fmod)(x[lane], y[lane]);
     x[lane] = rest != 0 && (rest < 0) != (y[lane] < 0) ? rest + y[lane] : rest;
   }
   return x;
 }
 inline Mask rest_of_division(Mask x, Mask y) {
   for (int lane = 0; lane < LANES; lane++) {
-    int32_t rest = y[lane] ? x[lane] % y[lane] : 0;
+    Integer rest = y[lane] ? x[lane] % y[lane] : 0;
     x[lane] = rest && (rest < 0) != (y[lane] < 0) ? rest + y[lane] : rest;
   }
   return x;
 }
 inline Vector power(Vector x, Vector y) {
   x = normalised(x), y = normalised(y);
-  for (int lane = 0; lane < LANES; lane++) x[lane] = __builtin_powf(x[lane], y[lane]);
+  for (int lane = 0; lane < LANES; lane++) x[lane] = LIBRARY(pow)(x[lane], y[lane]);
   return x;
 }
 inline Vector softplus(Vector x) {
-  const float bound = 13.9423847f;  // beyond it log(1 + e^x) is x or e^x to rounding
-  Vector power = exp(x);
-  return x > bound ? x : x < -bound ? power : log1p(power);
+  const Vector power = exp(x);  // beyond the bound log(1 + e^x) is x or e^x to rounding
+  return x > SOFTPLUS_BOUND ? x : x < -SOFTPLUS_BOUND ? power : log1p(power);
 }

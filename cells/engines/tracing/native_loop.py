@@ -95,6 +95,7 @@ class Gates:
             own_output=self.own_output,
             states=len(wanted),
             vectors=len(self.vectors),
+            dtype=self.plan.dtype.name,
         )
 
     def _known(self, gates, states, vectors):
@@ -180,7 +181,7 @@ class _GateReader:
         if len(self.looped) == self.plan.held:
             raise native.Unavailable("nothing is left in its loop")
         for ref in self.looped:
-            if len(ref.shape) != 2 or not ref.has_rows or ref.dtype != tf.float32:
+            if len(ref.shape) != 2 or not ref.has_rows or ref.dtype != self.plan.dtype:
                 raise native.Unavailable(f"it has a state of {ref.dtype.name} {list(ref.shape[1:])}")
         widths = {ref.shape[1] for ref in self.looped}
         if len(widths) > 1:
@@ -202,7 +203,7 @@ class _GateReader:
 
     def _parts(self, ref):
         """The blocks that a value is used as."""
-        if ref.dtype not in (tf.float32, tf.bool):
+        if ref.dtype not in (self.plan.dtype, tf.bool):
             raise native.Unavailable(f"its loop reads a value of {ref.dtype.name}")
         if len(ref.shape) == 2 and ref.has_rows and ref.shape[1] in (1, self.units):
             return [Part(ref, 0, ref)]
@@ -262,7 +263,7 @@ class _GateReader:
                     vectors[ref] = None
         for ref in vectors:
             if (
-                ref.dtype != tf.float32
+                ref.dtype != self.plan.dtype
                 or ref.size not in (1, self.units)
                 or ref.shape[-1:] not in ((), (1,), (self.units,))
             ):
@@ -345,7 +346,7 @@ class NativeLoop:
             "vectors": [tf.broadcast_to(tf.reshape(each, [-1]), [gates.units]) for each in vectors],
         }
         if gates.separate:
-            operands["separate_bias"] = tf.zeros([len(gates.separate) * gates.units])
+            operands["separate_bias"] = tf.zeros([len(gates.separate) * gates.units], self.plan.dtype)
         if gates.recurrent:
             parts = [gate.of_product for gate in gates.all]
             operands["recurrent"] = self._columns(
@@ -368,7 +369,7 @@ class NativeLoop:
         }
 
     def _bias(self, width, terms):
-        total = tf.zeros([width])
+        total = tf.zeros([width], self.plan.dtype)
         for term in terms:
             total = total + tf.reshape(self._tensor(term), [-1])
         return total
@@ -383,7 +384,7 @@ class NativeLoop:
         for run in runs:
             first = run[0]
             if first is None:
-                columns.append(tf.zeros([*shape, len(run) * units]))
+                columns.append(tf.zeros([*shape, len(run) * units], self.plan.dtype))
                 continue
             if first not in pieces:
                 pieces.update(self._pieces(first.source, tensor_of, runs))
@@ -393,7 +394,7 @@ class NativeLoop:
     def _pieces(self, source, tensor_of, runs):
         """What is taken of a source, by the first part of each run; a split, whose gradient is one pass."""
         units = self.gates.units
-        tensor = tf.cast(tensor_of(source), tf.float32)
+        tensor = tf.cast(tensor_of(source), self.plan.dtype)
         if tensor.shape[-1] == 1:
             tensor = tf.repeat(tensor, units, axis=-1)
         runs = sorted(
@@ -435,7 +436,7 @@ def _affine(ref):
     while ref.node.kind == "AddV2":
         known = [each for each in ref.node.inputs if each.level <= Level.WEIGHT]
         others = [each for each in ref.node.inputs if each.level > Level.WEIGHT]
-        if len(known) != 1 or known[0].size != ref.shape[-1] or known[0].dtype != tf.float32:
+        if len(known) != 1 or known[0].size != ref.shape[-1] or known[0].dtype != ref.dtype:
             return None
         terms += known
         (ref,) = others

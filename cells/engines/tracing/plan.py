@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import tensorflow as tf
+
 from cells.engines.tracing import rewrite
 from cells.engines.tracing.nodes import Batch, Level, Node, Ref, Refused, leaf, ordered
 from cells.engines.tracing.trace import Step
@@ -58,6 +60,12 @@ class Plan:
         for ref in {*(self.new[n] for n in self.looped), *self.outputs}:
             users.setdefault(ref, []).append(None)
         return users
+
+    @property
+    def dtype(self):
+        """What it computes with: float64 where anything of it does, else float32."""
+        leaves = [self.step.inputs, *self.step.states, *(leaf for leaf, _ in self.step.weights)]
+        return tf.float64 if any(ref.dtype == tf.float64 for ref in leaves) else tf.float32
 
     def describe(self):
         """What is computed where, a line each."""

@@ -40,7 +40,8 @@ def native_programs(plan):
         frame = partial(_GatesFrame, gates, native.programs(gates.recurrence()))
     except native.Unavailable:
         stages = _stages_of(plan)
-        made = native.compiled("stages", lambda: stages.header, partial(fault, stages))
+        dtype = stages.plan.dtype.name
+        made = native.compiled("stages", lambda: stages.header, partial(fault, stages), dtype)
         frame = partial(_StagedFrame, stages, made)
         plan = stages.plan
     return plan, _programs(frame, reduce_retracing=True)

@@ -16,13 +16,14 @@ import tensorflow as tf
 from tensorflow.python.framework import func_graph  # no public name
 
 from cells.engines import native
+from cells.engines.native.check import TOLERANCE
+from cells.engines.native.translation import signature
 from cells.engines.tracing.nodes import Batch, Level, Ref, dimensions, replay
 from cells.engines.tracing.plan import Plan
 from cells.engines.tracing.stages import Slots, StepWriter, View, is_turned, whole
 
 _PRIMES = (7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)
 _MOST_WRITES = 62  # bits of an integer, one for each
-TOLERANCE = 1e-3  # of the largest number of an array: float32, a few sums
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class _Stager:
             raise native.Unavailable("it has too many states and products")
         header = "\n".join(
             [
-                f"const char* const FORWARD[] = {{{_signature(forward)}, nullptr}};",
-                f"const char* const BACKWARD[] = {{{_signature(backward)}, nullptr}};",
+                signature("FORWARD", _operands(forward), self.plan.dtype.name),
+                signature("BACKWARD", _operands(backward), self.plan.dtype.name),
                 forward["code"],
                 backward["code"],
             ]
@@ -142,7 +143,7 @@ class _Stager:
         return [(by_tensor[tensor], turned) for tensor, turned in writer.matrices]
 
     def forward(self):
-        writer = StepWriter(self.batch)
+        writer = StepWriter(self.batch, self.plan.dtype)
         known: dict[Ref, Any] = {}
         with func_graph.FuncGraph("forward").as_default():
             states = self.given(writer, self.states, known)
@@ -161,7 +162,7 @@ class _Stager:
 
     def backward(self):
         plan = self.plan
-        writer = StepWriter(self.batch, totals=True)
+        writer = StepWriter(self.batch, self.plan.dtype, totals=True)
         known: dict[Ref, Any] = {}
         own = [ref for ref in plan.outputs if ref.is_differentiable and ref not in self.new]
         floats = [n for n, ref in enumerate(self.states) if ref.is_differentiable]
@@ -216,19 +217,19 @@ def _place_of(written, view):
     return written.index(view)
 
 
-def _signature(program):
-    """The names of an operation's inputs and outputs, as C++."""
+def _operands(program):
+    """What an operation takes and gives; see `signature`."""
     slots = program["slots"]
     names = ["sizes: int32", "mask: bool"]
-    names += [f"initial{n}: float" for n in range(len(slots.states))]
+    names += [f"initial{n}" for n in range(len(slots.states))]
     for n in range(len(slots.reads)):
-        names += [f"read{n}: float", *([f"first{n}: float"] if n in slots.before else [])]
-    names += [f"vector{n}: float" for n in range(len(slots.vectors))]
-    names += [f"matrix{n}: float" for n in range(len(program["matrices"]))]
-    names += ["->", *(f"write{n}: float" for n in range(len(slots.writes)))]
-    names += [f"final{n}: float" for n in range(len(slots.states))]
-    names += [f"total{n}: float" for n in range(len(slots.totals))]
-    return ", ".join(f'"{name}"' for name in names)
+        names += [f"read{n}", *([f"first{n}"] if n in slots.before else [])]
+    names += [f"vector{n}" for n in range(len(slots.vectors))]
+    names += [f"matrix{n}" for n in range(len(program["matrices"]))]
+    names += ["->", *(f"write{n}" for n in range(len(slots.writes)))]
+    names += [f"final{n}" for n in range(len(slots.states))]
+    names += [f"total{n}" for n in range(len(slots.totals))]
+    return names
 
 
 def _pull_back(plan, states, known, results, upstream, batch):
@@ -302,6 +303,7 @@ class StagedLoop:
         self.refs = [staged.plan.states[n] for n in staged.plan.looped]
         self.first = [self.flat(each, ref) for each, ref in zip(states, self.refs, strict=True)]
         self.mask = native.NO_MASK if mask is None else mask
+        self.integer = tf.int32 if self.plan.dtype == tf.float32 else tf.int64  # as wide as a number
 
     def forward(self, keep, yields):
         """As `XlaLoop.forward`."""
@@ -330,12 +332,11 @@ class StagedLoop:
         reads += [*map(self.stack, plan.inputs), *products]
         own = [ref for ref in plan.outputs if ref.is_differentiable and ref not in new]
         own += [ref for ref in plan.outputs if ref.is_differentiable and ref in new]
-        reads += [
-            self.flat(of_outputs[ref], ref, True) if ref in of_outputs else tf.zeros([0]) for ref in own
-        ]
+        none = native.NONE[plan.dtype.name]
+        reads += [self.flat(of_outputs[ref], ref, True) if ref in of_outputs else none for ref in own]
         floats = [ref for ref in self.refs if ref.is_differentiable]
         first = [self.flat(each, ref) for each, ref in zip(of_states, floats, strict=True)]
-        first += [tf.zeros([self.batch, math.prod(ref.shape[1:])]) for ref in staged.row_totals]
+        first += [tf.zeros([self.batch, math.prod(ref.shape[1:])], plan.dtype) for ref in staged.row_totals]
         results = self.run(1, first, reads, [True] * staged.writes)
         stacks, results = results[: staged.writes], results[staged.writes :]
         final, row_totals = results[: len(floats)], results[len(floats) : len(first)]
@@ -372,7 +373,7 @@ class StagedLoop:
             self.mask,
             *states,
             *reads,
-            *(_bits(tf.reshape(each, [-1])) for each in tensors[: len(vectors)]),
+            *(self.bits(tf.reshape(each, [-1])) for each in tensors[: len(vectors)]),
             *(
                 tf.transpose(each) if turned else each
                 for each, (_, turned) in zip(tensors[len(vectors) :], matrices, strict=True)
@@ -389,22 +390,22 @@ class StagedLoop:
     def flat(self, tensor, ref, is_stack=False):
         """A value as the operations take it."""
         lead = [self.batch, self.steps] if is_stack else [self.batch]
-        return _bits(tf.reshape(tensor, [*lead, math.prod(ref.shape[1:])]))
+        return self.bits(tf.reshape(tensor, [*lead, math.prod(ref.shape[1:])]))
+
+    def bits(self, tensor):
+        """A tensor as the operations' numbers: an integer is one of the same bits."""
+        if tensor.dtype == self.plan.dtype:
+            return tensor
+        integers = tf.cast(tensor, self.integer)
+        return tf.bitcast(-integers if tensor.dtype == tf.bool else integers, self.plan.dtype)
 
     def shaped(self, tensor, ref, is_stack):
         """What an operation gives, as the value that it is."""
-        if ref.dtype != tf.float32:
-            tensor = tf.bitcast(tensor, tf.int32)
-            tensor = tensor if ref.dtype == tf.int32 else tensor != 0
+        if ref.dtype != self.plan.dtype:
+            integers = tf.bitcast(tensor, self.integer)
+            tensor = tf.cast(integers, tf.int32) if ref.dtype == tf.int32 else integers != 0
         lead = [self.batch, self.steps] if is_stack else [self.batch]
         return tf.reshape(tensor, [*lead, *ref.shape[1:]])
-
-
-def _bits(tensor):
-    """A tensor as floats, of the same bits where it has integers."""
-    if tensor.dtype == tf.bool:
-        tensor = -tf.cast(tensor, tf.int32)
-    return tensor if tensor.dtype == tf.float32 else tf.bitcast(tensor, tf.float32)
 
 
 # --- comparing it with TensorFlow
@@ -416,7 +417,7 @@ def fault(staged, operations, batch=3, steps=2):
     refs = [plan.states[n] for n in plan.looped]
     rng = np.random.default_rng(0)
 
-    def drawn(shape, dtype=tf.float32, scale=1.0):
+    def drawn(shape, dtype, scale=1.0):
         numbers = rng.uniform(-scale, scale, shape)
         if dtype == tf.int32:
             numbers = np.round(8 + 7 * numbers)
@@ -437,14 +438,14 @@ def fault(staged, operations, batch=3, steps=2):
         compare = tf.function(partial(_both, staged, operations, weights, batch, steps), autograph=False)
         found, expected = compare(given)
     for name, mine, others in zip(("its values", "its gradients"), found, expected, strict=True):
-        if not all(map(_is_close, mine, others)):
+        if not all(map(partial(_is_close, TOLERANCE[plan.dtype.name]), mine, others)):
             return name
     return None
 
 
-def _is_close(one, other):
+def _is_close(tolerance, one, other):
     scale = np.max(np.abs(other), initial=1)
-    return np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * scale, equal_nan=True)
+    return np.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
 
 
 def _both(staged, operations, weights, batch, steps, given):
@@ -466,7 +467,8 @@ def _both(staged, operations, weights, batch, steps, given):
     float_outputs = [n for n, ref in enumerate(plan.outputs) if ref.is_differentiable]
     float_states = [n for n, ref in enumerate(refs) if ref.is_differentiable]
     results = [*(plain_outputs[n] for n in float_outputs), *(states[n] for n in float_states)]
-    upstream = [tf.random.stateless_uniform(tf.shape(each), [n, 5], -1.0) for n, each in enumerate(results)]
+    uniform = tf.random.stateless_uniform
+    upstream = [uniform(tf.shape(each), [n, 5], -1, 1, plan.dtype) for n, each in enumerate(results)]
     of_states, pairs = loop.backward(
         saved,
         {plan.outputs[n]: each for n, each in zip(float_outputs, upstream, strict=False)},
@@ -478,7 +480,7 @@ def _both(staged, operations, weights, batch, steps, given):
     sources = [*(given["states"][n] for n in float_states), *(each.deref() for each in by_tensor)]
     gradients = tf.gradients(results, sources, upstream, unconnected_gradients="zero")
     found = [*(outputs[plan.outputs[n]] for n in range(len(plan.outputs))), *final]
-    to_floats = lambda tensors: [tf.cast(each, tf.float32) for each in tensors]  # noqa: E731
+    to_floats = lambda tensors: [tf.cast(each, plan.dtype) for each in tensors]  # noqa: E731
     return (to_floats(found), [*of_states, *map(tf.add_n, by_tensor.values())]), (
         to_floats([*plain_outputs, *states]),
         gradients,

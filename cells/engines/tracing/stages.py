@@ -62,7 +62,7 @@ _OF_INTEGERS = frozenset(
 _OF_SHAPES = ("Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike")
 _MOST_PIECES = 64  # of which a value may be put together
 _MOST_NUMBERS = 4096  # of a constant that is written down
-_PADDED = 16  # floats of the longest vector
+_PADDED = 16  # numbers of the longest vector
 
 
 @dataclass(eq=False)
@@ -73,7 +73,7 @@ class Made:
         kind: "given", "constant", "loop" (elementwise), "reduction", "running" (a cumulative sum), "product"
             or "pieces" (put together of others).
         shape: of one sequence's; its elements lie in this order.
-        dtype: float32, int32 or bool.
+        dtype: that of the numbers, int32 or bool.
         by_row: whether each sequence has its own.
         code: C++ of what is done, by operands; the name of a reduction; or a constant's numbers.
         operands: views, or C++ of a number.
@@ -155,6 +155,7 @@ class StepWriter:
 
     Args:
         batch: the number of sequences in the graph, which is the size of nothing else in it.
+        dtype: of its numbers, float32 or float64.
         totals: whether sums over sequences are a sequence's part of them: in a gradient, where nothing but
             weights has such sums, and what is made of them is linear.
 
@@ -162,8 +163,8 @@ class StepWriter:
         Unavailable: in every method, a step that has no stages; says why.
     """
 
-    def __init__(self, batch, totals=False):
-        self.batch, self.totals = batch, totals
+    def __init__(self, batch, dtype, totals=False):
+        self.batch, self.dtype, self.totals = batch, dtype, totals
         self.values: dict[Any, Any] = {}  # by tensor: a `View`, or an array that is known
         self.rows: set[Any] = set()  # the tensors whose first axis is that of the sequences
         self.matrices: list[tuple[Any, bool]] = []  # weights, and whether their columns are multiplied
@@ -215,7 +216,7 @@ class StepWriter:
             return
         if self._is_weight(operation) and isinstance(inputs[0], np.ndarray) and not inputs[0].any():
             result = operation.outputs[0]  # of the gradient of what has none, as a sign
-            self.values[result.ref()] = np.zeros(result.shape, "float32")
+            self.values[result.ref()] = np.zeros(result.shape, self.dtype.as_numpy_dtype)
             return
         has_rows = any(each.ref() in self.rows for each in operation.inputs)
         if has_rows and operation.type not in (*REDUCTIONS, "Mean"):
@@ -286,13 +287,18 @@ class StepWriter:
             raise Unavailable(f"it has a constant of {array.size} numbers")
         key = "constant", array.tobytes(), array.shape, array.dtype
         if key not in self._same:
-            dtype = _known_dtype(tf.as_dtype(array.dtype))
+            dtype = self._known_dtype(tf.as_dtype(array.dtype))
             made = self._add(Made("constant", array.shape, dtype, False, code=array.ravel()))
             self._same[key] = whole(made, array.shape)
         return self._same[key]
 
+    def _known_dtype(self, dtype):
+        if dtype not in (self.dtype, tf.int32, tf.bool):
+            raise Unavailable(f"its loop has values of {dtype.name}")
+        return dtype
+
     def _add(self, made):
-        made.dtype = _known_dtype(made.dtype)
+        made.dtype = self._known_dtype(made.dtype)
         self.made.append(made)
         return made
 
@@ -363,7 +369,7 @@ class StepWriter:
                 self.matrices.append((weight.ref(), turned))
             lines, columns = math.prod(shape[:-1]), -(-shape[-1] // _PADDED) * _PADDED
             size = (shape[-1],) if lines == 1 else (lines, columns)
-            made = Made("product", size, tf.float32, True, place, (left,), (lines, shape[-1]))
+            made = Made("product", size, self.dtype, True, place, (left,), (lines, shape[-1]))
             made.stored = made.across = True
             made.segment = left.made.segment + 1
             self._keep(left.made, made.segment, across=True)
@@ -390,7 +396,7 @@ class StepWriter:
         count = math.prod(view.shape[axis] for axis in axes)
         made = self._reduce("Sum" if operation.type == "Mean" else operation.type, view, axes)
         if operation.type == "Mean":
-            made = self._loop(f"{{0}} / {count}.0f", (made,), made.shape, tf.float32)
+            made = self._loop(f"{{0}} / {count}.0_n", (made,), made.shape, self.dtype)
         return View(made.made, made.offset, self._shape(result), _dense(self._shape(result)))
 
     def _reduce(self, kind, view, axes):
@@ -409,8 +415,8 @@ class StepWriter:
         if key not in self._same:
             domain = _domain(view.shape)
             along = _axes(view.shape).index(min(axes))
-            made = Made("reduction", tuple(kept), tf.float32, True, kind, (view,), domain, along, stored=True)
-            if view.made.dtype != tf.float32:
+            made = Made("reduction", tuple(kept), self.dtype, True, kind, (view,), domain, along, stored=True)
+            if view.made.dtype != self.dtype:
                 raise Unavailable(f"its loop has the operation {kind} of {view.made.dtype.name}")
             self._same[key] = whole(self._placed(made), kept)
         return self._same[key]
@@ -422,12 +428,12 @@ class StepWriter:
         def reduced(kind, value):
             return whole(self._reduce(kind, value, last).made, (*shape[:-1], 1)).broadcast(shape)
 
-        less = self._loop("{0} - {1}", (view, reduced("Max", view)), shape, tf.float32)
-        powers = self._loop("exp({0})", (less,), shape, tf.float32)
+        less = self._loop("{0} - {1}", (view, reduced("Max", view)), shape, self.dtype)
+        powers = self._loop("exp({0})", (less,), shape, self.dtype)
         total = reduced("Sum", powers)
         if is_log:
-            return self._loop("{0} - logarithm({1})", (less, total), shape, tf.float32)
-        return self._loop("{0} / {1}", (powers, total), shape, tf.float32)
+            return self._loop("{0} - logarithm({1})", (less, total), shape, self.dtype)
+        return self._loop("{0} / {1}", (powers, total), shape, self.dtype)
 
     def _running(self, operation, inputs):
         view, axis = inputs
@@ -435,7 +441,7 @@ class StepWriter:
         if not isinstance(axis, np.ndarray) or int(axis) % rank != rank - 1 or len(_axes(view.shape)) > 1:
             raise Unavailable("its loop has the operation Cumsum, of other than rows")
         code = operation.get_attr("exclusive"), operation.get_attr("reverse")
-        made = Made("running", view.shape, tf.float32, True, code, (view,), _domain(view.shape), stored=True)
+        made = Made("running", view.shape, self.dtype, True, code, (view,), _domain(view.shape), stored=True)
         return whole(self._placed(made), view.shape)
 
     # --- products of two values of a step
@@ -473,7 +479,7 @@ class StepWriter:
             View(view.made, view.offset, shape, tuple(by.get(letter, 0) for letter in letters))
             for view, by in zip(views, strides, strict=True)
         ]
-        products = self._loop("{0} * {1}", tuple(operands), shape, tf.float32)
+        products = self._loop("{0} * {1}", tuple(operands), shape, self.dtype)
         made = self._reduce("Sum", products, {letters.index(letter) for letter in reduced})
         kept = [letter for letter in letters if letter in result]
         by_letter = dict(zip(kept, _dense([sizes[letter] for letter in kept]), strict=True))
@@ -536,7 +542,7 @@ class StepWriter:
     def _taken(self, kind, sources, tensor, numbers):
         """The view of elements that are told by their numbers."""
         if not numbers.size:
-            return self._loop("all(0.0f)", (), self._shape(tensor), tf.float32)
+            return self._loop("all(0.0_n)", (), self._shape(tensor), self.dtype)
         if tensor.ref() in self.rows:
             self._check_rows(kind, sources, numbers)
             numbers = numbers[0]
@@ -664,7 +670,7 @@ class StepWriter:
                     f"  static constexpr {key}[] = {{{', '.join([*each, last[key.split()[0]]])}}};"
                     for key, each in lists.items()
                 ),
-                "  static void step(long rows, float* memory, float* const* packed) {",
+                "  static void step(long rows, Number* memory, Number* const* packed) {",
                 *(line for segment in range(self._segments()) for line in self._segment(segment)),
                 "  }",
                 "};",
@@ -708,16 +714,16 @@ class StepWriter:
         for n, made in enumerate(self.made):
             made.number = n
             if made.kind == "constant" and made.stored:
-                is_float = made.dtype == tf.float32
+                is_float = made.dtype == self.dtype
                 sign = -1 if made.dtype == tf.bool else 1
                 numbers = [number(float(each)) if is_float else str(sign * int(each)) for each in made.code]
                 text = ", ".join([*numbers, *["0"] * _PADDED])
-                yield f"const {'float' if is_float else 'int32_t'} of_{name}{n}[] = {{{text}}};"
+                yield f"const {'Number' if is_float else 'Integer'} of_{name}{n}[] = {{{text}}};"
         self._name = name
 
     def _pointer(self, made, row):
         if made.kind == "constant":
-            return f"reinterpret_cast<const float*>(of_{self._name}{made.number})"
+            return f"reinterpret_cast<const Number*>(of_{self._name}{made.number})"
         prefix, skew, stride = self._at[made]
         return f"memory + {prefix} * rows + {skew}" + (f" + {row} * {stride}" if row and stride else "")
 
@@ -733,7 +739,7 @@ class StepWriter:
         used = {made: None for _, read in loops for made in read}
         yield "    for (long row = 0; row < rows; row++) {"
         for made in used:
-            kind = "const float* const" if made.kind == "constant" else "float* const"
+            kind = "const Number* const" if made.kind == "constant" else "Number* const"
             yield f"      {kind} b{made.number} = {self._pointer(made, 'row')};"
         for lines, _ in loops:
             yield from (f"      {line}" for line in lines)
@@ -840,7 +846,7 @@ class _Loop:
         if key not in self.names:
             self.names[key] = f"x{len(self.names)}"
             at = self.at(view.made, view.offset, by_row)
-            is_float = view.made.dtype == tf.float32
+            is_float = view.made.dtype.is_floating
             begin = f"const auto {self.names[key]} = "
             if by_column == 0:
                 self.outer.append(f"{begin}{'all' if is_float else 'all_bits'}(*({at}));")
@@ -900,19 +906,13 @@ class _Running:
         n = f"{self.columns - 1} - count" if reverse else "count"
         return [
             "{",
-            "  float sum = 0;",
+            "  Number sum = 0;",
             f"  for (long count = 0; count < {self.columns}; count++) {{",
             f"    const long n = {n};",
             *(f"    {line}" for line in ((put, take) if exclusive else (take, put))),
             "  }",
             "}",
         ], {view.made: None, self.made: None}
-
-
-def _known_dtype(dtype):
-    if dtype not in (tf.float32, tf.int32, tf.bool):
-        raise Unavailable(f"its loop has values of {dtype.name}")
-    return dtype
 
 
 def _number(number):
