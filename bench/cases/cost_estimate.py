@@ -18,7 +18,7 @@ from bench.timing.gpu_clocks import gpu_bytes
 if TYPE_CHECKING:
     from bench.cases.comparisons import Comparison
 
-_MOST_GATES = 4  # a user's cell is estimated as the largest of ours
+_GATES_OF_OTHERS = 4  # a user's cell is estimated as an LSTM
 # of a GPU half of it in one large product, half a step's, which reads its weights from the card's memory
 _FLOPS_PER_S = {"cpu": 100e9, "gpu": 80e12}
 # before the first step: on a GPU what a call launches once, and waits for
@@ -69,7 +69,7 @@ _UNROLLED_STEP_S = {
 
 def _gates(case: Case) -> int:
     equation = EQUATIONS.get(equation_of(case.cell))
-    return equation.gates if equation else _MOST_GATES
+    return equation.gates if equation else _GATES_OF_OTHERS
 
 
 def _layers(case: Case) -> int:

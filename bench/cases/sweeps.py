@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 from bench.cases.case import DEVICES, MERGE_MODES, MODES, SHAPE
-from bench.cases.subjects import BACKENDS, FROM_PAPERS, USER_LAYERS
+from bench.cases.subjects import BACKENDS, FROM_PAPERS, IN_PLAIN_KERAS, USER_LAYERS
 
 Shape = tuple[int, int, int, int]
 
@@ -188,8 +188,10 @@ FUSED_SHAPES = (
     (256, 30, 1, 16),
     (32, 100, 128, 256),
     (64, 80, 256, 512),
-    (32, 79, 256, 1024),
+    BASE,
 )
+LARGEST = (32, 79, 256, 1024)
+OF_KERAS = ("loop", "loop_xla")
 
 # one sequence, as a user waits for it; a batch, as one trains
 BACKEND_SHAPES = ((1, 100, 64, 128), (32, 50, 64, 128))
@@ -306,26 +308,21 @@ SWEEPS: dict[str, Sweep] = {
         "What does `FusedRNN` gain over Keras' loop, as users run it and under XLA, and over what one would "
         "pick instead: PyTorch, ONNX Runtime, Keras on JAX?",
         (
-            Grid(FUSED, (*FUSED_SHAPES, BASE), user_cells=IN_FUSED),
+            Grid(FUSED, FUSED_SHAPES, user_cells=IN_FUSED),
+            Grid(("lstm-fused",), (LARGEST,), user_cells=IN_FUSED, baselines=OF_KERAS),
             Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
+            Grid(tuple(f"{cell}-fused" for cell in IN_PLAIN_KERAS), FUSED_SHAPES[1:2]),
             # what compiling and training take there
             Grid(
                 LOOPS,
-                (*FUSED_SHAPES, BASE),
+                FUSED_SHAPES,
                 PLAIN_AND_XLA,
                 modes=("train",),
                 user_cells=IN_RNN,
                 baselines=("loop",),
             ),
-            Grid(
-                tuple(f"{cell}-rnn" for cell in FROM_PAPERS),
-                FUSED_SHAPES[3:4],
-                PLAIN_AND_XLA,
-                modes=("train",),
-                baselines=("loop",),
-            ),
         ),
-        baselines=("loop", "loop_xla", "torch", "onnx", "keras_jax"),
+        baselines=(*OF_KERAS, "torch", "onnx", "keras_jax"),
         memory=True,
     ),
     "options": Sweep(

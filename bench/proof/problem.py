@@ -25,7 +25,7 @@ SEED = 20_16
 # multiply-adds of one step's gates, over the timesteps of one row, that the reference may take in all:
 # about a second of NumPy for the derivatives, which are taken once for each weight, input and state
 _REFERENCE_WORK = 4e7
-_GATES = 4  # of the largest of the cells; only sizes the work
+_GATES = 4  # of an LSTM; only sizes the work
 _SCALE_TOLERANCE = 2.0**-7  # what is kept is scaled in the layer's dtype, bfloat16 at the coarsest
 _SPREADS = 6  # standard deviations that a share of what is dropped may be off: one in a billion is
 

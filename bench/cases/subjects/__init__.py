@@ -14,13 +14,14 @@ from bench.cases.subjects.subject import (
     check_installed,
     make_layer,
 )
-from bench.cases.subjects.table import FROM_PAPERS, PEER_LAYERS, SUBJECTS, equation_of
+from bench.cases.subjects.table import FROM_PAPERS, IN_PLAIN_KERAS, PEER_LAYERS, SUBJECTS, equation_of
 from bench.cases.subjects.user import USER_LAYERS, WHOLE, user_subject
 
 __all__ = [
     "BACKENDS",
     "EQUATIONS",
     "FROM_PAPERS",
+    "IN_PLAIN_KERAS",
     "PEER_LAYERS",
     "SUBJECTS",
     "USER_LAYERS",

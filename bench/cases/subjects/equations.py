@@ -8,7 +8,8 @@ class Equation:
     """A cell's equation, whoever runs it.
 
     Attributes:
-        gates: how many products of the inputs and of the state a step takes.
+        gates: how many products of the inputs and of the state a step takes; where these have other shapes,
+            about as many as cost the same.
         builtin: the cell of the built-in layer that it is compared with.
     """
 
@@ -35,4 +36,16 @@ EQUATIONS = {
     "indrnn": Equation(1, "simple_rnn"),
     "chosen_state": Equation(1, "simple_rnn"),
     "learned_state": Equation(1, "simple_rnn"),
+    "min_gru": Equation(1, "gru"),
+    "sru": Equation(2, "lstm"),
+    "cifg_lstm": Equation(3, "lstm"),
+    "antisymmetric_rnn": Equation(2, "simple_rnn"),
+    "layer_norm_gru": Equation(3, "gru"),
+    "projected_lstm": Equation(9, "lstm"),
+    "multiplicative_lstm": Equation(5, "lstm"),
+    "rhn": Equation(3, "gru"),
+    "cfc": Equation(3, "gru"),
+    "lmu": Equation(2, "lstm"),
+    "delta_net": Equation(3, "lstm"),
+    "matrix_lstm": Equation(4, "lstm"),
 }

@@ -120,7 +120,7 @@ def in_fused_rnn(make_cell: Callable[[Case], Any]) -> Callable[[Case], Any]:
 
 def ours(cell: str, *options: str) -> Subject:
     """One of the project's cells in `keras.layers.RNN`."""
-    honoured = LAYER_OPTIONS | AROUND | {"implementation", *options}
+    honoured = LAYER_OPTIONS | AROUND | set(options)
     make = in_rnn(_our_cell(cell, honoured))
     return Subject(cell, "rnn", f"{cell} in RNN", EQUATIONS[cell].baseline, make, honoured, equation=cell)
 

@@ -5,7 +5,12 @@ from bench.cases.subjects.on_tensorflow import builtin, fused, keras_cell, ours,
 from bench.cases.subjects.subject import Subject
 
 _GATED = ("activation", "use_bias", "dropout", "recurrent_dropout")
+_OURS = ("implementation", *_GATED)
 FROM_PAPERS = ("peephole_lstm", "janet", "mgu", "gru_candidate", "indrnn")
+IN_PLAIN_KERAS = (
+    *("min_gru", "sru", "cifg_lstm", "antisymmetric_rnn", "layer_norm_gru", "projected_lstm"),
+    *("multiplicative_lstm", "rhn", "cfc", "lmu", "delta_net", "matrix_lstm"),
+)
 _ON_TENSORFLOW: dict[str, Subject] = {
     subject.name: subject
     for subject in (
@@ -15,18 +20,19 @@ _ON_TENSORFLOW: dict[str, Subject] = {
         keras_cell("simple_rnn", "SimpleRNNCell", *_GATED),
         keras_cell("lstm", "LSTMCell", "implementation", *_GATED),
         keras_cell("gru", "GRUCell", "implementation", "reset_after", *_GATED),
-        ours("minimal"),
-        ours("simple_rnn", *_GATED),
-        ours("lstm", *_GATED),
-        ours("gru", "reset_after", *_GATED),
-        ours("slstm", *_GATED),
+        ours("minimal", "implementation"),
+        ours("simple_rnn", *_OURS),
+        ours("lstm", *_OURS),
+        ours("gru", "reset_after", *_OURS),
+        ours("slstm", *_OURS),
         fused("simple_rnn", "input_product", *_GATED),
         fused("lstm", "input_product", *_GATED),
         fused("gru", "reset_after", "input_product", *_GATED),
         fused("slstm", *_GATED),
-        *(make(cell) for cell in FROM_PAPERS for make in (ours, fused)),
-        ours("chosen_state", *_GATED),
-        ours("learned_state", *_GATED),
+        *(subject for cell in FROM_PAPERS for subject in (ours(cell, "implementation"), fused(cell))),
+        *(make(cell) for cell in IN_PLAIN_KERAS for make in (ours, fused)),
+        ours("chosen_state", *_OURS),
+        ours("learned_state", *_OURS),
         unrolled("lstm", "static_unroll", *_GATED),
         unrolled("lstm", "dynamic_unroll", *_GATED),
         *PEERS,

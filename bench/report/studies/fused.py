@@ -1,8 +1,11 @@
 """Study of the sweep `fused`: what does `FusedRNN` gain over Keras' loop, under XLA too, and over rivals?"""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from statistics import median
 
 from bench.cases.case import id_parts
+from bench.cases.subjects import IN_PLAIN_KERAS
 from bench.records.schema import Value
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import column_chart, dot_chart, drawing
@@ -10,6 +13,7 @@ from bench.report.charts.column_chart import Column
 from bench.report.charts.dot_chart import Dot
 from bench.report.charts.drawing import GREY, Style
 from bench.report.labels import Record
+from bench.report.markdown import NOTHING
 from bench.report.studies.study import Chart, Records, Study
 from bench.report.table import SHAPE_HEADER, Cell, Table
 
@@ -30,6 +34,41 @@ def speed_ups(records: Records) -> list[Table]:
     columns = ("time", *_kinds(records), *(["of the peak"] if counted else []))
     names = {"subject": labels.label, "mode": _mode, SHAPE_HEADER: labels.shape_in_numbers}
     return [table.crossed("", compared, names, cells, columns)]
+
+
+def plain_keras(records: Records) -> list[Table]:
+    """How many times faster each cell in plain Keras is than each of its baselines: a table a shape."""
+    return [_gains_of_cells(of_shape) for of_shape in select.grouped(_in_plain_keras(records), labels.shape)]
+
+
+def _gains_of_cells(records: Records) -> Table:
+    """A row a cell: its engine, and its gains in each mode; the last row is their median."""
+    rows = list(records)
+    caption = f"Of the same cell; {SHAPE_HEADER}: {labels.shape_in_numbers(rows[0])}."
+    columns = drawing.distinct(map(_mode_and_gain, rows))
+    made = table.crossed(caption, rows, {"cell": labels.family}, _engine_and_gain, ["engine", *columns])
+    of_cells = [[row[number] for row in made.rows] for number in range(2, len(made.header))]
+    return replace(made, rows=[*made.rows, [Cell("median"), Cell(NOTHING), *map(_median, of_cells)]])
+
+
+def _engine_and_gain(record: Record) -> dict[str, Cell]:
+    return {"engine": Cell(_engine(record)), _mode_and_gain(record): _speed_up(record)}
+
+
+def _mode_and_gain(record: Record) -> str:
+    return f"{record['mode']}, {labels.faster_than(record)}"
+
+
+def _engine(record: Record) -> str:
+    """Names the engine of `FusedRNN` that ran the record's program."""
+    if record["kernel"] in (None, "native"):
+        return record["kernel"] or NOTHING
+    return "XLA" if record["xla"] else "Keras' loop"
+
+
+def _median(cells: Sequence[Cell]) -> Cell:
+    known = [float(str(cell.value)) for cell in cells if cell.value is not None]
+    return Cell(formatting.ratio(median(known)), median(known)) if known else Cell(NOTHING)
 
 
 def costs(records: Records) -> list[Table]:
@@ -74,9 +113,16 @@ def _start_and_memory(record: Record) -> dict[str, Cell]:
 
 
 def _of(records: Records, column: str, value: Value) -> list[Record]:
-    """The records that have a value in a column, those of a shape together."""
-    frame = select.by_shape(select.framed(records))
+    """The records that have a value in a column, those of a shape together; without the cells in plain Keras,
+    which have a table and a chart of their own."""
+    others = [record for record in records if record["cell"] not in IN_PLAIN_KERAS]
+    frame = select.by_shape(select.framed(others))
     return frame[frame[column] == value]["record"].tolist()
+
+
+def _in_plain_keras(records: Records) -> list[Record]:
+    """The records of the fused layer of cells in plain Keras."""
+    return [record for record in records if record["layer"] == "fused" and record["cell"] in IN_PLAIN_KERAS]
 
 
 def _fused(records: Records) -> list[Record]:
@@ -136,9 +182,19 @@ def _overview(records: Records):
 
 def _chart(records: Records):
     """The gain of the fused layer over each of its baselines, a row a shape and subject."""
-    swept, kinds = _fused(records), _kinds(records)
+    return _gains("What the fused layer gains", _fused(records), _style)
+
+
+def _plain_keras_chart(records: Records):
+    """The same of the cells in plain Keras."""
+    return _gains("What FusedRNN gains, cells in plain Keras", _in_plain_keras(records), _one_look)
+
+
+def _gains(title: str, swept: Sequence[Record], style: Callable[[Record], Style]):
+    """The gain over each baseline, a row a shape and subject; None where there is no record."""
     if not swept:
         return None
+    kinds = drawing.distinct(map(labels.faster_than, swept))
     known = [
         Dot(
             labels.label(record),
@@ -151,7 +207,7 @@ def _chart(records: Records):
         if (ratio := quantities.compared(record))
     ]
     return dot_chart.draw(
-        "What the fused layer gains",
+        title,
         f"{swept[0]['dtype']} · {swept[0]['device']} · batch · timesteps · features · units above · "
         "line: 95% interval",
         "times faster: right of 1 it gains",
@@ -161,11 +217,11 @@ def _chart(records: Records):
             row_height=0.24,
             lane_height=0.16,
             headings=True,
-            style=_style,
+            style=style,
             size=5,
         ),
         handles=[
-            drawing.marker(replace(_style(record), colour=GREY, line="none"), kind)
+            drawing.marker(replace(style(record), colour=GREY, line="none"), kind)
             for kind, record in {labels.faster_than(record): record for record in swept}.items()
         ],
     )
@@ -181,6 +237,11 @@ def _style(record: Record) -> Style:
         return own
     layer = id_parts(str(record["baseline"])).layer
     return replace(own, marker=drawing.style({**record, "layer": layer}).marker)
+
+
+def _one_look(record: Record) -> Style:
+    """The same for every cell, hollow for XLA: there are more cells than colours, and each has a row."""
+    return Style("#0072b2", "none", "D", hollow="XLA" in labels.faster_than(record))
 
 
 STUDY = Study(
@@ -199,6 +260,17 @@ STUDY = Study(
             _chart,
             lambda records: [*speed_ups(records), *costs(records)],
         ),
+        Chart(
+            "plain_keras",
+            "What does FusedRNN gain with cells in plain Keras?",
+            _plain_keras_chart,
+            plain_keras,
+        ),
     ),
-    blocks={"speed_ups": speed_ups, "fused_costs": costs, "xla_costs": xla_costs},
+    blocks={
+        "speed_ups": speed_ups,
+        "plain_keras": plain_keras,
+        "fused_costs": costs,
+        "xla_costs": xla_costs,
+    },
 )

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import main
-from bench.cases.subjects import PEER_LAYERS, SUBJECTS
+from bench.cases.subjects import IN_PLAIN_KERAS, PEER_LAYERS, SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.records.csv_file import RECORDS_FILE
 from bench.records.environment import machine_key
@@ -232,12 +232,14 @@ WAYS: tuple[dict, ...] = ({}, {"unroll": True}, {"implementation": 1}, {"jit_com
 
 
 def advisable() -> list:
-    """Every declared subject with every option that advice may name and that it has."""
+    """Every declared subject with every option that advice may name and that it has; of the cells in plain
+    Keras, whose lines are the same but for the name, the first."""
     return [
         pytest.param(name, options, id="-".join((name, *options)))
         for name, subject in SUBJECTS.items()
         for options in (*WAYS, {"unroll": True, "jit_compile": True})
-        if subject.layer not in PEER_LAYERS and set(options) <= {*subject.options, "jit_compile"}
+        if subject.layer not in PEER_LAYERS and subject.cell not in IN_PLAIN_KERAS[1:]
+        if set(options) <= {*subject.options, "jit_compile"}
     ]
 
 

@@ -250,6 +250,37 @@ def test_speed_ups_against_each_baseline():
     assert all(" in FusedRNN |" in row for row in text.splitlines()[2:]), "the loops are in another table"
 
 
+def test_a_cell_in_plain_keras_has_its_engine_its_gains_and_a_place_in_their_median():
+    swept = [
+        record("cfc-fused", mode, figures=figures)
+        for mode in ("infer", "train")
+        for figures in _against("cfc-rnn", mode, 0.5, 0.25)
+    ]
+    swept += [record("rhn-fused", figures=each) for each in _against("rhn-rnn", "infer", 0.125, 0.125)]
+    swept[-1] = {**swept[-1], "kernel": "while", "xla": True}
+    swept[-2] = {**swept[-2], "kernel": "while", "xla": True}
+    (table,) = fused.plain_keras([*swept, record("lstm-fused"), record("cfc-rnn")])
+    loop, under_xla = "faster than Keras' loop", "faster than Keras' loop under XLA"
+    assert table.header == (
+        *("cell", "engine", f"infer, {loop}", f"infer, {under_xla}", f"train, {loop}", f"train, {under_xla}"),
+    )
+    first, second, last = ([cell.text.partition(" ")[0] for cell in row] for row in table.rows)
+    assert first == ["cfc", "native", "2.00×", "4.00×", "2.00×", "4.00×"]
+    assert second == ["rhn", "XLA", "8.00×", "8.00×", "–", "–"]
+    assert last == ["median", "–", "5.00×", "6.00×", "2.00×", "4.00×"]
+    assert fused.speed_ups(swept) == fused.costs(swept) == [], "they are in no other table"
+
+
+def _against(subject: str, mode: str, plain: float, under_xla: float) -> list[dict]:
+    """The figures of a pair with Keras' loop, and of one with it under XLA."""
+    baseline = f"{mode}-{subject}-b32-t50-f64-u128"
+    return [
+        {"kernel": "native", "ratio": ratio, "ratio_low": 0.98 * ratio, "ratio_high": 1.02 * ratio}
+        | {"baseline": f"{baseline}{xla}"}
+        for xla, ratio in (("", plain), ("-xla", under_xla))
+    ]
+
+
 def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
     swept = sample_records.fused_run()
     for row in swept:
@@ -257,7 +288,7 @@ def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
         row |= {"trace_s": 1.0, "compile_s": 1.0 + loop, "peak_bytes": 1e6 * (1 + loop) * row["units"]}
     table = fused.costs(swept)[0]
     assert table.header[2:5] == ("start, FusedRNN", "start, Keras' loop", "start, Keras' loop under XLA")
-    assert len(table.rows) == 26
+    assert len(table.rows) == 24
     texts = [cell.text for cell in table.rows[0]]
     assert texts == [
         *("lstm", "1 · 100 · 64 · 128"),

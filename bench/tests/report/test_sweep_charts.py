@@ -5,7 +5,8 @@ import math
 import pytest
 
 from bench.cases.case import Case
-from bench.cases.sweeps import BASE, FUSED_SHAPES, SWEEPS
+from bench.cases.subjects import IN_PLAIN_KERAS
+from bench.cases.sweeps import FUSED_SHAPES, LARGEST, SWEEPS
 from bench.report import labels, select
 from bench.report.charts import dot_chart, drawing
 from bench.report.studies import CHARTS, STUDIES, deepbench, growth
@@ -22,7 +23,7 @@ RUNS = {
     "char_shape": ("char_shape",),
     "peers": ("peers",),
     "backends": ("backends",),
-    "fused": ("fused", "fused_overview", "memory"),
+    "fused": ("fused", "fused_overview", "plain_keras", "memory"),
 }
 
 
@@ -269,9 +270,8 @@ def test_the_fused_layers_rows_stand_by_shape(figures):
     axes = figures["fused"].axes[0]
     labels = dict(zip((label.get_text() for label in axes.get_yticklabels()), axes.get_yticks(), strict=True))
     downwards = sorted(labels, key=labels.get, reverse=not axes.yaxis_inverted())
-    shapes = [" · ".join(map(str, shape)) for shape in FUSED_SHAPES]
-    base = " · ".join(map(str, BASE))
-    assert [label for label in downwards if " in " not in label and label != base] == shapes
+    shapes = [" · ".join(map(str, shape)) for shape in (*FUSED_SHAPES, LARGEST)]
+    assert [label for label in downwards if " in " not in label] == shapes
     at = downwards.index(shapes[3])
     assert downwards[at + 1].endswith(" in FusedRNN")
 
@@ -307,8 +307,20 @@ def test_the_overview_has_a_column_a_pair_and_no_quotient_of_times(figures, runs
     bars = [patch for patch in infer.patches if patch.get_gid() == swept[0]["case"]]
     assert [bar.get_height() for bar in bars] == [pytest.approx(1 / row["ratio"]) for row in swept]
     assert len(bars) == 5
-    assert len(infer.patches) == 8 * 2 + 2 + 2 + 3, "rivals have the LSTM and the GRU, JAX the S-LSTM too"
+    assert len(infer.patches) == 8 * 2 + 2 + 2 + 2, "rivals have the LSTM and the GRU, JAX LSTM and S-LSTM"
     assert any(list(line.get_ydata()) == [1, 1] for line in infer.lines)
+
+
+def test_the_cells_in_plain_keras_have_a_chart_of_their_own(figures):
+    names = {name: [label.get_text() for label in figures[name].axes[0].get_yticklabels()] for name in _GAINS}
+    wanted = {f"{cell} in FusedRNN" for cell in IN_PLAIN_KERAS}
+    assert {name for name in names["plain_keras"] if " in " in name} == wanted
+    assert not wanted & {*names["fused"]}
+    columns = figures["fused_overview"].axes[0].get_xticklabels()
+    assert not {label.get_text() for label in columns} & {*IN_PLAIN_KERAS}
+
+
+_GAINS = ("fused", "plain_keras")
 
 
 # --- roofline, queue, memory ---
@@ -347,7 +359,7 @@ def test_a_queue_is_shown_where_it_differs():
 def test_memory_has_a_row_a_shape_and_a_dot_a_subject(figures):
     infer = figures["memory"].axes[0]
     assert len(infer.get_yticklabels()) == 7
-    assert len(markers(infer)) == 26
+    assert len(markers(infer)) == 36
     assert "32.8 MB" in texts(infer)
 
 
