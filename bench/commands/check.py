@@ -91,7 +91,8 @@ def main(arguments: argparse.Namespace) -> int:
     """Runs the command; returns its exit code."""
     try:
         cell, limits = _cell(arguments), _limits(arguments)
-        check_backend_chosen()
+        if cell.backend == "tensorflow":  # another is the worker's alone, whatever this process has
+            check_backend_chosen()
         started = time.monotonic()
         with _stdout_to_stderr():
             report = _check(cell, limits)
@@ -158,8 +159,13 @@ def _expect_positive(option: str, number: float | None, kind: str = "integer") -
 
 
 def _check(cell: UserCell, limits: ContractLimits) -> ContractReport:
-    with contract_nursery() if cell.backend == "tensorflow" else contextlib.nullcontext() as nursery:
-        return check_apart(cell, nursery, limits)
+    if cell.backend == "tensorflow":
+        with contract_nursery() as nursery:
+            return check_apart(cell, nursery, limits)
+    try:
+        return check_apart(cell, None, limits)
+    except ImportError as error:  # of the library: what a user's file cannot import is a TargetError
+        raise BadOption(f"--backend={cell.backend}: cannot be imported: {one_line(error)}") from None
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from bench.contract.report import short_path
 ADVICE = "write it with keras.ops, which runs on every back end"
 _MOST = 3  # places that are named
 _LOOK_UPS = ("__getattr__", "__getattribute__", "__dir__", "<module>")
+_TRACED = "__autograph_generated_file"  # in the name of the file that tf.function makes of a function
 _PYTHON = os.path.dirname(os.__file__) + os.sep
 
 
@@ -40,7 +41,7 @@ def noted() -> Iterator[TensorflowCalls]:
     libraries = (tensorflow, _folder("keras"), _folder("bench"), "<frozen")
 
     def note(frame: FrameType, event: str, _: Any) -> None:
-        caller = frame.f_back
+        caller = _written(frame.f_back)
         code = frame.f_code
         if event != "call" or caller is None or not code.co_filename.startswith(tensorflow):
             return
@@ -48,6 +49,8 @@ def noted() -> Iterator[TensorflowCalls]:
         if code.co_name in _LOOK_UPS or file.startswith(libraries) or _is_pythons(file):
             return
         place = f"{short_path(file)}:{line}: {linecache.getline(file, line).strip()}"
+        if _TRACED in file:
+            place = f"tf.function of {caller.f_code.co_name.removeprefix('tf__')}"
         if place not in calls:
             calls.append(place)
 
@@ -57,6 +60,13 @@ def noted() -> Iterator[TensorflowCalls]:
         yield calls
     finally:
         sys.setprofile(before)
+
+
+def _written(frame: FrameType | None) -> FrameType | None:
+    """The frame, or the nearest behind it whose code stands in a file: a library makes some as it runs."""
+    while frame is not None and frame.f_code.co_filename == "<string>":
+        frame = frame.f_back
+    return frame
 
 
 def _is_pythons(file: str) -> bool:

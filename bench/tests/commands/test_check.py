@@ -245,6 +245,23 @@ def test_another_back_end_skips_what_is_tensorflows_and_refuses_a_call_of_it(tmp
     assert "cells.py:28: return tf.tanh(h)" in told and "write it with keras.ops" in told
 
 
+@pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")
+def test_a_traced_method_is_named_as_the_user_wrote_it(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # that of the command decides
+    file = tmp_path / "cells.py"
+    file.write_text(ON_TENSORFLOW.replace("    def call", "    @tf.function\n    def call"))
+    assert run(f"{file}:Portable", "--backend=torch") == 1
+    told = " ".join(capfd.readouterr().out.split())
+    assert "no call of TensorFlow on the back end torch; seen tf.function of call change:" in told
+
+
+def test_a_back_end_that_cannot_be_imported_is_one_line(tmp_path, capfd, monkeypatch):
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so: no such file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert run("cells:GRUCell", "--backend=torch") == 2
+    assert "error: --backend=torch: cannot be imported: libtorch.so: no such file" in capfd.readouterr().err
+
+
 def test_a_back_end_that_is_not_installed_is_one_line(capfd, monkeypatch):
     monkeypatch.setattr(check, "find_spec", lambda name: None)
     assert run("cells:GRUCell", "--backend=jax") == 2
