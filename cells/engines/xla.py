@@ -444,7 +444,9 @@ class _Forward(_Loop):
         if recurrence.own_output:
             states.append(tf.zeros_like(states[0]))
         kept = range(len(states)) if save else [recurrence.output] if sequence else []
-        stacks = [self.start(states[index]) for index in kept]
+        # the backward pass reads the states before the steps, of which the first is none of their results
+        begin = 1 if save else 0
+        stacks = [self.start(states[index]) if save else self.zeros(1) for index in kept]
         blocks = [self.zeros(recurrence.blocks)] if save and not self.layout.in_rows else []
 
         def body(step, states, stacks, blocks):
@@ -453,7 +455,9 @@ class _Forward(_Loop):
             if self.mask is not None:
                 visible = self.read(self.mask, step)
                 new = [tf.where(visible, after, before) for after, before in zip(new, states, strict=True)]
-            stacks = [self.write(stack, step + 1, [new[i]]) for i, stack in zip(kept, stacks, strict=True)]
+            stacks = [
+                self.write(stack, step + begin, [new[i]]) for i, stack in zip(kept, stacks, strict=True)
+            ]
             blocks = [self.write(stack, step, gates) for stack in blocks]
             return step + 1, new, stacks, blocks
 
@@ -463,7 +467,7 @@ class _Forward(_Loop):
         outputs = None
         if sequence:
             stack = stacks[kept.index(recurrence.output)]
-            outputs = self.show(self.layout.unstack(stack[1:], recurrence.units))
+            outputs = self.show(self.layout.unstack(stack[begin:], recurrence.units))
         blocks = [self.from_x] if self.layout.in_rows else blocks  # of which they are made again
         return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
 

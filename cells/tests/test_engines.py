@@ -637,6 +637,20 @@ def test_runs_inside_of_a_compiled_function():
     assert_same(tf.function(layer, jit_compile=True)(INPUTS), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("make", [PlainCell, lambda: keras.layers.LSTMCell(UNITS)])
+def test_what_only_a_gradient_needs_is_not_begun_without_one(make, monkeypatch):
+    def begin(*_):
+        raise AssertionError("a stack was copied, to begin with the initial state")
+
+    monkeypatch.setattr("cells.engines.tracing.xla_loop.XlaLoop.begun", begin)
+    monkeypatch.setattr("cells.engines.xla._Forward.start", begin)
+    cell = drawn(make())
+    layer = FusedRNN(cell, engine="xla", return_sequences=True)
+    assert_same(layer(INPUTS), keras.layers.RNN(cell, return_sequences=True)(INPUTS), **CLOSE)
+    with tf.GradientTape(), pytest.raises(AssertionError, match="a stack was copied"):
+        layer(INPUTS)
+
+
 def test_a_tensor_of_the_cell_has_its_gradient():
     cell = drawn(PlainCell())
     factor = tf.constant(np.linspace(0.5, 1, UNITS, dtype="float32"))

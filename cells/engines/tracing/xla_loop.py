@@ -51,7 +51,10 @@ class XlaLoop:
         places = {ref: self.new.index(ref) for ref in plan.outputs if ref in self.new}  # in a state's stack
         own = [ref for ref in plan.outputs if ref not in places] if yields else []
         kept = range(len(self.states)) if keep else sorted(set(places.values())) if yields else []
-        kept_stacks = [self.begun(self.states[n], self.first[n]) for n in kept]
+        # the backward loop reads the states before the steps, of which the first is none of their results
+        begin = 1 if keep else 0
+        start = self.begun if keep else lambda ref, _: self.zeros(ref)
+        kept_stacks = [start(self.states[n], self.first[n]) for n in kept]
         own_stacks = [self.zeros(ref) for ref in own]
         products = [self.zeros(Ref(each)) for each in plan.cuts] if keep else []
         first = [self.shaped(each, ref) for each, ref in zip(self.first, self.states, strict=True)]
@@ -63,7 +66,7 @@ class XlaLoop:
             new = replay(self.new, known, self.batch)
             results = replay(own, known, self.batch)
             new = self.masked(step, new, states)
-            kept_stacks = [write(s, step + 1, [new[n]]) for n, s in zip(kept, kept_stacks, strict=True)]
+            kept_stacks = [write(s, step + begin, [new[n]]) for n, s in zip(kept, kept_stacks, strict=True)]
             own_stacks = [write(s, step, [each]) for each, s in zip(results, own_stacks, strict=True)]
             of_cuts = replay([Ref(each) for each in plan.cuts], known, self.batch) if keep else []
             products = [write(s, step, [each]) for each, s in zip(of_cuts, products, strict=True)]
@@ -74,7 +77,7 @@ class XlaLoop:
         )
         outputs = dict(zip(own, own_stacks, strict=True))
         if yields:
-            outputs.update({ref: kept_stacks[list(kept).index(n)][1:] for ref, n in places.items()})
+            outputs.update({ref: kept_stacks[list(kept).index(n)][begin:] for ref, n in places.items()})
         saved = (kept_stacks, products, [self.stacks[ref] for ref in plan.inputs]) if keep else None
         return outputs, states, saved
 
