@@ -201,9 +201,9 @@ class CfCCell(UnitsCell):
 @saving.register_keras_serializable("cells")
 class LMUCell(UnitsCell):
     """Legendre memory unit: a memory that holds the last θ steps of one signal as polynomials (Voelker, Kajić
-    & Eliasmith, Legendre memory units, 2019).
+    & Eliasmith, Legendre memory units, 2019), without the paper's e_m, by which the signal sees the memory.
 
-        u = x e_x + h e_h + m e_m
+        u = x e_x + h e_h
         m' = m Ā + u B̄
         h' = tanh(x W + h R + m' M)
 
@@ -211,21 +211,21 @@ class LMUCell(UnitsCell):
     integrated exactly, transposed for states that are rows.
 
     Output: h' [batch, units]. States: h [batch, units], m [batch, order]. Weights: `input_encoder` (features,
-    1), `hidden_encoder` (units, 1), `memory_encoder` (order, 1); `kernel` (features, units),
-    `recurrent_kernel` (units, units), `memory_kernel` (order, units).
+    1), `hidden_encoder` (units, 1); `kernel` (features, units), `recurrent_kernel` (units, units),
+    `memory_kernel` (order, units).
 
     Args:
         units: int, the width of the output.
-        order: int, how many polynomials there are; `units` if None.
+        order: int, how many polynomials there are.
         theta: float, θ, steps.
 
     Raises:
         ValueError: `units` or `order` is not a positive integer.
     """
 
-    def __init__(self, units, order=None, theta=100.0, **kwargs):
+    def __init__(self, units, order=16, theta=100.0, **kwargs):
         super().__init__(units, **kwargs)
-        self.order = positive_integer(self, "order", self.units if order is None else order)
+        self.order = positive_integer(self, "order", order)
         self.theta = float(theta)
         self.transition, self.entry = _legendre_memory(self.order, self.theta)
 
@@ -237,9 +237,6 @@ class LMUCell(UnitsCell):
         features = input_shape[-1]
         self.input_encoder = self.add_weight(name="input_encoder", shape=(features, 1))
         self.hidden_encoder = self.add_weight(name="hidden_encoder", shape=(self.units, 1))
-        self.memory_encoder = self.add_weight(
-            name="memory_encoder", shape=(self.order, 1), initializer="zeros"
-        )
         self.kernel = self.add_weight(name="kernel", shape=(features, self.units))
         self.recurrent_kernel = self.add_weight(
             name="recurrent_kernel", shape=(self.units, self.units), initializer="orthogonal"
@@ -248,8 +245,7 @@ class LMUCell(UnitsCell):
 
     def call(self, inputs, states):
         h, m = states
-        u = ops.matmul(inputs, self.input_encoder)
-        u = u + ops.matmul(h, self.hidden_encoder) + ops.matmul(m, self.memory_encoder)
+        u = ops.matmul(inputs, self.input_encoder) + ops.matmul(h, self.hidden_encoder)
         transition, entry = (ops.cast(each, m.dtype) for each in (self.transition, self.entry))
         m = ops.matmul(m, transition) + u * entry
         h = ops.matmul(inputs, self.kernel) + ops.matmul(h, self.recurrent_kernel)

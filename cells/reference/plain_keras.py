@@ -171,12 +171,12 @@ def _legendre_transition(order: int, theta: float) -> tuple[Array, Array]:
 
 
 def lmu(weights, inputs, initial_states, theta=100.0) -> Outputs:
-    input_encoder, hidden_encoder, memory_encoder, kernel, recurrent, memory_kernel = weights
-    transition, entry = _legendre_transition(len(memory_encoder), theta)
+    input_encoder, hidden_encoder, kernel, recurrent, memory_kernel = weights
+    transition, entry = _legendre_transition(len(memory_kernel), theta)
 
     def step(x, states):
         h, m = states
-        signal = x @ input_encoder + h @ hidden_encoder + m @ memory_encoder
+        signal = x @ input_encoder + h @ hidden_encoder
         m = np.einsum("ij,bj->bi", transition, m) + signal * entry
         h = np.tanh(x @ kernel + h @ recurrent + m @ memory_kernel)
         return h, [h, m]

@@ -45,7 +45,7 @@ EQUATIONS = {
     "multiplicative_lstm": Equation(5, "lstm"),
     "rhn": Equation(3, "gru"),
     "cfc": Equation(3, "gru"),
-    "lmu": Equation(2, "lstm"),
+    "lmu": Equation(1, "lstm"),
     "delta_net": Equation(3, "lstm"),
     "matrix_lstm": Equation(4, "lstm"),
 }
