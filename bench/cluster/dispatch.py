@@ -379,7 +379,12 @@ class Dispatcher:
         return {address: about for machine in machines for address, about in machine.admitted.items()}
 
     def _how_to_go_on(self) -> str:
-        return f"what arrived is in {self.folder}, and --resume={self.folder} does the rest"
+        if not self._machines:
+            return "nothing has been measured yet"
+        if len(self._machines) == 1:
+            return f"what arrived is in {self.folder}, and --resume={self.folder} does the rest"
+        folders = " and ".join(map(str, self.folders))
+        return f"what arrived is in {folders}; with workers of one kind --resume=RUN does the rest of each"
 
     # --- the comparisons ---
 

@@ -193,8 +193,10 @@ def resumed(run: Path, comparisons: Sequence[Comparison], processes: int = 1) ->
 
 
 def _check_processes(run: Path, processes: int) -> None:
-    """Raises ClusterError where a run over processes was begun with others than a cluster's so many."""
+    """Raises ClusterError where a run was begun over another number of processes, or not a cluster's."""
     of_each = run / PROCESSES_FOLDER
+    if run.is_dir() and not of_each.is_dir() and processes > 1:
+        raise ClusterError(f"--resume {run}: was begun without --processes: leave it out")
     begun = stored_folders(of_each) if of_each.is_dir() else []
     if begun and begun != process_folders(run, len(begun)):
         raise ClusterError(f"--resume {run}: was not begun in a cluster: start a new run")

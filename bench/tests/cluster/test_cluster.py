@@ -294,6 +294,10 @@ def test_each_kind_of_machine_measures_all_into_a_run_of_its_own(dispatched, tmp
         dispatched(rows, duties=duties)
     made = dispatched(rows, duties=duties, each_machine=True)
     assert [made.measure(row)["status"] for row in rows] == ["ok", "ok"]
+    assert made._how_to_go_on() == (
+        f"what arrived is in {tmp_path}/run and {tmp_path}/run-2; with workers of one kind --resume=RUN does "
+        "the rest of each"
+    )
     for number, folder in enumerate(made.folders):
         stored = read_records(folder)
         assert {record["machine"] for record in stored} == {f"machine {number}"}
@@ -350,6 +354,8 @@ def test_a_run_over_processes_goes_on_where_it_was_lost(dispatched, client, tmp_
     assert len(list(second.measure_rest())) == 8
     assert [len(records) for records in of_processes(folder).values()] == [4, 4, 4]
     assert [row["processes"] for row in join(folder)] == [3] * 4
+    with pytest.raises(ClusterError, match="was begun without --processes: leave it out"):
+        run.resumed(folder / "processes" / "01", rows, 3)
     (folder / "processes" / "03").rename(folder / "processes" / "20260101-1")
     with pytest.raises(ClusterError, match="was not begun in a cluster"):
         run.resumed(folder, rows, 3)

@@ -2,12 +2,13 @@
 
 import pytest
 
+from bench.cluster.admission import ClusterError
 from bench.gate import repetition
 from bench.gate.repetition import FOLDER, joined, repeat
 from bench.gate.repository import CannotMeasure
 from bench.records.csv_file import RecordWriter, read_records
 from bench.records.run_folder import write_environment
-from bench.session.processes import without
+from bench.session.processes import measure_rest, without
 from bench.tests.sample_records import record
 
 
@@ -77,6 +78,35 @@ def test_a_users_cell_has_its_name_in_the_summary(tmp_path, monkeypatch, capsys)
     options = ["--benchmark-only", "--processes=3", "--cell=own.py:Own", "--budget=6", "--device=cpu"]
     assert pytest.main(["-p", "bench.plugin", "-p", "no:cacheprovider", str(tmp_path), *options]) == 0
     assert "Own in RNN, infer: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("status", "lost", "expected"),
+    [
+        ("ok", None, None),
+        ("failed", None, pytest.ExitCode.TESTS_FAILED),
+        ("ok", ClusterError("the scheduler is lost"), pytest.ExitCode.INTERRUPTED),
+    ],
+)
+def test_the_rows_of_a_clusters_processes_are_joined_once_all_are_there(tmp_path, status, lost, expected):
+    class Run:
+        folders = (tmp_path / "run",)
+
+        def measure_rest(self):
+            for number in (1, 2, 3):
+                writer = RecordWriter(tmp_path / "run" / FOLDER / f"{number:02d}")
+                reason = "error" if status == "failed" else None
+                writer.finish(record("slstm-rnn", status=status, reason=reason))
+                yield number, {}
+                if lost:
+                    raise lost
+
+    class Config:
+        class pluginmanager:
+            get_plugin = staticmethod(lambda name: None)
+
+    assert measure_rest(Config, Run()) == expected
+    assert (tmp_path / "run" / "records.csv").exists() == (lost is None)
 
 
 def test_a_process_without_a_run_is_named(tmp_path, monkeypatch):
