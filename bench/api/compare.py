@@ -19,6 +19,7 @@ from bench.cases.subjects import SUBJECTS, WHOLE, Subject
 from bench.cases.sweeps import Sweep
 from bench.cases.user_cells import BASELINES, own_subject
 from bench.contract.load_cell import FORM, Target
+from bench.records.text import counted
 
 if TYPE_CHECKING:
     from bench.processes.contract_worker import Verdicts
@@ -172,7 +173,8 @@ def _check_step_shape(step_shape: tuple[int, ...] | None, shape: Shape) -> None:
         raise ValueError(f"step_shape {step_shape!r}: must be positive integers, such as (8, 8, 1)")
     if math.prod(step_shape) != shape[2]:
         raise ValueError(
-            f"step_shape {step_shape!r}: has {math.prod(step_shape)} features, and the shape {shape[2]}"
+            f"step_shape {step_shape!r}: has {counted(math.prod(step_shape), 'feature')}, and the shape "
+            f"{shape[2]}"
         )
 
 

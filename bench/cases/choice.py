@@ -12,6 +12,7 @@ from bench.cases.read_options import ChoiceError
 from bench.cases.subjects import SUBJECTS, Subject
 from bench.cases.sweeps import BASE, SWEEPS, Grid, Shape, Sweep
 from bench.cases.user_cells import NO_USER_CELLS, UserCells
+from bench.records.text import counted
 
 DEFAULT_SWEEP = "default"
 CHOSEN = "chosen"  # what the records of cases say that are no sweep's
@@ -114,7 +115,8 @@ class Choice:
             option = "--features" if len(step_shape) == 1 else "--step-shape"
             sizes = ",".join(map(str, step_shape))
             raise ChoiceError(
-                f"{what}: has {features} features, not the {math.prod(step_shape)} of {option} {sizes}"
+                f"{what}: has {counted(features, 'feature')}, not the {math.prod(step_shape)} of {option} "
+                f"{sizes}"
             )
 
     def _changed(self, name: str, sweep: Sweep) -> Sweep:

@@ -10,6 +10,7 @@ from distributed import Client, LocalCluster, WorkerPlugin
 
 from bench.cluster.admission import RESOURCE, ClusterError, check_address
 from bench.records.environment import usable_cores
+from bench.records.text import counted
 
 _CONNECT_S = 5
 # what a Dask worker does beside its task would run next to what is timed
@@ -41,7 +42,8 @@ def local_client(workers: int) -> Iterator[Client]:
     cores = usable_cores()
     if workers > cores:
         raise ClusterError(
-            f"--workers {workers}: this machine has {cores} cores to measure on, and each worker needs one"
+            f"--workers {workers}: this machine has {counted(cores, 'core')} to measure on, and each worker "
+            "needs one"
         )
     with (
         dask.config.set(QUIET),

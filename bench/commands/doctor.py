@@ -10,6 +10,7 @@ from bench.cases.comparisons import Comparison
 from bench.cases.subjects import SUBJECTS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import machine_key
+from bench.records.text import counted
 from bench.timing.blocks import Blocks, Budget, Instances, Timing, plain_rounds, summarise, time_instances
 from bench.timing.intervals import CONFIDENCE
 from bench.timing.machine_state import Finding, disturbances, read_counters, settings
@@ -79,8 +80,9 @@ def _listed(found: Sequence[Finding]) -> Iterator[str]:
 def _seen(timings: dict[str, Timing]) -> Iterator[str]:
     for mode, timing in timings.items():
         low, high = min(timing.instances), max(timing.instances)
+        traces, blocks = counted(len(timing.instances), "trace"), counted(timing.rounds, "block")
         yield (
-            f"{mode}: keras LSTM against itself, {len(timing.instances)} traces of {timing.rounds} blocks: "
+            f"{mode}: keras LSTM against itself, {traces} of {blocks}: "
             f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], traces from "
             f"{low:.3f} to {high:.3f}"
         )

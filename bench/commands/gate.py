@@ -31,7 +31,7 @@ from bench.gate.revisions import CannotCompare, Side, read_side
 from bench.gate.session import SECONDS, SIDES, measure, plan_lines
 from bench.gate.verdicts import FEWEST_PROCESSES, PROCESSES, THRESHOLD, check_side, compare
 from bench.records.files import write_whole
-from bench.records.text import one_line
+from bench.records.text import counted, one_line
 
 _EXIT_CODES = (
     "exit codes: 0, no case is slower; 1, a case is slower; 2, the sides cannot be measured or compared, and "
@@ -280,7 +280,7 @@ def _accept(args: argparse.Namespace) -> int:
     """Pins the current side, unless something is wrong with it."""
     current = read_side("current", args.current)
     count = len(current.processes)
-    said = f"{count} of {PROCESSES} processes" if count < PROCESSES else f"{count} processes"
+    said = f"{count} of {PROCESSES} processes" if count < PROCESSES else counted(count, "process")
     if count < FEWEST_PROCESSES:
         raise CannotCompare("too few processes", f"{said}, nothing is pinned; {_how_to_add(current)}")
     check_side(current)

@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.history.charts import Chart, charts_of, draw, remove_old
-from bench.history.labels import counted
 from bench.history.timeline import History, Machine, Skipped, read_histories
 from bench.history.words import words
 from bench.records.schema import RecordError
-from bench.records.text import one_line
+from bench.records.text import counted, one_line
 from bench.report.readme import ReadmeError, write_block
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from keras import ops, tree
 
 from bench.contract.cell_under_test import BATCH, Cells, initial_states, step
-from bench.contract.check import Check, Refused
+from bench.contract.check import Check, Refused, counted
 from bench.contract.report import NO_EXIT
 
 COMPLEX = "Keras casts every state to the compute dtype: keep the real and the imaginary part as two states"
@@ -153,7 +153,7 @@ def _trials(error: BaseException, cells: Cells) -> Iterator[tuple[str, list[tupl
     if features != units:
         yield f"the cell takes as many features as units: ask with --features={units}", [(units,)]
     for number in _numbers(error) - {features, units}:
-        yield f"the cell takes {number} features: ask with --features={number}", [(number,)]
+        yield f"the cell takes {counted(number, 'feature')}: ask with --features={number}", [(number,)]
     for shape in _image_shapes(cells, features):
         text = ",".join(map(str, shape))
         yield f"a step of the inputs is no vector: give its shape, --step-shape={text}", [shape]

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from bench.contract.cell_under_test import Cells
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things, `1 weight`, as `bench.records.text` has it, which this room does not import."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
 @dataclass(frozen=True)
 class Seen:
     """What a check that passes saw, and what is good to know."""

@@ -15,7 +15,7 @@ from bench.gate.verdicts import (
     Verdict,
 )
 from bench.records.junit import ERROR, FAILURE, SKIPPED, JunitTest, junit
-from bench.records.text import one_line
+from bench.records.text import counted, one_line
 from bench.report import formatting
 from bench.report.markdown import plain as markdown_plain
 from bench.report.markdown import table as table_of
@@ -27,9 +27,9 @@ CANNOT_COMPARE = 2
 def side_lines(baseline: Side, current: Side) -> Iterator[str]:
     """Says what each side is: its processes, its commit, its versions; and the machine."""
     for side in (baseline, current):
-        yield "{:<9} {} processes of {}, TensorFlow {}, Keras {}".format(
+        yield "{:<9} {} of {}, TensorFlow {}, Keras {}".format(
             f"{side.name}:",
-            len(side.processes),
+            counted(len(side.processes), "process"),
             side.revision or side.fact("commit") or "no commit",
             *side.versions,
         )

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.history.detail_chart import MOST_CARDS, Card, Details
-from bench.history.labels import baseline_name, changed_versions, clean, counted, note, percent, slug
+from bench.history.labels import baseline_name, changed_versions, clean, note, percent, slug
 from bench.history.overview_chart import MOST_RUNS, Overview, Row, most_changed
 from bench.history.step_detection import FEWEST_RUNS
 from bench.history.timeline import History, Machine, Run, Timeline
 from bench.records.files import open_regular
 from bench.records.schema import RecordError
+from bench.records.text import counted
 from bench.report import labels
 from bench.report.charts import run_charts
 from bench.report.charts.files import SUFFIX, save_figure
@@ -164,7 +165,8 @@ def _footnotes(
     history: History, drawn: Sequence[Timeline], runs: int, shown: int, cases: int, rows: int
 ) -> Iterator[str]:
     if rows < cases:
-        yield f"{cases:,} cases in {rows:,} rows: of neighbours the one that changed most is drawn."
+        count = f"{counted(cases, 'case')} in {counted(rows, 'row')}"
+        yield f"{count}: of neighbours the one that changed most is drawn."
     if shown < runs:
         yield f"Not drawn: {counted(runs - shown, 'earlier run')}."
     short = sum(not timeline.is_long_enough for timeline in drawn)

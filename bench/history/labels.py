@@ -61,11 +61,6 @@ def percent(change: float) -> str:
     return "±0%" if text in ("+0%", "-0%") else text.replace("-", "−")
 
 
-def counted(number: int, thing: str) -> str:
-    """A number of things: `1 case`, `2 cases`."""
-    return f"{number:,} {thing}" + ("" if number == 1 else "s")
-
-
 def slug(text: str) -> str:
     """A text as the name of a file: its letters and digits, and a digest where that is not all of it."""
     if re.fullmatch(r"[a-z0-9_]{1,40}", text):

@@ -18,6 +18,7 @@ from bench.records.csv_file import RECORDS_FILE
 from bench.records.frame import load_with_notices
 from bench.records.run_folder import stored_folders
 from bench.records.schema import SHAPE
+from bench.records.text import counted
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
@@ -165,7 +166,8 @@ def _without_nameless(frame: "pd.DataFrame", results: Path) -> tuple["pd.DataFra
     counts = frame.loc[nameless, "folder"].value_counts()
     skipped = [
         Skipped(
-            str(folder), f"{results / str(folder) / RECORDS_FILE}: {count} rows without {', '.join(_RUN)}"
+            str(folder),
+            f"{results / str(folder) / RECORDS_FILE}: {counted(count, 'row')} without {', '.join(_RUN)}",
         )
         for folder, count in counts.items()
     ]

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bench.history.charts import Chart, charts_of
-from bench.history.labels import baseline_name, changed_versions, clean, counted, percent
+from bench.history.labels import baseline_name, changed_versions, clean, percent
 from bench.history.step_detection import FEWEST_RUNS, SMALLEST_SHIFT, Shift
 from bench.history.timeline import LIBRARIES, History, Machine, Run, Skipped, Timeline
+from bench.records.text import counted
 from bench.report import labels
 from bench.report.charts.files import SUFFIX
 from bench.report.markdown import NOTHING, plain, table
@@ -142,7 +143,7 @@ def _lately(history: History) -> Iterator[str]:
         *((events[0].run, _ratio_line(events, cases)) for events in _grouped(ratio_events, _ratio_group)),
         *((events[0].run, _time_line(events, history)) for events in _grouped(time_events, _time_group)),
     ]
-    since = f"In the last {len(recent)} runs" if len(history.runs) > LATELY else "In these runs"
+    since = f"In the last {counted(len(recent), 'run')}" if len(history.runs) > LATELY else "In these runs"
     if dated:
         yield f"{since}, the latest first:\n"
         dated.sort(key=lambda each: -recent[each[0].id])

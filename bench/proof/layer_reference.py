@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.backend.dropout_masks import DropoutMasks
 from bench.cases.case import Case
+from bench.records.text import counted
 from cells.reference import Recurrence
 
 Arrays = list[np.ndarray]
@@ -150,7 +151,7 @@ def compose(
     """
     wanted = case.depth * (2 if case.bidirectional else 1)
     if len(cells) != wanted or case.depth % cells_a_layer:
-        raise ValueError(f"the layer has {len(cells)} cells, where the case asks for {wanted}")
+        raise ValueError(f"the layer has {counted(len(cells), 'cell')}, where the case asks for {wanted}")
     # Keras' Bidirectional zeroes the outputs of masked steps, whatever its layers say
     zero = case.zero_output_for_mask or zero_masked or case.bidirectional
     rest = iter(cells)

@@ -19,6 +19,7 @@ from bench.contract.cell_under_test import dtype_policy
 from bench.proof import whole_layer
 from bench.proof.layer_reference import Cell, Composition, compose, run_composition
 from bench.proof.whole_layer import Twin
+from bench.records.text import counted
 from cells.reference import REFERENCES, Recurrence, reference_for
 
 SEED = 20_16
@@ -176,7 +177,7 @@ def _check_masks(name: str, masks, rate: float) -> None:
     """Raises WrongAnswer unless the masks are of zeros, in a share of `rate`, and of 1 / (1 - rate)."""
     masks = [] if masks is None else masks if isinstance(masks, list) else [masks]
     if bool(masks) != bool(rate):
-        raise WrongAnswer(f"{name}: {len(masks)} dropout masks, at a rate of {rate:g}")
+        raise WrongAnswer(f"{name}: {counted(len(masks), 'dropout mask')}, at a rate of {rate:g}")
     for mask in masks:
         kept, scale = mask[mask != 0], 1 / (1 - rate)
         if not np.allclose(kept, scale, rtol=_SCALE_TOLERANCE):

@@ -28,6 +28,7 @@ from bench.records.schema import (
     check_status,
     check_value,
 )
+from bench.records.text import counted
 
 RECORDS_FILE = "records.csv"
 # what stands for an empty value in a CSV that another program has written: pandas writes its index without a
@@ -200,7 +201,7 @@ def _check_header(file: Path, header: list[str]) -> None:
 
 def _parsed_row(where: str, header: list[str], row: list[str]) -> Record:
     if len(row) != len(header):
-        raise RecordError(f"{where}: {len(row)} values for {len(header)} columns")
+        raise RecordError(f"{where}: {counted(len(row), 'value')} for {counted(len(header), 'column')}")
     try:
         values = check_status(
             DEFAULTS

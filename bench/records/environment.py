@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.records.text import one_line
+from bench.records.text import counted, one_line
 
 # those that change what TensorFlow computes or how fast; TF_ alone would take Terraform's
 _VARIABLES = (
@@ -50,7 +50,7 @@ def machine_key(gpu: str | None = None, rehearsal: bool = False) -> str:
     machine.
     """
     cores = usable_cores()
-    count = "1 core" if cores == 1 else f"{cores} cores"
+    count = counted(cores, "core")
     model = f"{gpu} with {cpu_model()}" if gpu else cpu_model()
     mark = REHEARSAL if rehearsal else ""
     return f"{mark}{model}, {count}, {platform.system()} {platform.machine()}"

@@ -17,6 +17,7 @@ from bench.records.environment import REHEARSAL
 from bench.records.files import read_json, write_whole
 from bench.records.plausible import impossible
 from bench.records.schema import Record, RecordError
+from bench.records.text import counted
 
 ENVIRONMENT_FILE = "environment.json"
 TASKS_FILE = "tasks.json"
@@ -108,10 +109,8 @@ def read_run(path: Path) -> StoredRun:
 def left_out(file: Path, wrong: Mapping[int, str], rows: int) -> str:
     """Says that rows of a file are left out: how many, and what is wrong with the first, by its number."""
     first = min(wrong)
-    return (
-        f"{file}: {len(wrong)} of {rows} rows are left out, whose figures cannot be; "
-        f"the first is row {first}: {wrong[first]}"
-    )
+    are = f"{len(wrong)} of {counted(rows, 'row')} {'is' if rows == 1 else 'are'}"
+    return f"{file}: {are} left out, whose figures cannot be; the first is row {first}: {wrong[first]}"
 
 
 def _beside(read: Callable[[Path], Any], path: Path, kind: type, notices: list[str]) -> Any:

@@ -1,6 +1,13 @@
 """Show a text that is somebody's input on one line."""
 
 LONGEST = 300
+_GROUPED = 10_000  # from here on the digits of a number are grouped
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things: `1 case`, `2 cases`, `3 processes`, `10,000 rows`."""
+    many = f"{thing}es" if thing.endswith("s") else f"{thing}s"
+    return f"{number:{',' if number >= _GROUPED else ''}} {thing if number == 1 else many}"
 
 
 def one_line(text: object, longest: int | None = LONGEST) -> str:

@@ -15,6 +15,7 @@ from bench.cases.subjects import BACKENDS, PEER_LAYERS, SUBJECTS
 from bench.records.environment import machine_key
 from bench.records.frame import rows
 from bench.records.schema import SHAPE
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select
 from bench.report.labels import Record
 from bench.report.studies.loop_or_unroll import calls_to_pay, in_words
@@ -118,7 +119,7 @@ def _of_one_machine(frame: "pd.DataFrame", device: str) -> "pd.DataFrame":
 def _source(frame: "pd.DataFrame") -> str:
     first, runs = frame.iloc[0], frame["run_id"].nunique()
     versions = f"TensorFlow {first['tensorflow']}, Keras {first['keras']}"
-    measured = f"measured on {first['machine']}, {versions}, in {runs} run{'s' if runs > 1 else ''}"
+    measured = f"measured on {first['machine']}, {versions}, in {counted(runs, 'run')}"
     if first["device"] == "cpu" and first["machine"] != machine_key():
         return f"{measured}\nNOT this machine, which is {machine_key()}: --measure measures here"
     return measured

@@ -11,6 +11,7 @@ from itertools import accumulate, groupby
 from bench.cases.subjects import SUBJECTS
 from bench.cases.sweeps import SWEEPS
 from bench.records.schema import COLUMNS, REASONS
+from bench.records.text import counted
 from bench.report.labels import Record
 from bench.report.markdown import NOTHING, plain, table
 from bench.report.page.cluster import scheduling
@@ -63,7 +64,7 @@ def cases(records: Sequence[Record]) -> str:
     statuses = Counter(record["status"] for record in records)
     count = len({record["case"] for record in records})
     parts = [
-        f"{count} cases" + (f" in {len(records)} rows" if len(records) > count else ""),
+        counted(count, "case") + (f" in {counted(len(records), 'row')}" if len(records) > count else ""),
         f"{statuses['ok']} ok",
         *(_of_status(records, status) for status in ("skipped", "failed")),
         precision_in_words(records),

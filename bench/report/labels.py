@@ -4,21 +4,22 @@ A case's id names every option that is not the default, so that the options are 
 that is added later needs no change here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bench.cases.case import CaseError, IdParts, id_parts
 from bench.cases.subjects import BACKENDS, EQUATIONS, SUBJECTS, equation_of
 from bench.records import options as options_of_cases
 from bench.records.schema import SHAPE, Value
+from bench.records.text import counted
 
 Record = Mapping[str, Any]  # its columns and their types: `bench.records.schema.Record`
 AXES = {"timesteps": "timesteps", "batch_size": "batch size", "units": "units"}
-_IN_WORDS = {
-    "batch_size": "batch {}",
-    "timesteps": "{} timesteps",
-    "features": "{} features",
-    "units": "{} units",
+_IN_WORDS: dict[str, Callable[[int], str]] = {
+    "batch_size": "batch {}".format,
+    "timesteps": lambda number: counted(number, "timestep"),
+    "features": lambda number: counted(number, "feature"),
+    "units": lambda number: counted(number, "unit"),
 }
 # the groups of options; one of several options belongs to the first that any of them is in
 OPTION_GROUPS = options_of_cases.GROUPS
@@ -113,7 +114,7 @@ def short_shape(record: Record, names: Iterable[str] = SHAPE) -> str:
 def in_words(record: Record, *, without: Iterable[str] = ()) -> str:
     """The shape in words, but for the dimensions `without`."""
     left_out = set(without)
-    return " · ".join(text.format(record[name]) for name, text in _IN_WORDS.items() if name not in left_out)
+    return " · ".join(text(record[name]) for name, text in _IN_WORDS.items() if name not in left_out)
 
 
 def options(record: Record) -> tuple[str, ...]:

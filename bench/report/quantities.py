@@ -7,6 +7,7 @@ from statistics import median as median_of
 
 import numpy as np
 
+from bench.records.text import counted
 from bench.report.labels import Record
 from bench.timing.intervals import Interval
 
@@ -131,7 +132,8 @@ def hurt_in_words(records: Sequence[Record]) -> str:
     worst = max(hurt, key=lambda record: record["load"] or 0.0)
     factor = widened_by(records)
     measured = sum(record["status"] == "ok" for record in records)
-    said = f"{busy_in_words(worst)}: {len(hurt)} of {measured} rows were measured beside other work"
+    were = f"{len(hurt)} of {counted(measured, 'row')} {'was' if measured == 1 else 'were'}"
+    said = f"{busy_in_words(worst)}: {were} measured beside other work"
     if factor is None:
         return f"{said}, and their intervals are wider for it"
     if factor < _WIDENED:

@@ -14,6 +14,7 @@ from bench.records.environment import REHEARSAL
 from bench.records.files import read_text, write_whole
 from bench.records.frame import load, rows
 from bench.records.schema import RecordError
+from bench.records.text import counted
 from bench.report.blocks import Block
 from bench.report.labels import Record
 
@@ -136,7 +137,7 @@ def _two_runs_of(file: Path, block: _Place) -> list[Path]:
     names = (block.run or "").split()
     if len(names) != 2:
         raise ReadmeError(
-            f"{file}:{block.start + 1}: block {block.name} names {len(names)} runs, not 2: "
+            f"{file}:{block.start + 1}: block {block.name} names {counted(len(names), 'run')}, not 2: "
             f"<!-- bench:{block.name} RUN RUN -->"
         )
     return [file.parent / name for name in names]

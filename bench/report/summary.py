@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.cases.case import id_parts, shape_id
 from bench.records.schema import STATUSES
+from bench.records.text import counted
 from bench.report import formatting
 from bench.report.labels import Record, option_name, options, short_shape
 from bench.report.progress import duration
@@ -43,7 +44,7 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
 
 def rest_line(wide: int, total: int, within_reach: int, seconds: float) -> str:
     """Says how many ratios are wider than ±2%, and how much more time would help how many of them."""
-    said = f"{wide} of {total} ratios are wider than ±2%"
+    said = f"{wide} of {counted(total, 'ratio')} {'is' if total == 1 else 'are'} wider than ±2%"
     if not within_reach:
         return f"{said}; more time would not help them"
     return f"{said}: about {duration(seconds)} more would bring {within_reach} of them there (--budget)"
@@ -98,7 +99,7 @@ def _ratio(record: Record, labels: Mapping[str, str]) -> str:
 def _tasks(measured: Sequence[Record], labels: Mapping[str, str]) -> Iterator[str]:
     for record in measured:
         if figures := _task_figures(record):
-            calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
+            calls = [f"{counted(record['timesteps'], 'step')} a call"] if record["mode"] == "generate" else []
             named = ", ".join((_label(record, labels), record["mode"], *calls, *options(record)))
             yield f"{record['sweep']}: {named}: {figures}"
 
@@ -212,5 +213,5 @@ def _counts(records: Sequence[Record], compared: Sequence[Record]) -> Iterator[s
     statuses = Counter(record["status"] for record in records)
     counts = ", ".join(f"{statuses[status]} {status}" for status in STATUSES)
     cases = len({record["case"] for record in records})
-    rows = f" in {len(records)} rows" if len(records) > cases else ""
-    yield "; ".join(filter(None, (f"{cases} cases{rows}: {counts}", precision_in_words(compared))))
+    rows = f" in {counted(len(records), 'row')}" if len(records) > cases else ""
+    yield "; ".join(filter(None, (f"{counted(cases, 'case')}{rows}: {counts}", precision_in_words(compared))))

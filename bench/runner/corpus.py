@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.records.files import read_bytes
 from bench.records.schema import RecordError
+from bench.records.text import counted
 
 END = "*"  # of a speech
 PADDING = "\0"  # its number is 0
@@ -134,8 +135,8 @@ def cut(text: str, name: str) -> tuple[str, ...]:
     )
     if not speeches:
         raise CorpusError(
-            f"{name}: no speech of {SHORTEST} to {LENGTH - 1} characters in {len(text)} characters; "
-            "paragraphs are divided by blank lines"
+            f"{name}: no speech of {SHORTEST} to {LENGTH - 1} characters in "
+            f"{counted(len(text), 'character')}; paragraphs are divided by blank lines"
         )
     return speeches
 

@@ -28,6 +28,7 @@ from bench.gate.revisions import (
 )
 from bench.gate.verdicts import FASTER, PROCESSES, SLOWER, Outcome, compare
 from bench.records.files import read_text, write_whole
+from bench.records.text import counted
 from bench.report.markdown import plain, table
 from bench.selftest.statistics import share_interval
 
@@ -210,7 +211,7 @@ def real_rates(path: Path) -> Iterator[Rate]:
     processes = read_side("current", folders if measured else [path]).processes
     turns = sorted(processes, key=lambda process: process.started)
     made = [_dealt(turns, deal) for deal in _deals(len(turns) // 2)]
-    name = f"resampled, {path.name}: {len(turns)} processes"
+    name = f"resampled, {path.name}: {counted(len(turns), 'process')}"
     yield from _rates(name, made, 1, EVENTS)
     for factor in SLOWDOWNS:
         yield from _rates(name, [slow_down(pair, factor) for pair in made], 1, _slowed_events(factor))

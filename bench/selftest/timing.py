@@ -24,6 +24,7 @@ from bench.cases.sweeps import LOOPS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import git_commit, machine_key, timestamp
 from bench.records.files import read_json
+from bench.records.text import counted
 from bench.report.markdown import NOTHING, plain, table
 from bench.selftest.statistics import Draws, clustered_share, suite_alarms
 from bench.timing.blocks import (
@@ -274,12 +275,13 @@ def report(recording: Recording, found: Sequence[Figure] | None = None) -> str:
     """
     seconds = sum(sum(blocks.seconds()) for row in recording.rows for blocks in row.blocks)
     instances = sum(len(row.instances) for row in recording.rows)
+    cases = len({row.case for row in recording.rows})
     facts = recording.facts
     where = (
         f"{facts['machine']} · TensorFlow {facts['tensorflow']} · Keras {facts['keras']} · commit "
         f"{facts['commit'] or 'unknown'} · {facts['timestamp'][:10]} · "
-        f"{len({row.case for row in recording.rows})} cases, {len(recording.rows)} rows, {instances} "
-        f"instances, {seconds:.0f} s of calls"
+        f"{counted(cases, 'case')}, {counted(len(recording.rows), 'row')}, "
+        f"{counted(instances, 'instance')}, {seconds:.0f} s of calls"
     )
     rows = [figure.cells for figure in (figures(recording) if found is None else found)]
     return f"{plain(where)}\n\n{table(_COLUMNS, rows, right=1)}"
@@ -319,7 +321,7 @@ def _clock(recording: Recording) -> Iterator[Figure]:
     times = ratio_interval(recording.clock_s)
     quickest = min(median(calls) for row in recording.rows for _, calls in row.instances)
     share = Interval(*(value / quickest for value in (times.value, times.low, times.high)))
-    count = f"{len(recording.clock_s)} calls"
+    count = counted(len(recording.clock_s), "call")
     yield Figure(
         "the clock's own time, of an empty subject: at most 5 µs",
         times,
@@ -368,10 +370,14 @@ def _share(
 ) -> Figure:
     """The share of rows whose ratio is so; the rows of a case may resemble each other."""
     if len(rows) < LEAST_CASES:
-        raise ValueError(f"{what}: rows of {len(rows)} cases, it takes {LEAST_CASES}; --minutes gives more")
+        raise ValueError(
+            f"{what}: rows of {counted(len(rows), 'case')}, it takes {LEAST_CASES}; --minutes gives more"
+        )
     hits = [sum(happened(row.ratio) for row in of_case) for of_case in rows.values()]
     trials = [len(of_case) for of_case in rows.values()]
-    return Figure(what, clustered_share(hits, trials), f"{sum(hits)} of {sum(trials)} rows", how, goal)
+    return Figure(
+        what, clustered_share(hits, trials), f"{sum(hits)} of {counted(sum(trials), 'row')}", how, goal
+    )
 
 
 def _suites(same: Mapping[str, list[Row]]) -> Iterator[Figure]:
@@ -390,7 +396,7 @@ def _suites(same: Mapping[str, list[Row]]) -> Iterator[Figure]:
             [Draws([p_value(row)], [is_alarm(row.ratio)]) for row in of_case] for of_case in same.values()
         ]
         value = suite_alarms(series, suite, SUITES, total)
-        drawn = f"resampled, from {total} rows of {len(same)} cases"
+        drawn = f"resampled, from {counted(total, 'row')} of {counted(len(same), 'case')}"
         yield Figure(what, value, f"{round(value.value * SUITES)} of {SUITES} suites", drawn, goal)
 
 

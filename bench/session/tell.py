@@ -10,7 +10,7 @@ import pytest
 
 from bench.cases.comparisons import Comparison
 from bench.cases.cost_estimate import comparison_seconds, expected_seconds
-from bench.records.text import one_line
+from bench.records.text import counted, one_line
 from bench.session import choose, gpu, state
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def print_expectation(session) -> None:
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     seconds = expected_seconds(rows, max_time_s, limit_s)
     machine = {"cpu": "two cores", "gpu": "a GPU"}[rows[0].case.device]
-    reporter.write_line(f"{len(rows)} cases, about {duration(seconds)} on {machine}")
+    reporter.write_line(f"{counted(len(rows), 'case')}, about {duration(seconds)} on {machine}")
 
 
 def _against(row: Comparison) -> str:
@@ -178,7 +178,7 @@ def tell_of_run(config) -> None:
 def drawn(folder: Path, records: Sequence[Mapping[str, Any]]) -> str:
     from bench.report.charts.run_charts import draw
 
-    return f"{len(draw(folder, records))} files in {folder}/charts"
+    return f"{counted(len(draw(folder, records)), 'file')} in {folder}/charts"
 
 
 def written(write: Callable[[], str]) -> str:

@@ -329,7 +329,7 @@ def test_a_failed_comparison_of_pytest_benchmark_takes_no_summary_away(tiny, pyt
 
 def _is_told_once(result, pytester):
     folder = only_run(pytester)
-    for line in ("1 cases: 1 ok, *", f"records: *{folder.name}/records.csv", "charts: *", "report: *"):
+    for line in ("1 case: 1 ok, *", f"records: *{folder.name}/records.csv", "charts: *", "report: *"):
         assert len([each for each in result.outlines if fnmatch(each, line)]) == 1, line
 
 

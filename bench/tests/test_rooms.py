@@ -1,6 +1,7 @@
 """A room of bench imports only rooms to its left; what reads records imports no TensorFlow."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,3 +134,27 @@ def test_importing_the_plugin_and_what_reads_records_is_light():
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert "bench" in loaded
     assert not loaded & HEAVY
+
+
+_PLURALS = (
+    *(
+        "cases",
+        "rows",
+        "runs",
+        "workers",
+        "processes",
+        "columns",
+        "traces",
+        "blocks",
+        "instances",
+        "features",
+    ),
+    *("units", "timesteps", "steps", "cores", "calls", "fits", "weights", "variables", "states", "files"),
+    *("charts", "minutes", "seconds", "hours", "days"),
+)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_may_be_one_is_counted(name):
+    """`f"{len(rows)} rows"` would say `1 rows`."""
+    assert not re.findall(rf"\{{len\([^{{}}]+\}} (?:{'|'.join(_PLURALS)})\b", FILES[name].read_text())

@@ -127,7 +127,7 @@ def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
     from scipy.stats import t
 
     if len(instances) < FEWEST_INSTANCES:
-        raise ValueError(f"{len(instances)} instances: an interval takes at least {FEWEST_INSTANCES}")
+        raise ValueError(f"instances: {len(instances)}, and an interval takes at least {FEWEST_INSTANCES}")
     logarithms = [math.log(instance_ratio(ratios)) for ratios in instances]
     degrees = len(logarithms) - 1
     half = float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * stdev(logarithms) / math.sqrt(len(logarithms))

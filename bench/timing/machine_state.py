@@ -177,11 +177,15 @@ def disturbances(before: Counters, after: Counters, seconds: float, root: Path =
     ]
 
 
+def _cores(number: float) -> str:
+    return f"{number:g} core" if number == 1 else f"{number:g} cores"
+
+
 def _load(value: float | None, cores: int) -> Finding:
     if value is None:
         return Finding("load", UNKNOWN)
     advice = "end what else runs, or wait: ps aux --sort=-%cpu | head"
-    return Finding("load", f"{value:g} on {cores} cores", advice if value > _QUIET_LOAD * cores else "")
+    return Finding("load", f"{value:g} on {_cores(cores)}", advice if value > _QUIET_LOAD * cores else "")
 
 
 def _stolen(before: Counters, after: Counters, core_s: float) -> Finding:
@@ -236,7 +240,7 @@ def _quota(root: Path) -> Setting:
         cores = float(words[0]) / float(words[1])
     except (ValueError, ZeroDivisionError):
         return None
-    return f"{cores:g} cores", "a container that is over its quota stands still: docker update --cpus=0 NAME"
+    return _cores(cores), "a container that is over its quota stands still: docker update --cpus=0 NAME"
 
 
 def _governor(root: Path) -> Setting:
@@ -302,7 +306,7 @@ def _heat(root: Path) -> Setting:
     if not any(counts):
         return "never since the start", ""
     return (
-        f"{sum(counts)} times since the start",
+        f"since the start: {sum(counts)}",
         "the chip was too hot: clean its fan, or measure less at once",
     )
 

@@ -17,6 +17,7 @@ from bench.cases.subjects.on_tensorflow import (
 )
 from bench.cases.subjects.subject import Subject, UnsupportedOption
 from bench.contract.load_cell import Target
+from bench.records.text import counted
 
 
 def user_subject(
@@ -77,10 +78,8 @@ def _shaped(cell: Any, case: Case, step_shape: tuple[int, ...], label: str):
     from bench.cases.layers.shaped_steps import shaped
 
     if math.prod(step_shape) != case.features:
-        shape = ",".join(map(str, step_shape))
-        raise UnsupportedOption(
-            f"{label} takes steps of shape {shape}, {math.prod(step_shape)} features, not {case.features}"
-        )
+        shape, features = ",".join(map(str, step_shape)), counted(math.prod(step_shape), "feature")
+        raise UnsupportedOption(f"{label} takes steps of shape {shape}, {features}, not {case.features}")
     return shaped(cell, step_shape)
 
 

@@ -20,7 +20,7 @@ from bench.contract.cell_under_test import (
     total_of,
     walk,
 )
-from bench.contract.check import Refused, Seen, Skipped, check
+from bench.contract.check import Refused, Seen, Skipped, check, counted
 
 _SLOPE = (
     "compare call with its @tf.custom_gradient; if the gradient is a surrogate on purpose, "
@@ -56,7 +56,7 @@ def gradient(cells: Cells) -> Seen | str:
         found = gradients(total, sources)
         for name, source, slope in zip(names, sources, found, strict=True):
             _compare_slopes(name, source, slope, total)
-        return f"agrees with differences along {len(sources)} directions"
+        return f"agrees with differences along {counted(len(sources), 'direction')}"
 
 
 # Rounding errs by about 1e-16 / step relative to the total, curvature by step: 1e-10 and less, both far

@@ -23,7 +23,7 @@ from bench.contract.cell_under_test import (
     step,
     walk,
 )
-from bench.contract.check import Refused, Seen, check
+from bench.contract.check import Refused, Seen, check, counted
 from bench.contract.load_cell import TargetError
 
 
@@ -119,7 +119,9 @@ def build(cells: Cells) -> str:
     cell.build(cells.build_shape)
     if not callable(cell.build):
         raise Refused(expected, f"self.build = {cell.build!r}", at=at)
-    return f"builds {len(cell.weights)} weights for [batch, {', '.join(map(str, cells.step_shape))}]"
+    return (
+        f"builds {counted(len(cell.weights), 'weight')} for [batch, {', '.join(map(str, cells.step_shape))}]"
+    )
 
 
 @check(
@@ -134,7 +136,7 @@ def own_variables(cells: Cells) -> str:
     shared = [variable.path for variable in other.variables if id(variable) in mine]
     if shared:
         raise Refused("two cells to have no variable in common", f"both use {', '.join(shared)}")
-    return f"{len(one.variables)} variables of its own"
+    return f"{counted(len(one.variables), 'variable')} of its own"
 
 
 @check("write get_initial_state(self, batch_size=None)", at="get_initial_state", needs=("layer",))
@@ -232,7 +234,8 @@ def _fits(size: Any, state: Any, batch_size: int) -> bool:
 
 def _tensor_state_advice(size: Any) -> str:
     if isinstance(size, tuple) and len(size) > 1:
-        return f"state_size = {size} means {len(size)} states; for one state of that shape write [{size}]"
+        means = counted(len(size), "state")
+        return f"state_size = {size} means {means}; for one state of that shape write [{size}]"
     return ""
 
 
@@ -267,8 +270,9 @@ def call(cells: Cells) -> Seen:
     if ops.is_tensor(result):
         raise Refused(expected, f"one tensor {tuple(result.shape)}", "write `return output, [state]`")
     if not isinstance(result, (list, tuple)) or len(result) != 2:
-        count = len(result) if isinstance(result, (list, tuple)) else type(result).__name__
-        raise Refused(expected, f"{count} values", "write `return output, [state, …]`")
+        many = isinstance(result, (list, tuple))
+        seen = counted(len(result), "value") if many else f"a {type(result).__name__}"
+        raise Refused(expected, seen, "write `return output, [state, …]`")
     if not ops.is_tensor(result[0]):
         raise Refused(expected, f"an output of type {type(result[0]).__name__}")
     hint = (
@@ -302,7 +306,7 @@ def _skeleton(states: Any) -> Any:
 
 def _structure_text(states: Any) -> str:
     if isinstance(states, (list, tuple)) and all(map(ops.is_tensor, states)):
-        return f"{len(states)} states of shapes {shapes(list(states))}"
+        return f"{counted(len(states), 'state')} of shapes {shapes(list(states))}"
     return f"{_skeleton(states)}".replace("'", "")
 
 

@@ -26,7 +26,7 @@ from bench.contract.cell_under_test import (
     variables_made,
     variables_used,
 )
-from bench.contract.check import RUNS, Refused, Seen, Skipped, check
+from bench.contract.check import RUNS, Refused, Seen, Skipped, check, counted
 from bench.contract.switches import changed_since, values
 
 _HIDDEN = "what a step leaves for later steps has to be in the states, not in an attribute, list or variable"
@@ -115,7 +115,7 @@ def weights_created_once(cells: Cells) -> str:
     made = variables_made(lambda: run(cell, inputs))
     if made:
         raise Refused("all weights to be made in build", f"{', '.join(sorted(set(made)))} made in call again")
-    return f"{len(cell.weights)} weights, made in build"
+    return f"{counted(len(cell.weights), 'weight')}, made in build"
 
 
 @check(EAGER)
@@ -148,7 +148,7 @@ def weights_tracked(cells: Cells) -> str:
         seen = f"{f'self.{attribute}' if attribute else names}, which is not"
         at = cells.line(rf"^\s*self\.{attribute}\b") if attribute else ""
         raise Refused("every variable that call uses to be in cell.weights", seen, at=at)
-    return f"all {len(used)} variables that call uses are tracked"
+    return f"{counted(len(used), 'variable')} that call uses, all tracked"
 
 
 @check("use operations that XLA has, or set self.supports_jit = False", needs=("graph",))
@@ -221,7 +221,7 @@ def any_timesteps(cells: Cells) -> str:
     outputs, _ = run(cell, inputs)
     for timesteps in (1, STEPS):
         shorter, _ = run(cell, inputs[:, :timesteps])
-        what = f"{timesteps} timesteps to be as the first of {longest}"
+        what = f"{counted(timesteps, 'timestep')} to be as the first of {longest}"
         agree(shorter, outputs[:, :timesteps], cells.tolerance(), what)
     many = compiled(lambda x: run(cell, x)[0], (BATCH, None, *cells.step_shape))
     agree(many(inputs[:, :1]), outputs[:, :1], cells.tolerance(), "a graph for any timesteps to answer for 1")

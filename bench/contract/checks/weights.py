@@ -28,7 +28,7 @@ from bench.contract.cell_under_test import (
     shapes,
     total_of,
 )
-from bench.contract.check import PURE, Refused, Seen, Skipped, check
+from bench.contract.check import PURE, Refused, Seen, Skipped, check, counted
 
 _GRADIENT = (
     "use the weight in call with operations that have a gradient, make it with trainable=False, "
@@ -58,7 +58,9 @@ def weight_gradients(cells: Cells) -> Seen:
         zero += [] if gradient.any() else [variable.name]
     hint = f"the gradient of {', '.join(zero)} is zero on random inputs" if zero else ""
     excuse = "".join(f"; {name} has none: {reason}" for name, reason in excused.items())
-    return Seen(f"{len(found) - len(excused)} trainable weights receive a finite gradient{excuse}", hint)
+    return Seen(
+        f"{counted(len(found) - len(excused), 'trainable weight')} with a finite gradient{excuse}", hint
+    )
 
 
 _START = (

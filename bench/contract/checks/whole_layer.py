@@ -23,7 +23,7 @@ from bench.contract.cell_under_test import (
     shapes,
     vary_weights,
 )
-from bench.contract.check import Refused, Skipped, check
+from bench.contract.check import Refused, Skipped, check, counted
 
 _LAYERS = 4  # whose rounding errors may add up
 _BATCH = "leave the first axis alone: no reshape, mean or constant of a fixed batch size"
@@ -109,7 +109,10 @@ def any_length(cells: Cells) -> str:
         inputs = cells.inputs(timesteps)
         open_sizes = compiled(layer, (None, None, *cells.step_shape))
         _agree(
-            cells, open_sizes(inputs), layer(inputs), f"the same answer in a graph, for {timesteps} timesteps"
+            cells,
+            open_sizes(inputs),
+            layer(inputs),
+            f"the same answer in a graph, for {counted(timesteps, 'timestep')}",
         )
     return f"1, {STEPS} and {STEPS + 1} timesteps"
 

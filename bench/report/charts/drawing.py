@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from bench.records.text import counted
 from bench.report import formatting, labels, select
 from bench.report.charts import points
 from bench.report.labels import Record
@@ -234,8 +235,8 @@ def footnotes(wanted: Sequence[Record], drawn: Sequence[Record], *more: str) -> 
         f"Keras {first['keras']}" if first["keras"] else "",
         f"run {first['run_id']}" if first["run_id"] else "",
     ]
-    counted = [f"Not drawn: {', '.join(missing)}, of {len(wanted)} cases."] if missing else []
-    lines = [*counted, *more, " · ".join(filter(None, source))]
+    left_out = [f"Not drawn: {', '.join(missing)}, of {counted(len(wanted), 'case')}."] if missing else []
+    lines = [*left_out, *more, " · ".join(filter(None, source))]
     return [part for line in lines for part in textwrap.wrap(line, _LINE_LENGTH)]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.records.files import read_json
 from bench.records.schema import RecordError
+from bench.records.text import counted
 from bench.report import formatting
 from bench.report.markdown import plain, table
 
@@ -61,7 +62,8 @@ def _reach(found: dict[str, Any]) -> str:
     most = max(found["costs"], key=lambda cost: cost["workers"])
     least_s = _processor_s(most)
     return (
-        f"So one processor schedules {1 / least_s:.0f} comparisons a second for {most['workers']} workers. "
+        f"So one processor schedules {1 / least_s:.0f} comparisons a second for "
+        f"{counted(most['workers'], 'worker')}. "
         f"If it is no dearer for {_MANY:,}, they are kept busy where a comparison takes "
         f"{_MANY * least_s:.0f} s or more; where it takes less, some wait: run several clusters, each with "
         "sweeps of its own."

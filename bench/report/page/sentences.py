@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from statistics import median
 
 from bench.cases.case import MODES
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select
 from bench.report.labels import Record
 from bench.report.studies.options import option_costs
@@ -44,7 +45,7 @@ def _counts(records: Sequence[Record]) -> str:
     statuses = Counter(record["status"] for record in records)
     missing = ", ".join(select.counted_reasons(record for record in records if record["status"] != "ok"))
     known = quantities.precision_in_words(records)
-    parts = [f"{len(records)} rows: {statuses['ok']} ok", missing or "none skipped or failed"]
+    parts = [f"{counted(len(records), 'row')}: {statuses['ok']} ok", missing or "none skipped or failed"]
     return ". ".join(filter(None, (", ".join(parts), known[:1].upper() + known[1:]))) + "."
 
 
@@ -116,7 +117,7 @@ def task_figures(record: Record) -> list[str]:
 
 
 def _task(record: Record) -> str:
-    calls = [f"{record['timesteps']} steps a call"] if record["mode"] == "generate" else []
+    calls = [f"{counted(record['timesteps'], 'step')} a call"] if record["mode"] == "generate" else []
     named = ", ".join((labels.label(record), record["mode"], *calls, *labels.options(record)))
     return f"{record['sweep']}: {named}: {', '.join(task_figures(record))}."
 

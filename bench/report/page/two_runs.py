@@ -13,6 +13,7 @@ from typing import Any
 from bench.cases.case import MODES
 from bench.records.environment import flat
 from bench.records.run_folder import StoredRun
+from bench.records.text import counted
 from bench.report import labels, quantities, table
 from bench.report.labels import Record
 from bench.report.markdown import NOTHING
@@ -99,7 +100,7 @@ def agreement(before: Sequence[Record], after: Sequence[Record]) -> list[Table]:
 
 def _workers_in_words(records: Sequence[Record]) -> str:
     names = {str(record["worker"]) for record in records if record["worker"] is not None}
-    return f" a worker, {len(names)} workers" if names else ", one process"
+    return f" a worker, {counted(len(names), 'worker')}" if names else ", one process"
 
 
 def _agreement(name: str, cases: Sequence[Moved]) -> list[Cell]:
@@ -142,8 +143,8 @@ def _sentences(
     if other:
         yield f"The runs differ in {' and '.join(other)}: what moved may be the hardware's doing."
     yield (
-        f"{len(both)} cases have a ratio to the same baseline in both runs; of {moved} the interval of the "
-        "change does not hold 1."
+        f"{counted(len(both), 'case')} {'has' if len(both) == 1 else 'have'} a ratio to the same baseline in "
+        f"both runs; of {moved} the interval of the change does not hold 1."
     )
     if both:
         yield (

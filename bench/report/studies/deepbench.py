@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from bench.records.text import counted
 from bench.report import formatting, labels, select, table
 from bench.report.charts import dot_chart, drawing
 from bench.report.charts.dot_chart import Dot, Row
@@ -26,7 +27,7 @@ def measured_rates(records: Records) -> list[Table]:
     """The same of the shapes that were measured alone; the others are counted."""
     measured = [record for record in records if record["status"] == "ok"]
     others = select.counted_reasons(record for record in records if record["status"] != "ok")
-    left_out = f" Left out: {', '.join(others)}, of {len(records)} cases." if others else ""
+    left_out = f" Left out: {', '.join(others)}, of {counted(len(records), 'case')}." if others else ""
     return [replace(made, caption=made.caption + left_out) for made in rates(measured)]
 
 
@@ -80,7 +81,7 @@ def _chart(records: Records):
 
 
 def _row(record: Record) -> Row:
-    size = f"{record['units']} units · batch {record['batch_size']} · {record['timesteps']} steps"
+    size = f"{record['units']} units · batch {record['batch_size']} · {counted(record['timesteps'], 'step')}"
     return labels.label(record), size
 
 

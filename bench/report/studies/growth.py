@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bench.records.schema import SHAPE
+from bench.records.text import counted
 from bench.report import formatting, labels, select, table
 from bench.report.charts import drawing, grid_chart, line_chart, ratio_chart
 from bench.report.charts.grid_chart import Point
@@ -101,7 +102,7 @@ def _draw_ratios(axis: str, records: Records):
             drawing.variant_style(drawn["record"]),
             height=2.9 if len(shown) == 1 else 2.1,
         ),
-        [f"Not drawn: {others} lines at other shapes; they are in the tables."] if others else [],
+        [f"Not drawn, but in the tables: {counted(others, 'line')} at other shapes."] if others else [],
     )
     for axes in panels.values():
         axes.axhline(1, color="black", linewidth=1)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.cases.case import CaseError, id_parts
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import drawing, grid_chart, points
 from bench.report.charts.drawing import GREY, Style
@@ -233,7 +234,7 @@ def _stops_in_words(stops: Iterable[Record]) -> list[str]:
     for record in stops:
         message = (record["message"] or "").removeprefix(f"{record['case']}: ")
         key = f"{labels.series_name(record)}: {record['reason']}", message
-        reasons.setdefault(key, []).append(f"{record['timesteps']} timesteps ({record['mode']})")
+        reasons.setdefault(key, []).append(f"{counted(record['timesteps'], 'timestep')} ({record['mode']})")
     return [
         f"× {way} at {', '.join(places)}{': ' * bool(message)}{message}"
         for (way, message), places in reasons.items()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import dot_chart, drawing, points
 from bench.report.charts.dot_chart import Dot
@@ -163,7 +164,8 @@ def _latency_chart(records: Records):
     return dot_chart.draw(
         "What a queue of calls hides",
         f"{known[0].record['device']} · a call in a queue that is awaited once / a call that is awaited · "
-        f"{most_of}{len(differ)} of {len(taken)} cases that differ by a quarter or more; no interval",
+        f"{most_of}{len(differ)} of {counted(len(taken), 'case')} that differ by a quarter or more; no "
+        "interval",
         "queued / awaited: left of 1 a queue is faster",
         known,
         [dot.record for dot in known],

@@ -7,6 +7,7 @@ loop's frame), b the work of one step.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import drawing, grid_chart
 from bench.report.charts.grid_chart import Point
@@ -126,9 +127,8 @@ def _fits_in_full(known: Sequence[Fit]) -> Table:
         for fit in known
     ]
     header = ("subject", "mode", "units", "batch", "a, a call", "b, a step", "how well it fits")
-    caption = (
-        f"Time of a call as a + b · timesteps, with 95% intervals, at {known[0].record['features']} features."
-    )
+    features = counted(known[0].record["features"], "feature")
+    caption = f"Time of a call as a + b · timesteps, with 95% intervals, at {features}."
     return Table(caption, header, rows, names=4)
 
 
@@ -170,12 +170,13 @@ def _times_chart(records: Records):
 
 def _poor_words(poor: Sequence[Fit], known: Sequence[Fit]) -> list[str]:
     if not poor:
-        return [f"All {len(known)} fits are within 10% of their points."] if known else []
+        return [f"{counted(len(known), 'fit')}, all within 10% of the points."] if known else []
     worst = max(poor, key=lambda fit: fit.line.worst)
     place = f"{labels.series_name(worst.record)}, {worst.record['mode']}, batch {worst.record['batch_size']}"
+    are = f"{len(poor)} of {counted(len(known), 'fit')} {'is' if len(known) == 1 else 'are'} poor"
     return [
-        f"{len(poor)} of {len(known)} fits are poor: off by more than 10%, or starting below 0; the worst is "
-        f"{place}, {worst.record['units']} units: {worst.line.worst:.0%} at {worst.line.worst_x:.0f} steps."
+        f"{are}: off by more than 10%, or starting below 0; the worst is {place}, "
+        f"{counted(worst.record['units'], 'unit')}: {worst.line.worst:.0%} at {worst.line.worst_x:.0f} steps."
     ]
 
 
@@ -199,7 +200,14 @@ def _fit_chart(records: Records):
     """The time before the first step, and that of a step, against the batch size."""
     known = fits(records)
     points = [
-        Point(row, f"{fit.record['units']} units", select.series(fit.record), fit.record, _batch(fit), figure)
+        Point(
+            row,
+            counted(fit.record["units"], "unit"),
+            select.series(fit.record),
+            fit.record,
+            _batch(fit),
+            figure,
+        )
         for fit in known
         for row, figure in _parts(fit)
     ]
@@ -249,7 +257,7 @@ def _surface(records: Iterable[Record], figure_of: Callable[[Record], Interval |
 
 
 def _place(record: Record) -> tuple[str, str]:
-    return f"{record['mode']}\n{record['units']} units", f"batch {record['batch_size']}"
+    return f"{record['mode']}\n{counted(record['units'], 'unit')}", f"batch {record['batch_size']}"
 
 
 def _every_row(points: Sequence[Point], text: Callable[[float], str]) -> dict[str, Callable[[float], str]]:

@@ -194,7 +194,7 @@ def test_training_tasks_have_lines_of_their_own():
     )
     assert summary_lines([trained], LABELS) == [
         "char_model: slstm in RNN, fit, stateful: 1.23 s an epoch, 45.6k characters/s, loss 1.50",
-        "1 cases: 1 ok, 0 skipped, 0 failed",
+        "1 case: 1 ok, 0 skipped, 0 failed",
     ]
 
 

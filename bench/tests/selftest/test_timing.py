@@ -177,7 +177,7 @@ def test_too_little_time_is_named(tmp_path, capsys):
     kept = tmp_path / "rows.json"
     kept.write_text(json.dumps(asdict(recording(names=1, rows=5))))
     assert main(["selftest", "--load", str(kept)]) == 2
-    assert "rows of 1 cases, it takes 2; --minutes gives more" in capsys.readouterr().err
+    assert "rows of 1 case, it takes 2; --minutes gives more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("minutes", ["0", "61", "nan"])
