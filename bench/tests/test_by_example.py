@@ -1,6 +1,7 @@
 """Every command of `by-example.md` runs, and the notebook: at small sizes, with few of the checks."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -32,12 +33,13 @@ def write_repository(folder: Path) -> None:
         (folder / path).write_text(text)
 
 
-def test_the_page_shows_ten_examples_and_their_files():
-    assert len(re.findall(r"^## \d+\. ", PAGE, re.MULTILINE)) == 10
+def test_the_page_shows_eleven_examples_and_their_files():
+    assert len(re.findall(r"^## \d+\. ", PAGE, re.MULTILINE)) == 11
     assert {*FILES} == {
-        *("my_cells.py", "my_layers.py", "my_sweeps.py", "pyproject.toml", "tests/test_my_cells.py")
+        *("my_cells.py", "my_layers.py", "my_sweeps.py", "my_model.py", "pyproject.toml"),
+        "tests/test_my_cells.py",
     }
-    assert len(COMMANDS) == len(set(COMMANDS)) == 14
+    assert len(COMMANDS) == len(set(COMMANDS)) == 16
 
 
 @pytest.fixture
@@ -94,6 +96,9 @@ def run(command: str) -> int:
     if words[:3] == ["python", "-m", "bench"]:
         quick = {"compare": ["--seconds=0.02"], "run": ["--benchmark-max-time=0.02", "-q"]}
         return main([*words[3:], *quick.get(words[3], [])])
+    if words[0] == "python":
+        runpy.run_path(words[1])
+        return 0
     assert words[0] == "pytest"
     return pytest.main([*words[1:], "-p", "no:cacheprovider", "--benchmark-max-time=0.02", "-q"])
 
@@ -111,6 +116,13 @@ def test_every_command_of_the_page_runs(repository, capfd, command):
     assert code in ((0, 1, 3) if "--at-most" in command else (0,)), capfd.readouterr()
     if " run " in command and "--collect-only" not in command:
         assert list(repository.glob("results/*/records.csv"))
+
+
+def test_fused_rnn_says_of_the_cell_what_the_page_shows(repository, capsys):
+    (shown,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
+    run("python my_model.py")
+    said = capsys.readouterr().out
+    assert said == shown or "No faster one: " in said  # there may be no compiler
 
 
 def test_the_gate_of_the_page_measures_two_commits(repository, monkeypatch, capsys):
