@@ -9,6 +9,7 @@ import math
 import types
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_args
 
 from bench.cases.case import MODES, SHAPE, TASK_MODES, Case, CaseError
@@ -129,6 +130,13 @@ def read_sweep(text: str) -> tuple[str, Sweep]:
     except SweepError as error:
         raise ChoiceError(f"--sweep {text}: {error}") from None
     return name, found
+
+
+def path(text: str) -> Path:
+    """For argparse: reads the name of a file or a folder; none, as an empty variable gives, is no name."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r}: must name a file or a folder")
+    return Path(text)
 
 
 def positive(kind: type) -> Callable[[str], Any]:

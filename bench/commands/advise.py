@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cases.case import DEVICES, MODES
+from bench.cases.read_options import path
 from bench.cases.sweeps import SWEEPS, Grid, Sweep
 from bench.commands.run import run
 from bench.records.frame import load_with_notices
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cell", metavar="NAME", help="ways to run this cell alone: lstm, gru, slstm, …")
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="(default: cpu)")
     parser.add_argument(
-        "--results", type=Path, default=Path("results"), metavar="DIR", help="(default: results)"
+        "--results", type=path, default=Path("results"), metavar="DIR", help="(default: results)"
     )
     parser.add_argument("--measure", action="store_true", help="measure now, at this shape, into --results")
 

@@ -13,10 +13,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from bench.cases.devices import UnsupportedBackend, check_backend_chosen
+from bench.cases.read_options import path
 from bench.contract.load_cell import FORM, TargetError, parse_kwargs, parse_step_shape
 from bench.contract.report import BROKEN, ContractReport, as_text
 from bench.processes.contract_worker import (
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "XLA and gradients are skipped, and a call of tf.* is refused (default: tensorflow)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else")
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML too, a test a check")
+    parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML too, a test a check")
 
 
 def main(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bench.cases.read_options import positive
+from bench.cases.read_options import path, positive
 from bench.cases.sweeps import SWEEPS
 from bench.gate.output import (
     ALLOWED_INCONCLUSIVE,
@@ -70,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=f"{runs} (default: the one pinned); with --measure: what --cell is compared with",
     )
-    parser.add_argument("--current", nargs="+", type=Path, metavar="PATH", help=runs)
+    parser.add_argument("--current", nargs="+", type=path, metavar="PATH", help=runs)
     parser.add_argument(
         "--threshold",
         type=share,
@@ -87,11 +87,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             "%", "%%"
         ),
     )
-    parser.add_argument("--junit", type=Path, metavar="FILE", help="write JUnit XML")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write a table for a pull request")
+    parser.add_argument("--junit", type=path, metavar="FILE", help="write JUnit XML")
+    parser.add_argument("--markdown", type=path, metavar="FILE", help="write a table for a pull request")
     parser.add_argument(
         "--pinned",
-        type=Path,
+        type=path,
         default=PINNED,
         metavar="DIR",
         help=f"where the pinned baselines are, a folder a machine (default: {PINNED})",
@@ -133,7 +133,7 @@ def _add_measure_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--work",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="where to work (default: build/gate/SESSION in the repository)",
     )

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench.cases.read_options import path
 from bench.history.charts import Chart, charts_of, draw, remove_old
 from bench.history.timeline import History, Machine, Skipped, read_histories
 from bench.history.words import words
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.add_argument(
         "--results",
-        type=Path,
+        type=path,
         default=Path("results"),
         metavar="FOLDER",
         help="the folder that holds the runs' folders (default: results)",

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.cases.read_options import path
 from bench.history.timeline import read_histories
 from bench.history.words import words
 from bench.records.files import write_whole
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run",
         nargs="?",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="a run's folder, for the blocks that show a run of its sweeps; left out: each block's own",
     )
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--file",
         action="append",
-        type=Path,
+        type=path,
         dest="files",
         metavar="FILE",
         help=f"a file with blocks; may repeat (default: {', '.join(FILES)})",

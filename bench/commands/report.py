@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from bench.cases.read_options import path
 from bench.records.run_folder import read_run, run_folders
 from bench.records.schema import RecordError
 from bench.records.text import one_line
@@ -16,21 +17,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "runs",
         nargs="*",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="runs' folders or CSVs, a section each, and of two what moved between them (default: the "
         "newest run of --results)",
     )
     parser.add_argument(
         "--results",
-        type=Path,
+        type=path,
         default=Path("results"),
         metavar="DIR",
         help="where runs are (default: results)",
     )
     parser.add_argument(
         "--output",
-        type=Path,
+        type=path,
         metavar="FILE",
         help=f"what to write (default: {REPORT_FILE} in the run's folder; of several, next to their folders)",
     )

@@ -39,6 +39,16 @@ class _Name:
     def pytest_addoption(self, parser):
         parser.prog = _PROGRAM
 
+    def pytest_configure(self, config):
+        """Refuses what is no option: as a folder of benchmarks it would have none, and all would be run."""
+        import pytest
+
+        _, *others = config.args
+        if others:
+            raise pytest.UsageError(
+                f"{' '.join(others)}: {_PROGRAM} takes options alone; a cell of yours is --cell=FILE:CELL"
+            )
+
 
 def _print_own_options() -> None:
     """Prints the options of this project: in pytest's own help they come after a hundred others."""

@@ -4,8 +4,8 @@ import argparse
 import json
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
+from bench.cases.read_options import path
 from bench.gate.revisions import CannotCompare
 from bench.records.files import read_text, write_whole
 from bench.records.text import one_line
@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help=f"what it may take, at most {timing.MOST_MINUTES:g}; a row takes about 3 s (default: 15)",
     )
-    group.add_argument("--save", type=Path, metavar="FILE", help="keep the recorded rows, as JSON")
-    group.add_argument("--load", type=Path, metavar="FILE", help="count in rows that were kept, time nothing")
+    group.add_argument("--save", type=path, metavar="FILE", help="keep the recorded rows, as JSON")
+    group.add_argument("--load", type=path, metavar="FILE", help="count in rows that were kept, time nothing")
 
 
 def _minutes(text: str) -> float:
@@ -70,7 +70,7 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runs",
         nargs="+",
-        type=Path,
+        type=path,
         default=[],
         metavar="PATH",
         help="real processes of one revision: each PATH is a work folder of gate --measure (base/ and head/) "
@@ -78,7 +78,7 @@ def _add_gate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--pairs", type=int, default=400, metavar="N", help="simulated pairs (default: 400)")
     parser.add_argument(
-        "--write", type=Path, metavar="FILE", help="put the figures between the file's markers"
+        "--write", type=path, metavar="FILE", help="put the figures between the file's markers"
     )
 
 

@@ -2,10 +2,9 @@
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
 
 from bench.cases.case import DEVICES
-from bench.cases.read_options import positive
+from bench.cases.read_options import path, positive
 from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import BASELINES
 from bench.contract.load_cell import FORM
@@ -103,7 +102,7 @@ def add_options(parser) -> None:
     group.addoption(
         "--corpus",
         metavar="PATH",
-        type=Path,
+        type=path,
         help="the text that character models learn, UTF-8, a blank line after each speech "
         "(default: Shakespeare).",
     )
@@ -140,7 +139,7 @@ def add_options(parser) -> None:
     )
     group.addoption("--case", metavar="ID", help="measure the one case with this id, in a sweep or not.")
     group.addoption(
-        "--results", metavar="DIR", type=Path, help="where the run's folder is made (default: results)."
+        "--results", metavar="DIR", type=path, help="where the run's folder is made (default: results)."
     )
     group.addoption(
         "--device",
@@ -185,7 +184,7 @@ def add_options(parser) -> None:
     group.addoption(
         "--resume",
         metavar="RUN",
-        type=Path,
+        type=path,
         help="with --scheduler or --workers: go on with the run in this folder, whose client or "
         "scheduler was lost.",
     )

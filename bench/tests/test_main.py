@@ -153,3 +153,38 @@ def test_an_unknown_option_of_run_is_told_the_nearest(capfd):
     assert "--subjet: did you mean: --subject?" in error
     assert "--benchmark-max-tim: did you mean: --benchmark-max-time" in error
     assert "--nonsense: did you mean" not in error
+
+
+def test_run_takes_options_alone(capfd, tmp_path):
+    (tmp_path / "my_cells.py").write_text("")
+    for given in (str(tmp_path / "my_cells.py"), str(tmp_path)):
+        assert main(["run", given, "--sweep=smoke"]) == 4
+        assert (
+            f"{given}: python -m bench run takes options alone; a cell of yours is --cell"
+            in capfd.readouterr().err
+        )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["report", ""],
+        ["history", "--results="],
+        ["gate", "--current", " "],
+        ["readme", "--file="],
+        ["advise", "--results="],
+        ["check", "lstm", "--junit="],
+        ["selftest", "--write="],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_empty_name_of_a_file_is_refused(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    assert ended.value.code == 2
+    assert "must name a file or a folder" in capsys.readouterr().err
+
+
+def test_an_empty_name_of_the_results_is_refused(capfd):
+    assert main(["run", "--results=", "--sweep=smoke"]) == 4
+    assert "--results: '': must name a file or a folder" in capfd.readouterr().err
