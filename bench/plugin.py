@@ -174,9 +174,10 @@ def pytest_unconfigure(config):
             config._benchmarksession.storage.path.rmdir()
 
 
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_sessionfinish(session):
-    """Measures again what is wide. With --require-gpu, a run in which no built-in layer ran on cuDNN has
-    failed, if one could."""
+    """Measures again what is wide, before pytest-benchmark writes its figures. With --require-gpu, a run in
+    which no built-in layer ran on cuDNN has failed, if one could."""
     run = session.config.stash.get(state.run, None)
     complete = run is not None and run.folder is not None and session.exitstatus in tell.COMPLETE
     if complete and hasattr(run, "measure_again"):  # a cluster's workers measure once
@@ -185,6 +186,7 @@ def pytest_sessionfinish(session):
         session.exitstatus = processes.measure_rest(session.config, run) or session.exitstatus
     if gpu.lacks_cudnn(session.config) and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    return (yield)
 
 
 @pytest.fixture

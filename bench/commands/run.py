@@ -43,7 +43,7 @@ class _Name:
         """Refuses what is no option: as a folder of benchmarks it would have none, and all would be run."""
         import pytest
 
-        _, *others = config.args
+        others = config.args[1:]
         if others:
             raise pytest.UsageError(
                 f"{' '.join(others)}: {_PROGRAM} takes options alone; a cell of yours is --cell=FILE:CELL"

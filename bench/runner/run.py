@@ -75,6 +75,7 @@ class Run:
         self.subjects = subjects
         self.records: list[Record] = []
         self._timed: dict[int, Timed] = {}  # by the number of their record
+        self._extra: list[dict[str, Any]] = []  # of each record, what pytest-benchmark writes
         self._kept_bytes = 0  # of the proven pairs that wait there, about
         self._artefacts: list[dict[str, Any]] = []
         self._prover = Prover(device, subjects, limits, user_cells, forking)
@@ -157,7 +158,8 @@ class Run:
             raise
         benchmark.has_error = record["status"] != "ok"  # then pytest-benchmark exports no figure either
         self._keep(record)
-        benchmark.extra_info.update({name: value for name, value in record.items() if value is not None})
+        self._extra.append(benchmark.extra_info)
+        _show(record, benchmark.extra_info)
         return record
 
     def _keep(self, record: Record) -> None:
@@ -245,6 +247,7 @@ class Run:
         self.records[number] = row.revised(
             self.records[number], comparison.case, summarise(self._timed[number].instances)
         )
+        _show(self.records[number], self._extra[number])
         if self._writer:
             self._writer.revise(number, self.records[number])
         return True
@@ -302,6 +305,11 @@ class Run:
             dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
+
+
+def _show(record: Record, extra: dict[str, Any]) -> None:
+    """Puts a record into what pytest-benchmark writes."""
+    extra.update({name: value for name, value in record.items() if value is not None})
 
 
 def _switched(user_cells: UserCells) -> dict[str, Any]:

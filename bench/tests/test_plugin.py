@@ -96,12 +96,14 @@ def test_a_run_verifies_times_and_records(tiny, pytester):
             f"records: *{folder.name}/records.csv",
         ]
     )
-    extra = [
-        entry["extra_info"] for entry in json.loads((pytester.path / "out.json").read_text())["benchmarks"]
-    ]
-    assert [info["ratio"] for info in extra] == [record["ratio"] for record in records]
+    assert _ratios_of_json(pytester) == [record["ratio"] for record in records]
     _check_a_line_a_case(result.outlines)
     assert not (pytester.path / ".benchmarks").exists()
+
+
+def _ratios_of_json(pytester) -> list[float]:
+    written = json.loads((pytester.path / "out.json").read_text())
+    return [entry["extra_info"]["ratio"] for entry in written["benchmarks"]]
 
 
 def _check_a_line_a_case(lines: list[str]) -> None:
@@ -483,7 +485,7 @@ def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester,
         return pair(prover, comparison)
 
     monkeypatch.setattr(Prover, "pair", counted)
-    result = tiny("--benchmark-max-time=0.5", "--budget=5", "--mode=infer")
+    result = tiny("--benchmark-max-time=0.5", "--budget=5", "--mode=infer", "--benchmark-json=out.json")
     assert result.ret == 0
     records = read_records(only_run(pytester))
     assert [record["case"] for record in records] == [
@@ -493,6 +495,7 @@ def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester,
     again = [line for line in result.outlines if line.startswith("[again] ")]
     assert len(again) >= 1
     assert sorted(proven) == [record["case"] for record in records]  # what is wide is kept as it was proven
+    assert _ratios_of_json(pytester) == [record["ratio"] for record in records]
     for record in records:
         assert record["converged"] is False
         assert record["instances"] == len(record["instance_ratios"].split()) >= 9

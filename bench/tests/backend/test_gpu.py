@@ -5,6 +5,7 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -214,14 +215,15 @@ def test_the_native_engine_asks_which_gpus_are_used(monkeypatch, gpus, native_ru
     """One that is there and hidden is none."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: gpus)
-    monkeypatch.setattr(native, "operations", lambda header, source: ("forward", "backward"))
+    monkeypatch.setattr(native, "operations", lambda header, source, bits: ("forward", "backward"))
     monkeypatch.setattr(native, "header_of", lambda recurrence: "header")
     monkeypatch.setattr(native, "checked", lambda header, check: None)
+    recurrence = SimpleNamespace(dtype="float32")
     if native_runs:
-        assert len(native.programs("recurrence")) == 2
+        assert len(native.programs(recurrence)) == 2
     else:
         with pytest.raises(native.Unavailable, match="TensorFlow uses a GPU"):
-            native.programs("recurrence")
+            native.programs(recurrence)
 
 
 # --- TF32: off in the proof, as configured in the timing ---

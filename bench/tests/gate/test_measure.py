@@ -193,7 +193,7 @@ def test_the_plan_touches_nothing(repository, player, capsys):
     [
         (["nowhere", "HEAD"], "nowhere: no such revision in"),
         (["HEAD", "HEAD:my_cells.py"], "HEAD:my_cells.py: no such revision in"),
-        (["HEAD", "--upload-pack=x"], "expected 2 arguments"),
+        (["HEAD", "--upload-pack=x"], "no option --upload-pack"),
         (["HEAD", "HEAD", "--processes=1"], "--processes 1: must be 2 or more"),
         (["HEAD", "HEAD", "--cell=yours.py:Cell"], "yours.py: is not in BASE HEAD ("),
         (["HEAD", "HEAD", "--cell=lstm", "--baseline=no.py:C"], "no.py: is not in BASE HEAD ("),

@@ -485,7 +485,10 @@ def test_the_sweep_compares_every_peer_with_the_built_in_of_its_equation():
 def test_fused_is_compared_with_torch_where_torch_has_the_cell():
     rows = [row for row in comparisons(["fused"]) if row.baseline.layer == "torch"]
     fused = {row.case for row in comparisons(["fused"]) if row.case.layer == "fused"}
-    assert {row.case for row in rows} == {case for case in fused if case.cell in ("lstm", "gru")}
+    largest = max(case.units for case in fused)  # a minute of its own
+    assert {row.case for row in rows} == {
+        case for case in fused if case.cell in ("lstm", "gru") and case.units < largest
+    }
     assert all(row.id == f"{row.case.id}-vs-{row.case.cell}-torch" for row in rows)
 
 

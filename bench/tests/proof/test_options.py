@@ -127,7 +127,7 @@ def test_layers_turn_the_sequence_each_but_cells_within_one_do_not():
 
 
 def test_a_layer_of_too_few_cells_is_refused():
-    with pytest.raises(ValueError, match="has 1 cells, where the case asks for 4"):
+    with pytest.raises(ValueError, match="has 1 cell, where the case asks for 4"):
         compose(replace(PLAIN, bidirectional=True, depth=2), [ADDING])
 
 
@@ -228,9 +228,9 @@ def test_every_option_is_right(subject, options):
             "lstm-rnn",
             {"bidirectional": True},
             {"bidirectional": False},
-            "has 1 cells, where the case asks for 2",
+            "has 1 cell, where the case asks for 2",
         ),
-        ("gru-builtin", {"depth": 2}, {"depth": 1}, "has 1 cells, where the case asks for 2"),
+        ("gru-builtin", {"depth": 2}, {"depth": 1}, "has 1 cell, where the case asks for 2"),
         ("gru-builtin", {"dropout": 0.5}, {"dropout": 0.0}, "nothing is dropped"),
         ("gru-rnn", {"dropout": 0.9}, {"dropout": 0.1}, "what is kept is scaled by 1.11"),
         (
