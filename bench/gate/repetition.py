@@ -19,7 +19,7 @@ from bench.records.csv_file import write_records
 from bench.records.environment import new_run_id
 from bench.records.run_folder import PROCESSES_FOLDER, read_run, stored_folders, write_environment
 from bench.records.schema import make_record
-from bench.timing.intervals import FEWEST_INSTANCES, instances_interval
+from bench.timing.intervals import FEWEST_INSTANCES, processes_interval
 
 FOLDER = PROCESSES_FOLDER  # in a run's folder: the runs of its processes, which are a side for the gate
 # of the processes' figures; what is not named is the first process's
@@ -103,7 +103,7 @@ def joined(run_id: str, processes: Sequence[Sequence[Mapping[str, Any]]]) -> lis
     """The rows of all processes, one of each case and baseline, in the order of the first process.
 
     The ratio is the geometric mean of the processes', with Student's interval over their logarithms
-    (`instances_interval`). A row that went wrong in a process is that process's row. A case that too few
+    (`processes_interval`). A row that went wrong in a process is that process's row. A case that too few
     processes came to, since they were stopped, is left out.
     """
     found: dict[tuple, list[Mapping[str, Any]]] = {}
@@ -135,7 +135,7 @@ def _rates(first: Mapping[str, Any], figures: Mapping[str, Any]) -> dict[str, An
 
 def _over_processes(ratios: Sequence[float]) -> dict[str, Any]:
     """The columns of the ratio, of each process's ratio."""
-    ratio = instances_interval([[each] for each in ratios])
+    ratio = processes_interval(ratios)
     return {
         "ratio": ratio.value,
         "ratio_low": ratio.low,

@@ -210,7 +210,8 @@ class Record(TypedDict):
         float | None,
         _Says(
             "subject's time / baseline's time; above 1 the subject is slower. The geometric mean of the "
-            "instances' medians over their blocks; with fewer than 3 instances the median over the blocks",
+            "instances', of whose blocks what is far off counts less; with fewer than 3 instances the median "
+            "over the blocks",
             "ratio",
         ),
     ]

@@ -10,8 +10,6 @@ from bench.cases.comparisons import Comparison
 from bench.runner.proving import Proven
 from bench.timing.blocks import Blocks, Plan, plan_again, summarise
 
-_MOST_INSTANCES = 24  # of a row altogether: what needs more is too noisy for this
-
 
 @dataclass(frozen=True)
 class Timed:
@@ -40,8 +38,7 @@ class Timed:
         """The further instances that bring the ratio within ±2%; None where it is, or cannot be brought."""
         if self.instance_s is None or not self.is_wide:
             return None
-        plan = plan_again(self.instances, self.instance_s)
-        return plan if plan and len(self.instances) + plan.instances <= _MOST_INSTANCES else None
+        return plan_again(self.instances, self.instance_s)
 
     @cached_property
     def seconds(self) -> float:

@@ -37,7 +37,8 @@ from bench.timing.blocks import (
     time_call,
     time_instances,
 )
-from bench.timing.intervals import FEWEST_INSTANCES, Interval, instance_ratio, ratio_interval
+from bench.timing.intervals import FEWEST_INSTANCES, Interval, ratio_interval
+from bench.timing.random_effects import RandomEffects
 
 if TYPE_CHECKING:
     from bench.backend.programs import Program
@@ -401,14 +402,9 @@ def _suites(same: Mapping[str, list[Row]]) -> Iterator[Figure]:
 
 
 def p_value(row: Row) -> float:
-    """The probability of instances that differ so much from 1 where the layers do not, by Student's test; 1
-    where they are too few to tell."""
-    import numpy as np
-    from scipy.stats import ttest_1samp
-
-    logarithms = np.log([instance_ratio(blocks.ratios()) for blocks in row.blocks])
-    if len(logarithms) < FEWEST_INSTANCES:
+    """Twice the probability that the ratio lies on the other side of 1, as the interval's model has it; 1
+    where the instances are too few to tell."""
+    if len(row.blocks) < FEWEST_INSTANCES:
         return 1.0
-    if np.ptp(logarithms) == 0:
-        return float(logarithms[0] == 0)
-    return float(ttest_1samp(logarithms, 0.0).pvalue)
+    below = RandomEffects([blocks.ratios() for blocks in row.blocks]).below(0.0)
+    return 2 * max(0.0, min(below, 1 - below))

@@ -23,16 +23,15 @@ from statistics import median, quantiles
 from bench.timing.intervals import (
     FEWEST_BLOCKS,
     FEWEST_INSTANCES,
+    WISHED_HALF_WIDTH,
     Interval,
     blocks_for,
-    deviation_within,
     drift_of,
-    instance_ratio,
-    instances_for,
+    half_width,
     instances_interval,
     ratio_interval,
-    spread_between,
 )
+from bench.timing.random_effects import USUAL_DEVIATION, RandomEffects
 
 Leg = Callable[[], float]  # runs a program once; the seconds it took
 Pair = tuple[Leg, Leg]  # of the subject and of the baseline
@@ -43,13 +42,15 @@ _QUEUE_CALLS = (3, 100)  # at least, at most
 PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
 LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what differs within an instance
-_USUAL_INSTANCES = 4  # at least, where making one takes no longer than twice the blocks
-MOST_INSTANCES = 8  # of a first measurement; Student's interval gains little from more
-# Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its
-# blocks. To compile a built-in takes 0.05 to 0.2 s, under XLA 0.2 to 0.9 s, and blocks 1 s: so most have 6
-# to 8 instances, and training under XLA 4.
-_INSTANCES_SHARE = 1.5
+_USUAL_INSTANCES = 4  # at least, where making one takes no longer than the blocks
+MOST_INSTANCES = 8  # of a first measurement
+# Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its blocks. To
+# compile a built-in's two sides takes 0.1 to 0.5 s, under XLA 0.5 to 2 s, and blocks 1 s: so most have 4
+# instances, and training under XLA 3.
+_INSTANCES_SHARE = 0.5
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
+LEAST_AGAIN = 2  # further instances of a row that is measured again
+_MOST_AGAIN = 24  # instances of a row altogether: what needs more is too noisy for this
 
 
 class BrokenClock(RuntimeError):
@@ -259,9 +260,9 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
     In a given time the mean over instances is known best with
     sqrt(seconds of an instance / seconds of a block) · (deviation within / deviation between instances)
     blocks in each (Kalibera and Jones 2013, "Rigorous benchmarking in reasonable time"). The deviation
-    between is not known before there are instances; where it matters it is several times that within, and
-    one block is optimal. So there are as many instances as their share of the time allows, and the blocks
-    that the deviation within asks for are spread over them.
+    between is not known before there are instances: usually it is a fifth of that within, or less, and few
+    instances are optimal. So there are as many as their share of the time allows, and the blocks that the
+    deviation within asks for are spread over them.
 
     Args:
         instance_s: the seconds of making an instance; None: there is one.
@@ -280,7 +281,7 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
     if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
         return 1
     affordable = 1 + int(_INSTANCES_SHARE * max_time_s / max(instance_s, 1e-9))
-    least = _USUAL_INSTANCES if instance_s <= 2 * max_time_s else FEWEST_INSTANCES
+    least = _USUAL_INSTANCES if instance_s <= max_time_s else FEWEST_INSTANCES
     return max(least, min(MOST_INSTANCES, affordable))
 
 
@@ -288,21 +289,22 @@ def plan_again(instances: Sequence[Blocks], instance_s: float) -> Plan | None:
     """The further instances, and the blocks of each, that bring the interval of the ratio within ±2%.
 
     The blocks of each are the optimum that `plan_for` names: now the deviations are known, as far as these
-    instances tell. None where they are too few to tell.
+    instances tell. None where they are too few to tell, or where it takes too many.
 
     Args:
         instance_s: the seconds of making an instance.
     """
     if len(instances) < FEWEST_INSTANCES:
         return None
-    ratios = [blocks.ratios() for blocks in instances]
+    found = RandomEffects([blocks.ratios() for blocks in instances])
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
-    within, between = deviation_within(ratios), spread_between(ratios)
-    most = instance_s / block_s  # half of the time is for blocks
-    best = math.sqrt(instance_s / block_s) * within / between if between else math.inf
-    blocks = _even(min(best, most))
-    wanted = instances_for(math.hypot(between, within / math.sqrt(blocks)))
-    return Plan(max(LEAST_IN_INSTANCE, wanted - len(instances)), blocks)
+    between, there = max(found.between, USUAL_DEVIATION), sum(map(len, found.instances))
+    blocks = _even(math.sqrt(instance_s / block_s) * found.within / between)
+    for more in range(LEAST_AGAIN, _MOST_AGAIN - len(instances) + 1):
+        reached = half_width(found.between, found.within, len(instances) + more, there + more * blocks)
+        if reached <= WISHED_HALF_WIDTH:
+            return Plan(more, blocks)
+    return None
 
 
 def summarise(instances: Sequence[Blocks]) -> Timing:
@@ -310,16 +312,17 @@ def summarise(instances: Sequence[Blocks]) -> Timing:
     subject = list(chain.from_iterable(blocks.subject for blocks in instances))
     first, _, third = quantiles(subject, n=4, method="inclusive")
     ratios = [blocks.ratios() for blocks in instances]
-    enough = len(ratios) >= FEWEST_INSTANCES
+    effects = RandomEffects(ratios) if len(ratios) >= FEWEST_INSTANCES else None
+    of_instances = map(math.exp, effects.means) if effects else map(median, ratios)
     return Timing(
         median_s=median(subject),
         min_s=min(subject),
         iqr_s=third - first,
         baseline_median_s=median(chain.from_iterable(blocks.baseline for blocks in instances)),
-        ratio=instances_interval(ratios) if enough else ratio_interval(list(chain.from_iterable(ratios))),
+        ratio=instances_interval(ratios) if effects else ratio_interval(list(chain.from_iterable(ratios))),
         rounds=sum(map(len, ratios)),
-        instances=tuple(map(instance_ratio, ratios)),
-        instance_spread=spread_between(ratios) if enough else None,
+        instances=tuple(of_instances),
+        instance_spread=effects.between if effects else None,
         drift=drift_of(ratios),
     )
 

@@ -27,7 +27,8 @@ _MEDIAN_FACTOR = 1.96 * math.sqrt(math.pi / 2)
 # within the wish, without them 14-37%.
 _ASSURANCE = 0.8  # that the true spread is no larger than what the pilot's is taken for
 _DRIFT_BY_CHANCE = 0.001  # of a run of 158 rows without any drift one in six says that a row has some
-_STUDENT = 2.2  # Student's quantile of ten degrees: further ones hardly change what is needed
+_STANDARD_ERRORS = 2.1  # half an interval of `RandomEffects`
+_LEAST_BETWEEN = 0.006  # what of its prior remains where instances look alike
 _LONGER_SIDE = 1.3  # the longer side of an interval, as a multiple of half of it
 
 
@@ -103,47 +104,44 @@ def _bootstrap_ends(ratios) -> tuple[float, float]:
     ).confidence_interval
 
 
-def instance_ratio(block_ratios: Sequence[float]) -> float:
-    """The ratio of one instance: the median of its blocks'."""
-    return median(block_ratios)
-
-
 def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
     """The ratio of the layers, with its interval: instances are drawn, and blocks within them.
 
-    The geometric mean of the instances' ratios, with Student's interval over their logarithms. All that
-    differs between instances and within them is in it: blocks are not counted as if each were a new instance.
-    (Kalibera, Bulej and Tůma 2006, "Quality assurance in performance: evaluating mono benchmark results".)
-    Of a layer against itself it holds 1 in 94% to 98%, whether all instances run alike or at two or three
-    speeds, also where wide ones are timed again until they are within ±2% (92% to 97% in simulations). To
-    pool blocks and instances where these seem to be alike, or to take Satterthwaite's degrees of freedom
-    (1946), holds the mean of four instances that differ by 1% or 3% in 91% to 94% only, and from six
-    instances on it is narrower by less than a tenth. None knows of a speed that none of the instances
-    drew: where one in six of one side alone runs 15% slower, six instances hold the mean in 70%.
+    By the model of `RandomEffects`. Of a layer against itself it holds 1 in 91% to 99% of simulated rows,
+    whether all instances run alike, differ by 1% or run at two or three speeds, also where wide ones are
+    timed again until they are within ±2%. It does not know of a speed that none of the instances drew.
 
     Args:
-        instances: of each instance, `FEWEST_INSTANCES` at least, the ratios of its blocks.
+        instances: of each instance, `FEWEST_INSTANCES` at least, the ratios of its blocks, two at least.
+    """
+    from bench.timing.random_effects import RandomEffects
+
+    _check_enough(instances)
+    found = RandomEffects(instances)
+    ends = (found.quantile((1 + sign * CONFIDENCE) / 2) for sign in (-1, 1))
+    return Interval(math.exp(found.value), *map(math.exp, ends))
+
+
+def processes_interval(ratios: Sequence[float]) -> Interval:
+    """The ratio of the layers, with its interval, of each process's ratio, `FEWEST_INSTANCES` at least.
+
+    Their geometric mean, with Student's interval over their logarithms: all that differs between processes
+    and within them is in it. (Kalibera, Bulej and Tůma 2006, "Quality assurance in performance: evaluating
+    mono benchmark results".)
     """
     from scipy.stats import t
 
-    if len(instances) < FEWEST_INSTANCES:
-        raise ValueError(f"instances: {len(instances)}, and an interval takes at least {FEWEST_INSTANCES}")
-    logarithms = [math.log(instance_ratio(ratios)) for ratios in instances]
+    _check_enough(ratios)
+    logarithms = [math.log(ratio) for ratio in ratios]
     degrees = len(logarithms) - 1
     half = float(t.ppf((1 + CONFIDENCE) / 2, degrees)) * stdev(logarithms) / math.sqrt(len(logarithms))
     value = math.exp(fmean(logarithms))
     return Interval(value, value * math.exp(-half), value * math.exp(half))
 
 
-def spread_between(instances: Sequence[Sequence[float]]) -> float:
-    """The relative standard deviation of instances' ratios, without what comes from the blocks within them.
-
-    Args:
-        instances: of each instance, two at least, the ratios of its blocks, two at least.
-    """
-    logarithms = [[math.log(ratio) for ratio in ratios] for ratios in instances]
-    within = fmean(variance(of_one) / len(of_one) for of_one in logarithms)
-    return math.sqrt(max(0.0, variance(map(fmean, logarithms)) - within))
+def _check_enough(drawn: Sequence) -> None:
+    if len(drawn) < FEWEST_INSTANCES:
+        raise ValueError(f"{len(drawn)}, and an interval takes at least {FEWEST_INSTANCES}")
 
 
 def drift_of(instances: Sequence[Sequence[float]]) -> float | None:
@@ -156,22 +154,22 @@ def drift_of(instances: Sequence[Sequence[float]]) -> float | None:
     from scipy.stats import spearmanr
 
     places = [place for ratios in instances for place in range(len(ratios))]
-    moved = [ratio / instance_ratio(ratios) for ratios in instances for ratio in ratios]
+    moved = [ratio / median(ratios) for ratios in instances for ratio in ratios]
     if len(set(moved)) < 2 or len(set(places)) < 2:
         return None
     found = spearmanr(places, moved)
     return float(found.statistic) if found.pvalue < _DRIFT_BY_CHANCE else None
 
 
-def deviation_within(instances: Sequence[Sequence[float]]) -> float:
-    """The relative standard deviation of the ratios of blocks within an instance."""
-    return math.sqrt(fmean(variance(map(math.log, ratios)) for ratios in instances))
+def half_width(between: float, within: float, instances: int, blocks: int) -> float:
+    """About the half of the interval of a ratio, relative.
 
-
-def instances_for(deviation: float) -> int:
-    """How many instances bring the interval of their ratio within ±2%, whose logarithms scatter by
-    `deviation`."""
-    return math.ceil((_STUDENT * deviation / WISHED_HALF_WIDTH) ** 2)
+    Args:
+        between, within: the deviations of instances, and of blocks within them.
+        blocks: of all instances together.
+    """
+    between = max(between, _LEAST_BETWEEN)
+    return _STANDARD_ERRORS * math.sqrt(between**2 / instances + within**2 / blocks)
 
 
 def blocks_for(pilot_ratios: Sequence[float]) -> int:

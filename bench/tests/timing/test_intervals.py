@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import sem, t
 
 from bench.timing.intervals import (
     CONFIDENCE,
@@ -13,6 +14,7 @@ from bench.timing.intervals import (
     blocks_for,
     drift_of,
     instances_interval,
+    processes_interval,
     ratio_interval,
 )
 
@@ -163,7 +165,7 @@ SPEEDS = {
     ),
     "seldom": lambda generator, shape: generator.choice([0, math.log(1.15)], shape, p=[5 / 6, 1 / 6]),
 }
-_SAMPLES = 600
+_SAMPLES = 300
 
 
 def simulated(speeds: str, instances: int, blocks: int, noise: float = 0.02) -> np.ndarray:
@@ -183,12 +185,53 @@ def simulated(speeds: str, instances: int, blocks: int, noise: float = 0.02) -> 
 @pytest.mark.parametrize("speeds", SPEEDS)
 @pytest.mark.parametrize(("instances", "blocks"), [(4, 10), (6, 3)])
 def test_intervals_over_instances_hold_the_layers_ratio(speeds, instances, blocks):
-    """In 95%, and in more where the speeds are few; 600 samples scatter by 0.9%."""
+    """In 90% or more, at worst where instances run at three speeds; 300 samples scatter by 1.3%."""
     found = [instances_interval(sample) for sample in simulated(speeds, instances, blocks)]
     covered = sum(each.low <= 1 <= each.high for each in found) / _SAMPLES
-    assert 0.93 <= covered <= 0.99
+    assert covered >= 0.89
     if speeds in ("two", "three"):  # each block as if it were a trace of its own
-        assert _over_blocks(speeds, instances, blocks) < 0.9
+        assert _over_blocks(speeds, instances, blocks) < covered - 0.02
+
+
+@pytest.mark.parametrize("speeds", ["alike", "near"])
+def test_intervals_over_few_instances_are_narrower_than_students(speeds):
+    samples = simulated(speeds, 4, 10)[:100]
+    widths = [
+        (found.high / found.low - 1, student.high / student.low - 1)
+        for sample in samples
+        for found, student in [(instances_interval(sample), processes_interval(np.median(sample, 1)))]
+    ]
+    found, student = np.median(widths, axis=0)
+    assert found < 0.85 * student
+
+
+def test_a_block_that_is_far_off_does_not_widen_the_interval():
+    samples = [list(each) for each in simulated("alike", 4, 10)[0]]
+    before = instances_interval(samples)
+    samples[0][0] = 30.0
+    after = instances_interval(samples)
+    assert after.value == pytest.approx(before.value, rel=0.01)
+    assert after.high / after.low == pytest.approx(before.high / before.low, rel=0.02)
+
+
+def test_instances_of_more_blocks_count_more_where_instances_are_alike():
+    generator = np.random.default_rng(2)
+    many, few = np.exp(generator.normal(0, 0.05, 200)), np.exp(generator.normal(0.04, 0.05, 4))
+    found = instances_interval([many, few, few])
+    assert abs(found.value - 1) < 0.015 < np.mean(few) - 1
+
+
+def test_the_interval_of_processes_is_students():
+    found = processes_interval([0.9, 1.0, 1.1])
+    logarithms = np.log([0.9, 1.0, 1.1])
+    low, high = t.interval(0.95, 2, np.mean(logarithms), sem(logarithms))
+    assert (found.low, found.high) == pytest.approx((math.exp(low), math.exp(high)))
+
+
+@pytest.mark.parametrize("interval", [instances_interval, processes_interval])
+def test_fewer_than_three_have_no_interval(interval):
+    with pytest.raises(ValueError, match="2, and an interval takes at least 3"):
+        interval([[1.0, 1.0], [1.0, 1.0]])
 
 
 def _over_blocks(speeds: str, instances: int, blocks: int) -> float:

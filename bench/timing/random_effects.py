@@ -1,0 +1,152 @@
+"""The ratio of two layers from blocks within instances: a Bayesian random-effects model of their logarithms.
+
+The logarithm of a block's ratio is that of the layers, plus what its instance differs by (deviation τ), plus
+noise (deviation σ). Of few instances Student's interval is wide, since it must learn τ from them alone: 3.2
+standard errors for four. How far instances differ is known from before, though, and that is the prior of τ:
+half-Cauchy, as many above 1% as below, with a tail that instances at two speeds far apart soon outweigh. The
+priors of the ratio and of log σ are flat. (Friede et al. 2017, "Meta-analysis of few small studies in orphan
+diseases", on this prior for few groups; Röver 2020, "Bayesian random-effects meta-analysis using the
+bayesmeta R package", on its posterior by a grid, as here.)
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median, variance
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Half of all instances differ by less, as a deviation: in this project's runs 0% to 2%, seldom 6%. Over
+# simulated rows of four instances the interval holds the truth in 98% where they do not differ, in 96% at 1%,
+# 92% at 2%, 89% at 3% and 93% at two speeds 12% apart; it is narrower than Student's by a fifth to a third.
+USUAL_DEVIATION = 0.01
+# A block farther off its instance's median, in deviations, counts as this far (Huber's estimate): now and
+# then other work hits one side of a block.
+_FAR = 2.0
+_MAD_OF_NORMAL = 1.4826
+_LEAST_NOISE = 1e-7  # relative: clocks that tick evenly exist in tests
+_POINTS = (20, 13, 161)  # of the grid of τ, of σ, and of the ratio
+_REACH = 8.0  # of the ratio's grid, in standard deviations of the posterior
+_TIMES_ESTIMATE = (0.35, 3.0)  # the grid of σ, as multiples of its estimate
+
+
+@dataclass(frozen=True)
+class RandomEffects:
+    """What blocks within instances say of the ratio.
+
+    Args:
+        instances: of each instance, three at least, the ratios of its blocks, two at least.
+    """
+
+    instances: Sequence[Sequence[float]]
+
+    @cached_property
+    def means(self) -> list[float]:
+        """Of each instance the mean logarithm, without what is far off."""
+        return [math.fsum(of_one) / len(of_one) for of_one in self._clipped]
+
+    @cached_property
+    def within(self) -> float:
+        """The deviation of a block within its instance, relative."""
+        squares = math.fsum(variance(of_one) * (len(of_one) - 1) for of_one in self._clipped)
+        return math.sqrt(squares / self._degrees) / self._share_near
+
+    @cached_property
+    def between(self) -> float:
+        """The deviation between instances, relative, without what comes from the blocks within them."""
+        by_blocks = self.within**2 * math.fsum(1 / len(each) for each in self.instances) / len(self.means)
+        return math.sqrt(max(0.0, variance(self.means) - by_blocks))
+
+    @cached_property
+    def value(self) -> float:
+        """The mean of the ratio's logarithm."""
+        weights, centres, _ = self._posterior
+        return float((weights * centres).sum())
+
+    def quantile(self, probability: float) -> float:
+        """The ratio's logarithm below which the truth lies with this probability."""
+        import numpy as np
+
+        values, below = self._distribution
+        return float(np.interp(probability, below, values))
+
+    def below(self, logarithm: float) -> float:
+        """The probability that the ratio's logarithm is less."""
+        import numpy as np
+
+        values, below = self._distribution
+        return float(np.interp(logarithm, values, below))
+
+    @cached_property
+    def _logarithms(self) -> list[list[float]]:
+        return [[math.log(ratio) for ratio in ratios] for ratios in self.instances]
+
+    @cached_property
+    def _degrees(self) -> int:
+        return sum(map(len, self.instances)) - len(self.instances)
+
+    @cached_property
+    def _far(self) -> float:
+        """How far off its instance's median a block's logarithm counts at most."""
+        off = [abs(each - median(of_one)) for of_one in self._logarithms for each in of_one]
+        return _FAR * _MAD_OF_NORMAL * median(off) * math.sqrt(len(off) / self._degrees)
+
+    @cached_property
+    def _clipped(self) -> list[list[float]]:
+        clipped = []
+        for of_one in self._logarithms:
+            middle = median(of_one)
+            clipped.append([min(max(each, middle - self._far), middle + self._far) for each in of_one])
+        return clipped
+
+    @cached_property
+    def _share_near(self) -> float:
+        """The share of blocks that are not far off: clipped deviations are multiplied by its inverse."""
+        pairs = zip(self._logarithms, self._clipped, strict=True)
+        near = [each == kept for raw, clipped in pairs for each, kept in zip(raw, clipped, strict=True)]
+        return sum(near) / len(near)
+
+    @cached_property
+    def _posterior(self) -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
+        """Over the grid of τ and σ: their weight, and the normal distribution of the ratio given them."""
+        import numpy as np
+
+        means, counts = np.array(self.means), np.array([len(each) for each in self.instances])
+        tau, prior = _between_grid(float(np.ptp(means)), _POINTS[0])
+        noise = max(self.within, _LEAST_NOISE)
+        sigma = noise * np.geomspace(*_TIMES_ESTIMATE, _POINTS[1])
+        variances = tau[:, None, None] ** 2 + sigma[None, :, None] ** 2 / counts
+        shares = 1 / variances
+        variance_of_mean = 1 / shares.sum(2)
+        centres = variance_of_mean * (shares * means).sum(2)
+        off = (shares * (means - centres[..., None]) ** 2).sum(2)
+        log_weights = (
+            np.log(prior)[:, None]
+            - self._degrees * (np.log(sigma) + (noise / sigma) ** 2 / 2)
+            - (np.log(variances).sum(2) + off - np.log(variance_of_mean)) / 2
+        )
+        weights = np.exp(log_weights - log_weights.max())
+        return weights / weights.sum(), centres, np.sqrt(variance_of_mean)
+
+    @cached_property
+    def _distribution(self) -> "tuple[np.ndarray, np.ndarray]":
+        """Values of the ratio's logarithm, and the probability that it is less."""
+        import numpy as np
+        from scipy.special import ndtr
+
+        weights, centres, deviations = (each[..., None] for each in self._posterior)
+        spread = math.sqrt(float((weights * (deviations**2 + (centres - self.value) ** 2)).sum()))
+        values = self.value + spread * np.linspace(-_REACH, _REACH, _POINTS[2])
+        return values, (weights * ndtr((values - centres) / deviations)).sum((0, 1))
+
+
+def _between_grid(widest: float, points: int) -> "tuple[np.ndarray, np.ndarray]":
+    """Values of τ, from 0 on, and what the prior gives to each."""
+    import numpy as np
+
+    tau = np.geomspace(USUAL_DEVIATION / 20, max(0.4, 4 * widest), points - 1)
+    edges = np.concatenate([[0, tau[0] / 2], np.sqrt(tau[1:] * tau[:-1]), [1.3 * tau[-1]]])
+    return np.concatenate([[0], tau]), np.diff(np.arctan(edges / USUAL_DEVIATION))
