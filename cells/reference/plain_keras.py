@@ -12,6 +12,7 @@ from cells.reference.numpy_functions import (
     scan,
     sigmoid,
     softmax,
+    tanh,
 )
 
 
@@ -51,9 +52,9 @@ def cifg_lstm(weights, inputs, initial_states) -> Outputs:
 
     def step(x, states):
         h, c = states
-        candidate = np.tanh(sum_of(2, x, h))
+        candidate = tanh(sum_of(2, x, h))
         c = candidate + sigmoid(sum_of(0, x, h)) * (c - candidate)
-        h = sigmoid(sum_of(1, x, h)) * np.tanh(c)
+        h = sigmoid(sum_of(1, x, h)) * tanh(c)
         return h, [h, c]
 
     return scan(step, inputs, initial_states)
@@ -68,7 +69,7 @@ def antisymmetric_rnn(weights, inputs, initial_states, step_size=0.1, diffusion=
         gate, candidate = (
             x @ block(kernel, number, 2) + h @ antisymmetric + block(bias, number, 2) for number in range(2)
         )
-        h = h + step_size * sigmoid(gate) * np.tanh(candidate)
+        h = h + step_size * sigmoid(gate) * tanh(candidate)
         return h, [h]
 
     return scan(step, inputs, initial_states)
@@ -87,7 +88,7 @@ def layer_norm_gru(weights, inputs, initial_states) -> Outputs:
         (h,) = states
         from_x, from_h = _layer_norm(x @ kernel, *norms[:2]), _layer_norm(h @ recurrent, *norms[2:])
         update, reset = (sigmoid(block(from_x, number, 3) + block(from_h, number, 3)) for number in range(2))
-        candidate = np.tanh(block(from_x, 2, 3) + reset * block(from_h, 2, 3))
+        candidate = tanh(block(from_x, 2, 3) + reset * block(from_h, 2, 3))
         h = candidate + update * (h - candidate)
         return h, [h]
 
@@ -102,8 +103,8 @@ def projected_lstm(weights, inputs, initial_states) -> Outputs:
 
     def step(x, states):
         h, c = states
-        c = sigmoid(sum_of(1, x, h)) * c + sigmoid(sum_of(0, x, h)) * np.tanh(sum_of(2, x, h))
-        h = (sigmoid(sum_of(3, x, h)) * np.tanh(c)) @ projection
+        c = sigmoid(sum_of(1, x, h)) * c + sigmoid(sum_of(0, x, h)) * tanh(sum_of(2, x, h))
+        h = (sigmoid(sum_of(3, x, h)) * tanh(c)) @ projection
         return h, [h, c]
 
     return scan(step, inputs, initial_states)
@@ -119,8 +120,8 @@ def multiplicative_lstm(weights, inputs, initial_states) -> Outputs:
     def step(x, states):
         h, c = states
         m = (x @ block(kernel, 0, 5)) * (h @ state_kernel)
-        c = sigmoid(sum_of(1, x, m)) * c + sigmoid(sum_of(0, x, m)) * np.tanh(sum_of(2, x, m))
-        h = sigmoid(sum_of(3, x, m)) * np.tanh(c)
+        c = sigmoid(sum_of(1, x, m)) * c + sigmoid(sum_of(0, x, m)) * tanh(sum_of(2, x, m))
+        h = sigmoid(sum_of(3, x, m)) * tanh(c)
         return h, [h, c]
 
     return scan(step, inputs, initial_states)
@@ -131,7 +132,7 @@ def rhn(weights, inputs, initial_states) -> Outputs:
 
     def layer(number, x, s):
         sums = s @ recurrents[number] + biases[number] + (0 if number else x @ kernel)
-        return s + sigmoid(block(sums, 0, 2)) * (np.tanh(block(sums, 1, 2)) - s)
+        return s + sigmoid(block(sums, 0, 2)) * (tanh(block(sums, 1, 2)) - s)
 
     def step(x, states):
         (s,) = states
@@ -148,10 +149,10 @@ def cfc(weights, inputs, initial_states, elapsed=1.0) -> Outputs:
 
     def step(x, states):
         (h,) = states
-        z = np.tanh(x @ backbone[0][:features] + h @ backbone[0][features:] + backbone[1])
+        z = tanh(x @ backbone[0][:features] + h @ backbone[0][features:] + backbone[1])
         from_z = [z @ kernel + bias for kernel, bias in (time, first, second)]
         later = sigmoid(elapsed * from_z[0])
-        h = (1 - later) * np.tanh(from_z[1]) + later * np.tanh(from_z[2])
+        h = (1 - later) * tanh(from_z[1]) + later * tanh(from_z[2])
         return h, [h]
 
     return scan(step, inputs, initial_states)
@@ -178,7 +179,7 @@ def lmu(weights, inputs, initial_states, theta=100.0) -> Outputs:
         h, m = states
         signal = x @ input_encoder + h @ hidden_encoder
         m = np.einsum("ij,bj->bi", transition, m) + signal * entry
-        h = np.tanh(x @ kernel + h @ recurrent + m @ memory_kernel)
+        h = tanh(x @ kernel + h @ recurrent + m @ memory_kernel)
         return h, [h, m]
 
     return scan(step, inputs, initial_states)
