@@ -73,7 +73,7 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
             for _ in range(instances)
         ]
 
-    held = again = 0
+    held = again = reached = 0
     for _ in range(500):
         row = replace(timed(0.0), instances=drawn(4, 3))
         plan = row.plan
@@ -81,8 +81,10 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
         found = row.instances + (drawn(plan.instances, plan.blocks) if plan else [])
         ratio = summarise(found).ratio
         held += ratio.low <= 1 <= ratio.high
+        reached += plan is not None and ratio.converged
     assert again > 50
     assert 0.92 <= held / 500 <= 0.995
+    assert reached > again / 2
 
 
 def test_the_same_blocks_are_timed_without_a_benchmark():
