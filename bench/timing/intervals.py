@@ -107,7 +107,7 @@ def _bootstrap_ends(ratios) -> tuple[float, float]:
 def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
     """The ratio of the layers, with its interval: instances are drawn, and blocks within them.
 
-    By the model of `RandomEffects`. Of a layer against itself it holds 1 in 91% to 99% of simulated rows,
+    By the model of `RandomEffects`. Of a layer against itself it holds 1 in 90% to 99% of simulated rows,
     whether all instances run alike, differ by 1% or run at two or three speeds, also where wide ones are
     timed again until they are within ±2%. It does not know of a speed that none of the instances drew.
 
