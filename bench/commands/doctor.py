@@ -11,14 +11,27 @@ from bench.cases.subjects import SUBJECTS
 from bench.gate.verdicts import THRESHOLD
 from bench.records.environment import machine_key
 from bench.records.text import counted
-from bench.timing.blocks import Blocks, Budget, Instances, Timing, plain_rounds, summarise, time_instances
+from bench.timing.blocks import (
+    Blocks,
+    Budget,
+    Instances,
+    Timing,
+    plain_rounds,
+    summarise,
+    time_call,
+    time_instances,
+    time_planned,
+)
 from bench.timing.intervals import CONFIDENCE
 from bench.timing.machine_state import Finding, disturbances, read_counters, settings
+from bench.timing.random_effects import RandomEffects
 
 _SHAPE = (32, 50, 64, 128)
 _CASES = tuple(Case("lstm", "builtin", mode, *_SHAPE) for mode in ("infer", "train"))
 _USUAL_S = 1.0  # pytest-benchmark's `--benchmark-max-time`
 _GATE_PROCESSES = 5
+_LOOP_STEPS, _LOOP_BLOCKS = 30_000, 40  # of a fixed loop of 1 to 3 ms, in three series
+_STEADY = 0.02  # a block of that scatters by less on a machine of one's own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,14 +42,15 @@ def main(args: argparse.Namespace) -> int:
     """Prints what was found; returns 0."""
     print(machine_key())
     before, start = read_counters(with_processes=True), time.monotonic()
-    timings = {case.mode: summarise(_against_itself(case)) for case in _CASES}
+    blocks = {case.mode: _against_itself(case) for case in _CASES}
     seconds = time.monotonic() - start
     found = [
         *disturbances(before, read_counters(with_processes=True), seconds),
+        _own_speed(block_scatter(_fixed_loop())),
         *settings(),
         Finding("TensorFlow's threads", _threads()),
     ]
-    for line in (*_listed(found), "", *_seen(timings)):
+    for line in (*_listed(found), "", *_seen(blocks)):
         print(line)
     return 0
 
@@ -58,6 +72,29 @@ def _against_itself(case: Case) -> list[Blocks]:
         prover.close()
 
 
+def _fixed_loop() -> list[Blocks]:
+    """The blocks of a loop of one thread, always the same, against itself."""
+
+    def leg() -> float:
+        return time_call(lambda: sum(number * number for number in range(_LOOP_STEPS)))
+
+    return time_planned([(leg, leg)] * 3, _LOOP_BLOCKS, plain_rounds)
+
+
+def block_scatter(instances: Sequence[Blocks]) -> float:
+    """The deviation of the ratio of a block, relative."""
+    return RandomEffects([blocks.ratios() for blocks in instances]).within
+
+
+def _own_speed(scatter: float) -> Finding:
+    found = f"turns of one fixed loop, of one thread, scatter by {scatter:.1%}"
+    advice = (
+        "no setting here ends that: neighbours on the same processor, or a clock that changes; take another "
+        "hour or machine, or more --budget"
+    )
+    return Finding("the processor itself", found, advice if scatter > _STEADY else "")
+
+
 def _threads() -> str:
     import tensorflow as tf
 
@@ -77,14 +114,15 @@ def _listed(found: Sequence[Finding]) -> Iterator[str]:
             yield f"  {'':<{width}}  {finding.advice}"
 
 
-def _seen(timings: dict[str, Timing]) -> Iterator[str]:
+def _seen(instances: dict[str, list[Blocks]]) -> Iterator[str]:
+    timings = {mode: summarise(blocks) for mode, blocks in instances.items()}
     for mode, timing in timings.items():
         low, high = min(timing.instances), max(timing.instances)
         traces, blocks = counted(len(timing.instances), "trace"), counted(timing.rounds, "block")
         yield (
             f"{mode}: keras LSTM against itself, {traces} of {blocks}: "
             f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], traces from "
-            f"{low:.3f} to {high:.3f}"
+            f"{low:.3f} to {high:.3f}, turns scatter by {block_scatter(instances[mode]):.1%}"
         )
     widest = max(timings.values(), key=lambda timing: timing.ratio.high / timing.ratio.low)
     half = math.sqrt(widest.ratio.high / widest.ratio.low) - 1
