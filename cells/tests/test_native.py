@@ -3,8 +3,6 @@
 A compiler runs once for every equation here, and not at all where its library is in the cache folder.
 """
 
-import math
-import os
 import subprocess
 import sys
 import threading
@@ -19,7 +17,7 @@ from hypothesis import strategies as st
 import cells
 from cells import FusedRNN, GRUCell, LSTMCell, SLSTMCell
 from cells.engines import native
-from cells.engines.native import cores, library
+from cells.engines.native import library
 from cells.engines.native.cores import usable_cores
 from cells.tests.support import arrays, assert_same, data
 from cells.tests.test_fused_rnn import CASES, EveryKindCell, drawn_options, outputs_and_gradients, some_mask
@@ -219,28 +217,6 @@ def test_takes_as_many_threads_as_tensorflow_is_told(monkeypatch, told, expected
     assert threads() == (expected or usable_cores())
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 2)
     assert threads() == 2
-
-
-@pytest.mark.parametrize(
-    ("limits", "quota"),
-    [
-        ({"cpu.max": "150000 100000"}, 1.5),
-        ({"cpu.max": "max 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "400000 100000"}, 3),
-        ({"cpu,cpuacct/cpu.cfs_quota_us": "50000", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0.5),
-        ({"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, None),
-        ({"cpu.max": "nonsense"}, None),
-        ({}, None),
-    ],
-)
-def test_takes_no_more_cores_than_its_container_has(tmp_path, monkeypatch, limits, quota):
-    for name, text in limits.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "cgroup").write_text("0::/a/b\n4:cpu,cpuacct:/\n7:memory:/a\n")
-    assert cores.cpu_quota(tmp_path / "cgroup", tmp_path) == quota
-    monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert cores.usable_cores() == (math.ceil(quota) if quota else 8)
 
 
 def test_calls_at_the_same_time_do_not_wait_for_each_other_for_ever():

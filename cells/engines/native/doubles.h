@@ -37,7 +37,7 @@ inline Vector tanh(Vector x) {
   q = q * square + 4.84406305325125486048e3;
   const Vector small = x + x * square * (p / q);
   const Vector large = size >= 17.714196154005174 ? all(1.0) : 1.0 - 2.0 / (exp(size + size) + 1.0);
-  return size < 0.625 ? small : (Vector)((Mask)large | (Mask)x & SIGN);
+  return size < 0.625 ? small : (Vector)((Mask)large | ((Mask)x & SIGN));
 }
 
 // Lane by lane, as the rarer ones.

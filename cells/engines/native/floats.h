@@ -62,7 +62,7 @@ inline Vector tanh(Vector x) {
   q = q * square + 4.673548340e-1f;
   q = q * square + 1.0f;
   Vector result = absolute(x) >= 7.90738964f ? all(1.0f) : quotient(square * x * p + x, q);
-  return (Vector)((Mask)result | (Mask)x & INT32_MIN);  // of a zero too
+  return (Vector)((Mask)result | ((Mask)x & INT32_MIN));  // of a zero too
 }
 
 // log x = log m + n log 2 with m in [sqrt(1/2), sqrt(2)): log m as in Cephes' logf.

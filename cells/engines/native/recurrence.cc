@@ -452,7 +452,7 @@ struct Backward : Pass {
   // The gradients of a step's blocks are known: nothing else reads its products, whose place they may take.
   void write(long row, long step, long unit, long lanes, const Vector* of_blocks, Vector h, Number* gates) {
     const long units = sizes.units, moment = row * sizes.steps + step;
-    if (RECURRENT && TOGETHER) store(multiplied + moment * units + unit, h, lanes);
+    if (RECURRENT && TOGETHER > 0) store(multiplied + moment * units + unit, h, lanes);
     for (int gate = 0; gate < GATES; gate++) {
       Vector of_h = of_blocks[block_of_h(gate)];
       if (gate < TOGETHER) store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
@@ -625,7 +625,7 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
   const bool masked = settings.sequence && forward.mask;
   forward.outputs = tensors.output_if(masked, sizes.batch, sizes.steps, sizes.units);
   forward.products = tensors.output_if(settings.save, sizes.batch, sizes.steps, GATES * sizes.units);
-  forward.apart = tensors.output_if(settings.save && SEPARATE, sizes.batch, sizes.steps, SEPARATE * sizes.units);
+  forward.apart = tensors.output_if(settings.save && SEPARATE > 0, sizes.batch, sizes.steps, SEPARATE * sizes.units);
   for (int index = 0; index < STATES; index++) {
     bool kept = (settings.save && index < CARRIED) || (settings.sequence && !masked && index == OUTPUT);
     forward.kept[index] = tensors.output_if(kept, sizes.batch, sizes.steps, sizes.units);
@@ -682,10 +682,10 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   // What the gradients need takes the place of what is read for the last time, if it is as large.
   backward.of_products = tensors.output_instead_of(0);
   backward.of_inputs = tensors.output_if(SEPARATE, sizes.batch, sizes.steps, GATES * sizes.units);
-  if (RECURRENT && TOGETHER && SEPARATE == 1)
+  if (RECURRENT && TOGETHER > 0 && SEPARATE == 1)
     backward.multiplied = tensors.output_instead_of(1);
   else
-    backward.multiplied = tensors.output_if(RECURRENT && TOGETHER, sizes.batch, sizes.steps, sizes.units);
+    backward.multiplied = tensors.output_if(RECURRENT && TOGETHER > 0, sizes.batch, sizes.steps, sizes.units);
   backward.waited = tensors.output_if(LATE, sizes.batch, sizes.steps, sizes.units);
   Number* of_bias = tensors.output(1, width);
   Number* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);

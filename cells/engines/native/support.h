@@ -24,11 +24,19 @@ void fused_rnn_in_parallel(bool alone, int parts, void (*function)(void*, int), 
 int fused_rnn_threads(int wanted);
 }
 
-// Numbers too small for a normalised float count as 0 on x86, as in TensorFlow's own threads: they are slow.
+// Numbers too small for a normalised float count as 0, as in TensorFlow's own threads: on x86 they are slow.
 struct FlushDenormals {
 #if defined(__x86_64__)
   unsigned before = __builtin_ia32_stmxcsr();
   FlushDenormals() { __builtin_ia32_ldmxcsr(before | 0x8040); }
   ~FlushDenormals() { __builtin_ia32_ldmxcsr(before); }
+#elif defined(__aarch64__)
+  uint64_t before;
+  FlushDenormals() {
+    asm volatile("mrs %0, fpcr" : "=r"(before));
+    set(before | 1 << 24);
+  }
+  ~FlushDenormals() { set(before); }
+  static void set(uint64_t control) { asm volatile("msr fpcr, %0" : : "r"(control)); }
 #endif
 };

@@ -26,7 +26,7 @@ typedef int32_t Integer;
 #endif
 constexpr int LANES = VECTOR_BYTES / sizeof(Number);
 typedef Number Vector __attribute__((vector_size(VECTOR_BYTES)));
-typedef Integer Mask __attribute__((vector_size(VECTOR_BYTES)));  // of a lane all bits or none
+typedef decltype(Vector{} == Vector{}) Mask;  // of integers: of a lane all bits or none
 constexpr Integer SIGN = Integer(1ull << (sizeof(Number) * 8 - 1));  // the bit of it
 constexpr Number INFINITE = __builtin_inff();
 constexpr Number operator""_n(long double number) { return number; }
