@@ -43,6 +43,8 @@ def contents(value, depth=5, leaves=_LEAVES):
         return type(value), value
     if isinstance(value, _Same):
         return value
+    if isinstance(value, keras.Variable):
+        return _Same(value), _Same(value._value)  # TensorFlow's variable, which may be replaced
     parts = None if depth == 0 or isinstance(value, leaves) else _parts(value)
     if not parts:
         return _Same(value)
@@ -133,7 +135,7 @@ def _attributes(thing):
 
 def _is_changed(thing, value, was, had):
     """Whether an attribute has other contents; where it has none, it is enough that it is the same."""
-    if value is was and isinstance(value, _UNCHANGING):
+    if value is was and isinstance(value, _UNCHANGING) and not isinstance(value, keras.Variable):
         return False
     return _contents_in(thing, value) != had
 
