@@ -7,14 +7,17 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops, saving, tree
 
-# Weights are read in their own dtype, whatever the layer's policy; Keras has no public name for that.
-from keras.src.backend.common.variables import AutocastScope
+# Weights are read in their own dtype, whatever the layer's policy; Keras has no public names for these.
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.backend.common.variables import AutocastScope, get_autocast_scope
 
 from cells.rnn import RNN
 
 ENGINES = ("auto", "native", "xla", "keras")
 # An equation that changes at every step would be compiled at every step.
 MOST_EQUATIONS = 8
+# The attributes that `keras.layers.RNN` reads at a call.
+_READ = ("return_sequences", "return_state", "go_backwards", "stateful", "zero_output_for_mask", "engine")
 
 
 @saving.register_keras_serializable("cells")
@@ -96,6 +99,7 @@ class FusedRNN(RNN):
             )
         self._equation: Any = None  # of the cell, once a call has read it
         self._equations_read = 0
+        self._calls: Any = None  # in eager code, once there were any
         self._traced: Any = None  # the cell's traced steps, once a call has needed one
         self._built_timesteps = None
         self._built_shape: Any = None
@@ -112,7 +116,52 @@ class FusedRNN(RNN):
             raise ValueError(
                 f"FusedRNN needs a timestep: sequences of the shape {tuple(sequences.shape)} have none."
             )
-        return super().call(sequences, initial_state, mask, training)
+        if not self._is_direct(training):
+            return super().call(sequences, initial_state, mask, training)
+        if initial_state is None and not self.stateful:
+            initial_state = self.get_initial_state(sequences.shape[0])
+        return self._calls.run(
+            functools.partial(super().call, training=training),
+            (sequences, initial_state, mask),
+            (
+                training,
+                *(getattr(self, name) for name in _READ),
+                getattr(get_autocast_scope(), "dtype", None),
+            ),
+            lambda: self._what_runs(sequences, initial_state, mask, training),
+        )
+
+    def _is_direct(self, training):
+        """Whether an eager call may be traced as a whole, which spares most of Keras' and our Python."""
+        if keras.backend.backend() != "tensorflow" or self.engine not in ("auto", "native"):
+            return False
+        import tensorflow as tf
+
+        is_ordinary = tf.executing_eagerly() and not tf.distribute.has_strategy() and not in_stateless_scope()
+        if is_ordinary and self._calls is None:
+            from cells.engines.direct import Calls
+
+            self._calls = Calls()
+        return is_ordinary and (training is None or isinstance(training, bool))
+
+    def _what_runs(self, sequences, initial_state, mask, training):
+        """What a trace of a whole call depends on; None where it is not the native engine's."""
+        states = self.states if initial_state is None else initial_state
+        states = list(states) if tree.is_nested(states) else [states]
+        dtypes = {keras.backend.standardize_dtype(state.dtype) for state in tree.flatten(states)}
+        if dtypes != {self.cell.compute_dtype}:  # Keras casts them
+            return None
+        choice = self._choose((sequences, states, mask, training))
+        if choice.engine != "native":
+            return None
+        found = [choice.recurrence, choice.programs]
+        if self.stateful:
+            found += tree.flatten(self.states)
+        if not choice.is_traced:  # else it is of what the cell had when it was traced
+            found += [self.cell.seed_generator, self.cell.dropout, self.cell.recurrent_dropout]
+            with AutocastScope(None):
+                found += [weight.value for weight in self._weights().values()]
+        return found
 
     def explain(self):
         """What is computed where, which engine runs an ordinary call here, and why no faster one; in lines.

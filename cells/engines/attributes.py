@@ -1,7 +1,7 @@
 """What a cell has, to find out whether something of it was changed."""
 
-import inspect
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -14,6 +14,8 @@ _SCALARS = (type(None), bool, int, float, complex, str, bytes, np.generic)
 WEIGHTS = (keras.Variable, tf.Variable)
 # What has no contents that could change, or none that an equation reads.
 _LEAVES = (*WEIGHTS, tf.Tensor, tf.DType, ModuleType, type)
+_LEAVES_OF_LAYERS = (*_LEAVES, keras.layers.Layer, keras.initializers.Initializer)
+_UNCHANGING = (*_SCALARS, *_LEAVES_OF_LAYERS)
 _OF_KERAS = frozenset(vars(keras.layers.Layer()))  # what every layer keeps for Keras itself
 
 
@@ -41,6 +43,8 @@ def contents(value, depth=5, leaves=_LEAVES):
         return type(value), value
     if isinstance(value, _Same):
         return value
+    if isinstance(value, keras.Variable):
+        return _Same(value), _Same(value._value)  # TensorFlow's variable, which may be replaced
     parts = None if depth == 0 or isinstance(value, leaves) else _parts(value)
     if not parts:
         return _Same(value)
@@ -78,7 +82,10 @@ def _parts_of_function(function):
     """What a function has from outside: its closure, its defaults, and the numbers among its globals."""
     if (function.__module__ or "").partition(".")[0] in ("keras", "tensorflow"):
         return None
-    parts: dict[Any, Any] = dict(inspect.getclosurevars(function).nonlocals)
+    parts: dict[Any, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # nothing is in it yet
+            parts[name] = cell.cell_contents
     parts.update(enumerate(function.__defaults__ or ()), **(function.__kwdefaults__ or {}))
     numbers = {name: function.__globals__.get(name) for name in function.__code__.co_names}
     parts.update((name, value) for name, value in numbers.items() if isinstance(value, (int, float, complex)))
@@ -108,7 +115,7 @@ class Attributes:
         for thing, were in self._things:
             are = vars(thing)
             new = [name for name in are if name not in were and name not in _OF_KERAS]
-            old = [n for n, (_, had) in were.items() if n not in are or _contents_in(thing, are[n]) != had]
+            old = [n for n, was in were.items() if n not in are or _is_changed(thing, are[n], *was)]
             yield from ((thing, name) for name in new + old)
 
     def restore(self):
@@ -126,7 +133,14 @@ def _attributes(thing):
     return {name: (vars(thing)[name], _contents_in(thing, vars(thing)[name])) for name in names}
 
 
+def _is_changed(thing, value, was, had):
+    """Whether an attribute has other contents; where it has none, it is enough that it is the same."""
+    if value is was and isinstance(value, _UNCHANGING) and not isinstance(value, keras.Variable):
+        return False
+    return _contents_in(thing, value) != had
+
+
 def _contents_in(thing, value):
     """`contents` of a layer's attribute; what an attribute of Keras' own layers holds does not change."""
     depth = 1 if type(thing).__module__.startswith("keras.") else 3
-    return contents(value, depth, (*_LEAVES, keras.layers.Layer, keras.initializers.Initializer))
+    return contents(value, depth, _LEAVES_OF_LAYERS)

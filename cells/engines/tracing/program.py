@@ -15,6 +15,7 @@ from functools import partial
 import tensorflow as tf
 
 from cells.engines import native, xla
+from cells.engines.direct import Program
 from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
 from cells.engines.tracing.nodes import Level, dimensions, is_differentiable, replay
@@ -25,7 +26,10 @@ from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 def xla_programs(plan):
     """(forward, backward) of a plan, which XLA compiles once for every shape."""
-    return _programs(partial(_XlaFrame, plan), jit_compile=True)
+    return tuple(
+        tf.function(partial(each, partial(_XlaFrame, plan)), autograph=False, jit_compile=True)
+        for each in (_forward, _backward)
+    )
 
 
 def native_programs(plan):
@@ -44,7 +48,7 @@ def native_programs(plan):
         made = native.compiled("stages", lambda: stages.header, partial(fault, stages), dtype)
         frame = partial(_StagedFrame, stages, made)
         plan = stages.plan
-    return plan, _programs(frame, reduce_retracing=True)
+    return plan, tuple(Program(partial(each, frame), reduce_retracing=True) for each in (_forward, _backward))
 
 
 def _stages_of(plan):
@@ -53,12 +57,6 @@ def _stages_of(plan):
         return staged(light_work_in_the_loop(plan))
     except native.Unavailable:
         return staged(plan)
-
-
-def _programs(frame, **options):
-    return tuple(
-        tf.function(partial(each, frame), autograph=False, **options) for each in (_forward, _backward)
-    )
 
 
 def _forward(frame, operands, constants, zero_masked, sequence, save):

@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 from keras import tree
+from keras.src.backend.common.stateless_scope import in_stateless_scope  # no public name
 
 from cells.engines import native, xla
 from cells.engines.attributes import Attributes, contents
@@ -29,6 +30,7 @@ class TracedCell:
     def __init__(self, cell):
         self.cell = cell
         self._recurrences = {}
+        self._quick = {}  # of the calls that there were, by what is quick to read
         self._had: Any = None  # what the cell had when it was traced
         self._changes = 0
 
@@ -46,13 +48,20 @@ class TracedCell:
         """
         if self._had is None or self._is_changed():
             self._recurrences.clear()
+            self._quick.clear()
             self._had = Attributes(self.cell), contents(type(self.cell).call)
             self._changes += 1
         if self._changes > MOST_CHANGES:
             raise Refused(f"was changed {MOST_CHANGES} times, and is compiled each time")
-        inputs = tf.TensorSpec([sequences.shape[0], *sequences.shape[2:]], sequences.dtype)
-        specs = tree.map_structure(lambda state: tf.TensorSpec(state.shape, state.dtype), states)
-        found = self._find(inputs, specs, training, masked)
+        leaves = [(each.shape, each.dtype) for each in tree.flatten(states)]
+        key = sequences.shape[:1], sequences.shape[2:], sequences.dtype, *leaves, training, masked
+        found = None if in_stateless_scope() else self._quick.get(key)
+        if found is None:
+            inputs = tf.TensorSpec([sequences.shape[0], *sequences.shape[2:]], sequences.dtype)
+            specs = tree.map_structure(lambda state: tf.TensorSpec(state.shape, state.dtype), states)
+            found = self._find(inputs, specs, training, masked)
+            if any(found is each for each in self._recurrences.values()):
+                self._quick[key] = found
         if isinstance(found, Refused):
             raise found
         return found
@@ -62,7 +71,7 @@ class TracedCell:
         key = (inputs, tuple(tree.flatten(specs)), training, masked)
         keys = {False: _any_batch(key), True: key}  # most serve any number of sequences
         for each in keys.values():
-            if each in self._recurrences:
+            if each in self._recurrences and not in_stateless_scope():  # where weights have other values
                 return self._recurrences[each]
         try:
             step = trace(self.cell, inputs, specs, training)
@@ -140,6 +149,7 @@ class Recurrence:
         """
         step = self.plan.step
         weights = [supply() for _, supply in step.weights]
+        states = [tf.convert_to_tensor(state) for state in states]  # those of a stateful layer are variables
         floats, others = program.parted([leaf for leaf, _ in step.weights], weights)
         float_states, other_states = program.parted(step.states, states)
         operands = {"inputs": sequences, "states": float_states, "weights": floats}
