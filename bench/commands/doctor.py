@@ -80,10 +80,10 @@ def _listed(found: Sequence[Finding]) -> Iterator[str]:
 def _seen(timings: dict[str, Timing]) -> Iterator[str]:
     for mode, timing in timings.items():
         low, high = min(timing.instances), max(timing.instances)
-        traces, blocks = counted(len(timing.instances), "trace"), counted(timing.rounds, "block")
+        instances, blocks = counted(len(timing.instances), "instance"), counted(timing.rounds, "block")
         yield (
-            f"{mode}: keras LSTM against itself, {traces} of {blocks}: "
-            f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], traces from "
+            f"{mode}: keras LSTM against itself, {instances} of {blocks}: "
+            f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], instances from "
             f"{low:.3f} to {high:.3f}"
         )
     widest = max(timings.values(), key=lambda timing: timing.ratio.high / timing.ratio.low)

@@ -21,7 +21,7 @@ def test_the_page_says_what_disturbs_and_what_is_seen(monkeypatch, capsys):
     said = capsys.readouterr().out
     for name in ("load", "steal time", "cgroup quota", "turbo", "swap", "TensorFlow's threads"):
         assert name in said
-    assert "4 traces of 12 blocks: 1.000x [" in said
+    assert "4 instances of 12 blocks: 1.000x [" in said
     assert "A run sees differences from ±2.6% on" in said
 
 
