@@ -2,9 +2,13 @@ import sys
 
 import pytest
 
-pytest_plugins = ["bench.plugin"]
-
 _started: list[str] = []
+
+
+def pytest_addoption(pluginmanager):
+    """Loads the plugin, unless `-p bench.plugin` has: a list `pytest_plugins` would do the same here, and is
+    refused where another repository measures with this checkout installed."""
+    pluginmanager.import_plugin("bench.plugin")
 
 
 def pytest_collectreport(report):

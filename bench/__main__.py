@@ -11,6 +11,7 @@ import argparse
 import traceback
 from collections.abc import Callable
 from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 
 UNEXPECTED = 2  # 0 and 1 are answers
@@ -19,6 +20,7 @@ INTERRUPTED = 130  # as a shell says it
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; returns its exit code."""
+    _print_anything()
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     if other := _other_cells():
@@ -27,6 +29,17 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[:1] == ["run"]:  # everything after it is pytest's
         return _in_one_line(lambda: _run(arguments[1:]), debug)
     return _in_one_line(lambda: _command([each for each in arguments if each != "--debug"]), debug)
+
+
+def _print_anything() -> None:
+    """Lets a terminal or file of few letters have the others as escapes, where it would refuse the line; what
+    is closed (`>&-`) takes all and keeps nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open as long as the process lives
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _run(arguments: list[str]) -> int:

@@ -82,7 +82,7 @@ def pytest_sessionstart(session):
     except (ChoiceError, UserCellError, UnsupportedBackend) as error:
         raise pytest.UsageError(str(error)) from error
     except TargetError as error:
-        raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
+        raise choose.as_usage_error(error) from error
     for option in ("corpus", "full"):
         if config.getoption(option) and not any(isinstance(row, Task) for row in rows):
             tasks = [name for name, sweep in SWEEPS.items() if sweep.task]

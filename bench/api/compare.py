@@ -353,4 +353,17 @@ def _report(
         subject.program.kernel,
         baseline.program.kernel,
         timing.rounds,
+        tuple(
+            subjects[side.problem.case.subject].label.removesuffix(" in FusedRNN")
+            for side in (subject, baseline)
+            if _in_keras_loop(side.problem.layer)
+        ),
     )
+
+
+def _in_keras_loop(layer: Any) -> bool:
+    """True for a layer with a `FusedRNN` that none of its engines runs."""
+    from bench.cases.layers.stack import loops_of
+
+    asked = [loop.chosen_engine for loop in loops_of(layer) if hasattr(loop, "chosen_engine")]
+    return any(engine() == "keras" for engine in asked)

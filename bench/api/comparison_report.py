@@ -40,6 +40,7 @@ class ComparisonReport:
         error, tolerance: the largest error of its outputs, and what was allowed.
         kernel, baseline_kernel: what ran the steps: `while`, `unrolled`, `native`, `cudnn`, `block`.
         rounds: blocks of four calls that were timed.
+        in_keras_loop: of the two, those that stand in `FusedRNN` and that no engine of it runs.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ComparisonReport:
     kernel: str
     baseline_kernel: str
     rounds: int
+    in_keras_loop: tuple[str, ...] = ()
 
     def verdict(self, limit: float) -> str:
         """`within` where the whole interval lies at or below the limit, `beyond` where it lies above, else
@@ -103,6 +105,11 @@ class ComparisonReport:
         return _PROVEN[self.proof]
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Says what was not run as its name may make one think."""
+        return tuple(f"no engine runs {name}: in Keras' loop" for name in self.in_keras_loop)
+
+    @property
     def where(self) -> str:
         """Mode, shape and options, `train b16 t120 f40 u96, bidirectional`."""
         shape = " ".join(f"{letter}{size}" for letter, size in zip(SHAPE.values(), self.shape, strict=True))
@@ -110,10 +117,11 @@ class ComparisonReport:
 
     def __str__(self) -> str:
         mine, theirs = map(formatting.seconds, self.medians)
-        return (
-            f"{self.name}, {self.where}: {self.times} the time of {self.baseline}; {mine} and {theirs}; "
-            f"{self.proven}, kernel {self.kernel}"
+        said = (
+            f"{self.name}, {self.where}: {self.times} the time of {self.baseline}; {mine} and {theirs}",
+            f"{self.proven}, kernel {self.kernel}",
         )
+        return "; ".join((*said, *self.notes))
 
     def _repr_html_(self) -> str:
         """The comparison as a table, for notebooks."""
@@ -123,6 +131,7 @@ class ComparisonReport:
             ("time of a call", mine, theirs),
             ("ratio, 95% interval", self.times, "1"),
             ("kernel", self.kernel, self.baseline_kernel),
+            *(("note", note, "") for note in self.notes),
             ("answer", f"{self.proven}: error {self.error:.1g}, allowed {self.tolerance:.1g}", ""),
         )
         body = "".join(

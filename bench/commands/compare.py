@@ -115,10 +115,15 @@ def main(arguments: argparse.Namespace) -> int:
 def line(report: ComparisonReport, limit: float | None) -> str:
     """`B in RNN: 0.93x [0.91, 0.95] …`: who is compared with whom, the ratio, the medians, the verdict."""
     mine, theirs = map(formatting.seconds, report.medians)
-    said = "" if limit is None else f"; {_SAID[report.verdict(limit)].format(limit)}"
-    return (
-        f"{report.name} / {report.baseline}, {report.where}: {report.times}; {mine} / {theirs}; "
-        f"{report.proven}{said}"
+    said = [] if limit is None else [_SAID[report.verdict(limit)].format(limit)]
+    return "; ".join(
+        (
+            f"{report.name} / {report.baseline}, {report.where}: {report.times}",
+            f"{mine} / {theirs}",
+            report.proven,
+            *report.notes,
+            *said,
+        )
     )
 
 

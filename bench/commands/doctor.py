@@ -118,10 +118,10 @@ def _seen(instances: dict[str, list[Blocks]]) -> Iterator[str]:
     timings = {mode: summarise(blocks) for mode, blocks in instances.items()}
     for mode, timing in timings.items():
         low, high = min(timing.instances), max(timing.instances)
-        traces, blocks = counted(len(timing.instances), "trace"), counted(timing.rounds, "block")
+        drawn, blocks = counted(len(timing.instances), "instance"), counted(timing.rounds, "block")
         yield (
-            f"{mode}: keras LSTM against itself, {traces} of {blocks}: "
-            f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], traces from "
+            f"{mode}: keras LSTM against itself, {drawn} of {blocks}: "
+            f"{timing.ratio.value:.3f}x [{timing.ratio.low:.3f}, {timing.ratio.high:.3f}], instances from "
             f"{low:.3f} to {high:.3f}, turns scatter by {block_scatter(instances[mode]):.1%}"
         )
     widest = max(timings.values(), key=lambda timing: timing.ratio.high / timing.ratio.low)

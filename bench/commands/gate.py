@@ -299,10 +299,11 @@ def _accept(args: argparse.Namespace) -> int:
 def _how_to_add(side: Side) -> str:
     """Says how to get the rest of a side's processes."""
     sweeps = dict.fromkeys(f"--sweep={sweep}" for sweep, _, _ in side.keys if sweep in SWEEPS)
-    options = " ".join(sweeps) or "and the options of these"
+    command = f"`{' '.join(['python -m bench run', *sweeps])}`"
+    options = "" if sweeps else " with the options of these"
     return (
-        f"for each of the other {PROCESSES - len(side.processes)} run `python -m bench run {options}`, and "
-        "name all the runs after --accept --current"
+        f"for each of the other {PROCESSES - len(side.processes)} run {command}{options}, and name all the "
+        "runs after --accept --current"
     )
 
 

@@ -52,7 +52,8 @@ def main(args: argparse.Namespace) -> int:
         runs = args.runs or run_folders(args.results)[-1:]
         print(write_report(runs, args.output or default_target(runs)))
         for run in map(read_run, runs if args.charts else []):
-            print(*draw(run.folder, run.records), sep="\n")
+            for chart in draw(run.folder, run.records):
+                print(chart)
     except (RecordError, OSError) as error:
         print(one_line(error), file=sys.stderr)
         return 2

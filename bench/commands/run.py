@@ -9,14 +9,22 @@ _HELP = {"-h", "--help"}
 
 
 def run(arguments: list[str]) -> int:
-    """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results."""
+    """The same session as `pytest --benchmark-only` in a checkout, in the current folder, into ./results.
+
+    Returns:
+        pytest's exit code.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; what was measured stands.
+    """
     import pytest
 
     if _HELP & {*arguments}:
         _print_own_options()
     benchmarks = Path(__file__).parent.parent / "benchmarks"
     here = Path.cwd()
-    return pytest.main(
+    watch = _Watch()
+    code = pytest.main(
         [
             str(benchmarks),
             "--override-ini=python_files=benchmark_*.py",
@@ -29,15 +37,24 @@ def run(arguments: list[str]) -> int:
             "--benchmark-only",
             *arguments,
         ],
-        plugins=[_Name()],
+        plugins=[watch],
     )
+    if watch.interrupted:
+        raise KeyboardInterrupt
+    return code
 
 
-class _Name:
-    """A plugin: errors and the help call the program by what was typed."""
+class _Watch:
+    """A plugin: errors and the help call the program by what was typed; and it notes Ctrl-C, for which pytest
+    has the exit code of other ends too."""
+
+    interrupted = False
 
     def pytest_addoption(self, parser):
         parser.prog = _PROGRAM
+
+    def pytest_keyboard_interrupt(self, excinfo):
+        self.interrupted |= issubclass(excinfo.type, KeyboardInterrupt)
 
     def pytest_configure(self, config):
         """Refuses what is no option: as a folder of benchmarks it would have none, and all would be run."""

@@ -5,10 +5,12 @@ the cell run (fewer features, steps that are images, two inputs a step), then by
 and only then by the check that was running.
 """
 
+import difflib
 import inspect
 import math
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from keras import ops, tree
@@ -24,6 +26,7 @@ LOSSES = (
     "what is made in a step cannot leave the loop over the steps: no add_loss, activity_regularizer or "
     "metric in call; put a regularizer on a weight, or return the term as an output"
 )
+OPS = "use keras.ops in call, not NumPy: what NumPy computes has no gradient, and stands in no graph"
 CONFIG = "let get_config return super().get_config() and every argument of __init__"
 
 # what the text of an error says -> what to change
@@ -32,6 +35,7 @@ _CAUSES = {
     r"complex(64|128)": COMPLEX,
     r"is a (double|float|half|bfloat16) tensor|type (float|double|half|bfloat16)\w* of argument|"
     r"float64.*float32|float32.*float64": DTYPES,
+    r"not a valid scope name": "name the class in letters of ASCII, digits and _: TensorFlow takes no others",
     r"KerasTensor cannot be used": "use keras.ops in call, not tf: Keras also asks for shapes alone",
     r"symbolic .*(bool|iterat|NumPy)|OperatorNotAllowedInGraph|NumPy call": EAGER,
 }
@@ -42,7 +46,8 @@ _METHODS = {
     "build": "let build(self, input_shape) take one shape, [None, features], and make every weight from it",
     "get_initial_state": "let get_initial_state(self, batch_size=None) return one tensor [batch_size, …] for "
     "each entry of state_size",
-    "call": "let call(self, inputs, states) take one step, [batch, features], and a list of states",
+    "call": "mend this line: call(self, inputs, states) is given one step, [batch, features], and a list of "
+    "states, [batch, units] each unless state_size says otherwise",
     "get_config": CONFIG,
     "from_config": "let from_config return a new cell: return cls(**config)",
     "reference": "let reference(self, inputs, initial_states) take and return NumPy arrays",
@@ -66,7 +71,8 @@ def advice(error: BaseException, check: Check, cells: Cells, switched: list[str]
     if isinstance(error, SystemExit):
         return NO_EXIT, at
     probed = _what_would_run(error, cells) if check.name in _FIRST else ""
-    return _by_text(error) or probed or _by_attribute(error, cells) or _by_method(error, check, cells), at
+    named = _by_attribute(error, cells) or _by_name(error, cells)
+    return _by_text(error) or probed or named or _by_method(error, check, cells), at
 
 
 def _by_text(error: BaseException) -> str:
@@ -92,11 +98,47 @@ def _by_attribute(error: BaseException, cells: Cells) -> str:
     return ""
 
 
+# what Python says of a name that is not there
+_UNKNOWN = (
+    r"'(?P<owner>\w+)' object has no attribute '(?P<name>\w+)'",
+    r"module '(?P<module>[\w.]+)' has no attribute '(?P<name>\w+)'",
+    r"name '(?P<name>\w+)' is not defined",
+)
+
+
+def _by_name(error: BaseException, cells: Cells) -> str:
+    """Where a name is not there: the nearest that is, or where to make it."""
+    found = next(filter(None, (re.search(pattern, str(error)) for pattern in _UNKNOWN)), None)
+    if found is None or not isinstance(error, (AttributeError, NameError)):
+        return ""
+    parts = found.groupdict()
+    if owner := parts.get("owner"):
+        known = _attributes(owner, cells)
+        return _nearest(parts["name"], known, "self.", "set it in __init__ or build") if known else ""
+    if module := parts.get("module"):
+        known = dir(sys.modules.get(module))
+        return _nearest(parts["name"], known, f"{module}.", "look it up in the module's documentation")
+    return f"import or define {parts['name']}"
+
+
+def _attributes(owner: str, cells: Cells) -> list[str]:
+    """The names that a cell of this class has, once it is built if it can be; none of another class."""
+    try:
+        cell = cells.built()
+    except Exception:
+        cell = cells.new()
+    return dir(cell) if type(cell).__name__ == owner else []
+
+
+def _nearest(name: str, known: Iterable[str], prefix: str, otherwise: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else f"there is no {prefix}{name}: {otherwise}"
+
+
 def _by_method(error: BaseException, check: Check, cells: Cells) -> str:
     method = cells.user_method(error, _METHODS)
-    return (
-        check.change if method in ("", "call") and check.at == "call" else _METHODS.get(method, check.change)
-    )
+    asks_more = check.at == "call" and check.name != "call"  # than that a step runs
+    return check.change if method == "call" and asks_more else _METHODS.get(method, check.change)
 
 
 # --- what would make the cell run ---------------------------------------------------------------------------

@@ -240,9 +240,11 @@ def _timelines(rows: "pd.DataFrame", runs: Sequence[Run]) -> Iterator[Timeline]:
     """The timelines of rows that are sorted by case, baseline and run."""
     import numpy as np
 
+    if rows.empty:  # a run may have nothing but failures
+        return
     figures, places = _figures(rows), rows["place"].to_numpy()
     same = rows[["case", "baseline"]].astype(str).to_numpy()
-    starts = np.flatnonzero(np.r_[True, (same[1:] != same[:-1]).any(axis=1)][: len(rows)])
+    starts = np.flatnonzero(np.r_[True, (same[1:] != same[:-1]).any(axis=1)])
     ends = np.append(starts[1:], len(rows))
     names = rows.iloc[starts][list(_NAMES)].astype(object).to_dict("records")
     levels = _levels(figures, starts, ends)

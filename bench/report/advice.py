@@ -130,8 +130,16 @@ def _cells(frame: "pd.DataFrame", wished: str | None) -> list[str]:
     subjects = sorted(rows(frame.drop_duplicates("subject")), key=labels.order)
     known = list(dict.fromkeys(map(labels.family, subjects)))
     if wished is not None and wished not in known:
-        raise AdviceError(f"--cell {wished}: not measured; there are {', '.join(known)}")
+        raise AdviceError(_no_cell(wished, "not measured", known))
     return known if wished is None else [wished]
+
+
+def _no_cell(wished: str | None, why: str, known: Iterable[str]) -> str:
+    if ":" in (wished or ""):
+        why = (
+            "a cell of a file goes by its name alone, once `python -m bench run --cell=FILE:CELL` measured it"
+        )
+    return f"--cell {wished}: {why}; there are {', '.join(known)}"
 
 
 def ways(records: Iterable[Record], shape: Shape, mode: str, cell: str) -> list[Way]:
@@ -319,5 +327,5 @@ def subjects_to_measure(cell: str | None) -> tuple[str, ...]:
     wanted = [subject for subject in ours if cell in (None, subject.cell.removeprefix("keras_"))]
     if not wanted:
         known = dict.fromkeys(subject.cell.removeprefix("keras_") for subject in ours)
-        raise AdviceError(f"--cell {cell}: there is no such cell; there are {', '.join(known)}")
+        raise AdviceError(_no_cell(cell, "there is no such cell", known))
     return tuple(dict.fromkeys([*(subject.baseline for subject in wanted), *(s.name for s in wanted)]))

@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from bench.cases.choice import Choice
 from bench.cases.comparisons import Comparison, Row, Task
 from bench.cases.devices import check_backend_chosen
 from bench.cases.read_options import ChoiceError, read_modes, read_option, read_shape, read_sweep
 from bench.cases.subjects import WHOLE
 from bench.cases.user_cells import UserCells, loaded
+from bench.contract.load_cell import TargetError
 from bench.session import gpu, limits, state
 
 # the rows that each benchmark takes
@@ -83,6 +86,11 @@ def load_user_cells(config) -> None:
     for target, kwargs, whole in sorted(named):
         load_apart(UserCell(target, json.loads(kwargs), whole=whole), forking)
         loaded(target, kwargs, whole)
+
+
+def as_usage_error(error: TargetError) -> pytest.UsageError:
+    """Pytest prints each argument as an error: the user's traceback, and last what it comes to."""
+    return pytest.UsageError(*filter(None, (error.details.rstrip(), str(error))))
 
 
 def is_idle(benchmark: Path, config) -> bool:

@@ -96,6 +96,7 @@ def measure_rest(config, run: "ClusterRun") -> pytest.ExitCode | None:
                 reporter.write(f"\n[process {process}] {row_line(record, tell.labels(config))}", flush=True)
         joined = [record for folder in run.folders for record in join(folder)]
     except KeyboardInterrupt:
+        config.hook.pytest_keyboard_interrupt(excinfo=pytest.ExceptionInfo.from_current())
         return pytest.ExitCode.INTERRUPTED
     except (ClusterError, RecordError, OSError) as error:
         if reporter is not None:

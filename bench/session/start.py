@@ -45,7 +45,7 @@ def start_run(session) -> "Run | ClusterRun":
         device = devices.choose_device("cpu" if rehearsal else choice.device)
         choose.load_user_cells(config)
     except TargetError as error:
-        raise pytest.UsageError(f"{error}\n{error.details}".rstrip()) from error
+        raise choose.as_usage_error(error) from error
     except devices.NoDevice as error:
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"

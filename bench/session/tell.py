@@ -95,6 +95,7 @@ def measure_again(config, run: "Run") -> pytest.ExitCode | None:
     try:
         config.stash[state.rest] = run.measure_again(left_s, say)
     except KeyboardInterrupt:
+        config.hook.pytest_keyboard_interrupt(excinfo=pytest.ExceptionInfo.from_current())
         return pytest.ExitCode.INTERRUPTED
     except OSError as error:
         if reporter is not None:

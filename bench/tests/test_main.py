@@ -1,5 +1,6 @@
 """The commands' one way out: an error that nobody foresaw is a line and the code 2, never a verdict."""
 
+import io
 import os
 import subprocess
 import sys
@@ -55,6 +56,30 @@ def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsy
     monkeypatch.setattr("bench.commands.run.run", interrupted)
     assert main(["run", "--sweep=smoke"]) == 130
     assert capsys.readouterr().err == "interrupted\n" * 2
+
+
+def test_ctrl_c_in_a_run_has_the_exit_code_of_an_interrupt(monkeypatch, capfd):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.session.start.start_run", interrupted)
+    assert main(["run", "--case=infer-lstm-rnn-b1-t1-f1-u1"]) == 130
+    assert capfd.readouterr().err == "interrupted\n"
+
+
+def test_what_a_terminal_cannot_write_is_an_escape(monkeypatch):
+    monkeypatch.setattr("bench.commands.history.main", lambda _: print("2×, in \udcc3"))
+    for encoding, said in (("ascii", b"2\\xd7, in \\udcc3\n"), ("utf-8", b"2\xc3\x97, in \\udcc3\n")):
+        written = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding))
+        main(["history"])
+        assert written.getvalue() == said
+
+
+def test_a_closed_output_is_no_error(monkeypatch):
+    monkeypatch.setattr("bench.commands.history.main", lambda _: print("x") or 0)
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["history"]) == 0
 
 
 def test_foreign_modules_in_the_folder_one_is_in_are_not_pythons(tmp_path):

@@ -463,8 +463,9 @@ def test_measuring_again_that_is_cut_short_leaves_the_rows_and_the_summary(
         raise error
 
     monkeypatch.setattr(Run, "measure_again", fails)
-    result = tiny("--mode=infer")
+    result = tiny("--mode=infer", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert ("KeyboardInterrupt !!!" in result.stdout.str()) == isinstance(error, KeyboardInterrupt)
     assert [record["status"] for record in read_records(only_run(pytester))] == ["ok", "ok"]
     result.stdout.fnmatch_lines(["2 cases: 2 ok, 0 skipped, 0 failed*"])
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from bench.contract.advice import COMPLEX, arguments_not_given
+from bench.contract.advice import COMPLEX, OPS, arguments_not_given
 from bench.contract.cell_under_test import (
     BATCH,
     STEPS,
@@ -274,7 +274,8 @@ def call(cells: Cells) -> Seen:
         seen = counted(len(result), "value") if many else f"a {type(result).__name__}"
         raise Refused(expected, seen, "write `return output, [state, …]`")
     if not ops.is_tensor(result[0]):
-        raise Refused(expected, f"an output of type {type(result[0]).__name__}")
+        change = OPS if isinstance(result[0], (np.ndarray, np.generic)) else ""
+        raise Refused(expected, f"an output of type {type(result[0]).__name__}", change)
     hint = (
         f"Keras 3 passes no {' or '.join(optional)} to a cell: it is always as by default" if optional else ""
     )

@@ -127,18 +127,18 @@ def _who(record: Record) -> str:
 
 
 def _instances(record: Record) -> Iterator[str]:
-    """Says of how many traces the ratio is; where they run at two speeds, both."""
+    """Says of how many instances the ratio is; where they run at two speeds, both."""
     if not record["instances"]:
         return
     if record["instances"] == 1:
-        yield "Of one trace: the ratio is that of the two programs that were timed."
+        yield "Of one instance: the ratio is that of the two programs that were timed."
         return
     speeds = quantities.two_speeds(record)
     if speeds is None:
-        yield f"Of {record['instances']} traces."
+        yield f"Of {record['instances']} instances."
         return
     low, high = (f"{formatting.ratio(median(group))} ({len(group)})" for group in speeds)
-    yield f"Of {record['instances']} traces, which run at two speeds: {low} and {high}."
+    yield f"Of {record['instances']} instances, which run at two speeds: {low} and {high}."
 
 
 def of_record(record: Record) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The Python face: what `import bench` offers, on cells that stand in no file too."""
 
+import html
 import subprocess
 import sys
 import types
@@ -263,6 +264,22 @@ def test_a_cell_is_compared_in_one_layer_with_itself_in_another(tmp_path):
     ]
     assert [report.kernel == "while" for report in reports] == [False, False, True]
     assert compare("slstm", "lstm", layer="fused").name == "slstm in FusedRNN"
+
+
+class Branching(Plain):
+    def call(self, inputs, states):
+        h, states = super().call(inputs, states)
+        return ops.cond(ops.sum(h) > 0, lambda: h, lambda: -h), states
+
+
+@pytest.mark.filterwarnings("ignore:FusedRNN runs Keras' own loop")
+def test_what_no_engine_of_fused_rnn_runs_is_said_to_run_in_keras_loop():
+    report = compare(Branching, Branching, layer="fused")
+    assert report.name == "Branching in FusedRNN" and report.in_keras_loop == ("Branching",)
+    said = "no engine runs Branching: in Keras&#x27; loop"
+    assert html.unescape(said) in str(report) and said in report._repr_html_()
+    assert html.unescape(said) in line(report, None)
+    assert compare(Plain, Plain, layer="fused", options={"depth": 2}).in_keras_loop == ()
 
 
 @pytest.mark.parametrize(

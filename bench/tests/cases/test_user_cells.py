@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -281,13 +282,15 @@ def test_a_baseline_that_breaks_the_contract_is_named_as_the_baseline(run, pytes
         ),
         (["--layer=my_cells.py:make"], "my_cells.py:make: no 'make' in *"),
         (["--cell=my_cells.py:Plain", "--baseline=no_package.cells:B"], "no module named 'no_package'*"),
+        (["--cell=exits.py:A"], "exits.py:A: *SystemExit: 3"),
     ],
 )
-def test_a_target_that_is_not_there_is_noticed_while_cases_are_listed(run, options, message):
+def test_a_target_that_is_not_there_is_noticed_while_cases_are_listed(run, write, options, message):
+    write("exits.py", "raise SystemExit(3)\n")
     sweep = None if any(option.startswith("--case") for option in options) else "--sweep=tiny"
     result = run(*options, "--collect-only", sweep=sweep)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines([f"*{message}"])
+    assert fnmatch([line for line in result.errlines if line][-1], f"*{message}")
 
 
 def test_a_cell_that_no_engine_runs_is_left_out_of_fused_rnn_and_said_so(run, pytester):

@@ -30,7 +30,7 @@ def test_the_page_says_what_disturbs_and_what_is_seen(monkeypatch, capsys):
         "the processor itself",
     ):
         assert name in said
-    assert "4 traces of 12 blocks: 1.000x [" in said
+    assert "4 instances of 12 blocks: 1.000x [" in said
     assert "turns scatter by 0.0%" in said
     assert "A run sees differences from ±2.1% on" in said
 

@@ -279,9 +279,54 @@ class SpansMany(keras.layers.Layer):
         return self.rnn(inputs)
 
 
+class Misspelt(Plain):
+    def call(self, inputs, states):
+        h = ops.matmul(inputs, self.kernal)
+        return h, [h]
+
+
+class MisspeltOperation(Plain):
+    def activate(self, z):
+        return ops.sigmoyd(z)
+
+
+class NeverMade(Plain):
+    def activate(self, z):
+        return self.temperature * z
+
+
+class NotImported(Plain):
+    def activate(self, z):
+        return no_such_module.tanh(z)  # noqa: F821
+
+
+class WrongWayRound(Plain):
+    def activate(self, z):
+        return ops.matmul(self.kernel, z)
+
+
+class ReturnsNumPy(Plain):
+    def activate(self, z):
+        return np.tanh(z)
+
+    def next(self, inputs, state):
+        return np.asarray(super().next(inputs, state))
+
+
+class Zellé(Plain):
+    pass
+
+
 @pytest.mark.parametrize(
     ("check", "factory", "words"),
     [
+        ("call", Misspelt, "change: did you mean self.kernel?"),
+        ("call", MisspeltOperation, "change: did you mean keras.ops.sigmoid?"),
+        ("call", NeverMade, "change: there is no self.temperature: set it in __init__ or build"),
+        ("call", NotImported, "change: import or define no_such_module"),
+        ("call", WrongWayRound, "change: mend this line: call(self, inputs, states) is given one step"),
+        ("call", ReturnsNumPy, "change: use keras.ops in call, not NumPy"),
+        ("graph", Zellé, "change: name the class in letters of ASCII"),
         ("call", TooWide, "state_size is 32, and call takes one state of 16, the units: set self.state_size"),
         ("call", OneStateSaid, "call takes two states of 16, the units: set self.state_size so that it is"),
         ("state_shapes", BROKEN["GrowingState"][0], "or let state_size say another"),

@@ -606,6 +606,13 @@ def test_accept_says_how_many_processes_it_has_and_how_to_get_the_rest(tmp_path,
     assert (how in printed) == (count < 5)
 
 
+def test_accept_of_cases_of_no_sweep_names_the_options_of_these(tmp_path, pin, capsys):
+    folder = session(tmp_path / "session", before={"facts": {"sweep": "chosen"}})
+    _keep("base", 1)(folder)
+    assert pin(folder) == 2
+    assert "run `python -m bench run` with the options of these, and" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("machine", ["../../etc", "/", "..", "C:\\x", "a" * 999])
 def test_the_machines_name_leads_nowhere_else(tmp_path, pin, machine):
     folder = session(tmp_path / "session", before={"facts": {"machine": machine}})

@@ -262,6 +262,13 @@ def test_rows_that_are_no_timing_are_counted_and_left_out(tmp_path, changed, rea
     assert f"Rows left out: 1 {reason.replace('_', chr(92) + '_')}." in told(tmp_path)
 
 
+def test_a_run_of_failures_alone_has_a_history(tmp_path, capsys):
+    write_run(tmp_path, "a", sample(0, status="failed", reason="contract"))
+    assert run_command("--results", tmp_path) == 0
+    assert "1 run on 1 machine" in capsys.readouterr().out
+    assert "Rows left out: 1 failed (contract)." in told(tmp_path)
+
+
 IMPOSSIBLE = [
     {"ratio": -0.7},
     {"ratio": None},

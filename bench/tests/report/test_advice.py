@@ -324,6 +324,8 @@ def test_names_do_not_reach_the_terminal_raw(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--cell", "nonsense"], "--cell nonsense: not measured; there are lstm, slstm"),
+        (["--cell", "a.py:A"], "a.py:A: a cell of a file goes by its name alone, once `python -m bench"),
+        (["--cell", "a.py:A", "--measure"], "a.py:A: a cell of a file goes by its name alone"),
         (["--device", "gpu"], "no records of device gpu"),
         (["--mode", "train"], "train: nothing measured of any cell together with the built-in"),
         (["--results", "nowhere"], "nowhere: no such folder"),

@@ -269,20 +269,20 @@ def test_a_case_in_words(no_charts, tmp_path):
 @pytest.mark.parametrize(
     ("instances", "ratios", "said"),
     [
-        (1, "0.5000", "Of one trace: the ratio is that of the two programs that were timed."),
-        (4, "0.4900 0.5000 0.5100 0.5200", "Of 4 traces."),
-        (4, "0.4500 0.5000 0.5000 0.5000", "Of 4 traces."),  # one alone may be a burst
+        (1, "0.5000", "Of one instance: the ratio is that of the two programs that were timed."),
+        (4, "0.4900 0.5000 0.5100 0.5200", "Of 4 instances."),
+        (4, "0.4500 0.5000 0.5000 0.5000", "Of 4 instances."),  # one alone may be a burst
         (
             5,
             "0.5000 0.5010 0.5700 0.5710 0.5720",
-            "Of 5 traces, which run at two speeds: 0.50× (2) and 0.57× (3).",
+            "Of 5 instances, which run at two speeds: 0.50× (2) and 0.57× (3).",
         ),
         (None, None, None),
     ],
 )
-def test_a_case_whose_traces_run_at_two_speeds_shows_both(instances, ratios, said):
+def test_a_case_whose_instances_run_at_two_speeds_shows_both(instances, ratios, said):
     made = record(figures={"instances": instances, "instance_ratios": ratios})
-    told = [sentence for sentence in sentences.of_record(made) if "trace" in sentence]
+    told = [sentence for sentence in sentences.of_record(made) if " instance" in sentence]
     assert told == ([said] if said else [])
 
 
@@ -465,6 +465,12 @@ def test_the_newest_run_is_the_default_and_its_path_is_printed(results, capsys):
     assert capsys.readouterr().out == "results/20250102-000000-1/report.html\n"
     assert (results / "20250102-000000-1" / "report.html").exists()
     assert not (results / "20250101-000000-1" / "report.html").exists()
+
+
+def test_a_run_without_charts_has_no_empty_line(results, capsys, monkeypatch):
+    monkeypatch.setattr("bench.commands.report.draw", lambda *_: [])
+    assert run_command("--charts") == 0
+    assert capsys.readouterr().out == "results/20250102-000000-1/report.html\n"
 
 
 def test_a_csv_stands_for_its_run_and_several_runs_go_beside_their_folders(results, capsys):
