@@ -53,6 +53,10 @@ class FusedRNN(RNN):
     What the cell has (`activation`, a coefficient) may change: it is looked at at every call, and compiled
     again. As in Keras, a `tf.function` or `fit` heeds it once it is traced again.
 
+    In eager code a call without a gradient tape is traced as a whole when the native engine runs the same
+    shapes again, which spares Keras' Python; what changed meanwhile is heeded all the same. Of more than 16
+    shapes the others are not traced so.
+
     Inside of `jit_compile=True` and in a SavedModel, which other programs load, it is always XLA's. Only a
     concrete function that was taken before the saving keeps the native engine, as a signature given to
     `tf.saved_model.save` is, or an endpoint of Keras' `ExportArchive` that was called: `engine="xla"` is for

@@ -26,16 +26,17 @@ class Program:
 
     Args:
         function: takes nested tensors and plain values; calls of the same signature nest them the same way.
-        options: of `tf.function`.
+        inline: whether a graph that is being built has its operations, and not a call of it.
     """
 
-    def __init__(self, function, **options):
-        self._function = tf.function(function, autograph=False, **options)
+    def __init__(self, function, inline=False):
+        self._function = tf.function(function, autograph=False, reduce_retracing=True)
+        self._in_graph = function if inline else self._function
         self._concrete = {}
 
     def __call__(self, *arguments):
         if not tf.executing_eagerly():
-            return self._function(*arguments)
+            return self._in_graph(*arguments)
         key = signature(arguments)
         if key not in self._concrete:
             self._concrete[key] = self._function.get_concrete_function(*arguments)
@@ -66,10 +67,10 @@ class Calls:
             if len(self._seen) < MOST_SIGNATURES:
                 self._seen.add(key)
             return results
-        found = find()
-        concrete, had = self._kept.get(key, (None, ()))
-        if found is None or record.could_possibly_record():
+        found = None if record.could_possibly_record() else find()
+        if found is None:
             return function(*tensors)
+        concrete, had = self._kept.get(key, (None, ()))
         if concrete is None or not _are_same(found, had):
             if self._traces == MOST_SIGNATURES:
                 return function(*tensors)

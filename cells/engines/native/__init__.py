@@ -22,6 +22,7 @@ import tensorflow as tf
 from tensorflow.python.ops import control_flow_util  # no public name
 from tensorflow.python.saved_model import save_context  # no public name
 
+from cells.engines.direct import Program
 from cells.engines.native import check
 from cells.engines.native.cores import usable_cores
 from cells.engines.native.library import checked, operations
@@ -43,7 +44,9 @@ def programs(recurrence):
 
     def programs_of(operations, recurrence):
         forward, backward = operations
-        return partial(_forward, recurrence, forward), partial(_backward, recurrence, backward)
+        return partial(_forward, recurrence, forward), Program(
+            partial(_backward, recurrence, backward), inline=True
+        )
 
     def fault_of(operations):
         return check.fault(recurrence, partial(programs_of, operations))

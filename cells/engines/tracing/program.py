@@ -48,7 +48,7 @@ def native_programs(plan):
         made = native.compiled("stages", lambda: stages.header, partial(fault, stages), dtype)
         frame = partial(_StagedFrame, stages, made)
         plan = stages.plan
-    return plan, tuple(Program(partial(each, frame), reduce_retracing=True) for each in (_forward, _backward))
+    return plan, tuple(Program(partial(each, frame)) for each in (_forward, _backward))
 
 
 def _stages_of(plan):
