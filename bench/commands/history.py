@@ -51,8 +51,11 @@ def main(args: argparse.Namespace) -> int:
         readme = args.results / "README.md"
         if write_block(readme, "history", words(histories, skipped, charts), heading="History"):
             print(f"{readme}: written")
-    except (ReadmeError, RecordError, OSError) as error:
+    except (ReadmeError, RecordError) as error:
         print(one_line(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(one_line(f"cannot be written: {error}"), file=sys.stderr)
         return 2
     return 0
 

@@ -54,7 +54,10 @@ def main(args: argparse.Namespace) -> int:
         for run in map(read_run, runs if args.charts else []):
             for chart in draw(run.folder, run.records):
                 print(chart)
-    except (RecordError, OSError) as error:
+    except RecordError as error:
         print(one_line(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(one_line(f"cannot be written: {error}; --output=FILE names another file"), file=sys.stderr)
         return 2
     return 0

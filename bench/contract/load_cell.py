@@ -19,6 +19,7 @@ import re
 import sys
 import textwrap
 import traceback
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
@@ -239,7 +240,8 @@ def _module_of(text: str) -> tuple[ModuleType, str]:
     if not place or not name:
         raise TargetError(f"expected {FORM}, got {text!r}")
     is_file = place.endswith(".py") or os.sep in place
-    return (_load_file(Path(place)) if is_file else _load_module(place)), name
+    as_python_has_it = unicodedata.normalize("NFKC", name)  # a terminal may give é as two letters
+    return (_load_file(Path(place)) if is_file else _load_module(place)), as_python_has_it
 
 
 def _load_file(path: Path) -> ModuleType:

@@ -44,10 +44,10 @@ def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[
 
 def rest_line(wide: int, total: int, within_reach: int, seconds: float) -> str:
     """Says how many ratios are wider than ±2%, and how much more time would help how many of them."""
-    said = f"{wide} of {counted(total, 'ratio')} {'is' if total == 1 else 'are'} wider than ±2%"
+    said = f"{wide} of {counted(total, 'ratio')} {'is' if wide == 1 else 'are'} wider than ±2%"
     if not within_reach:
-        return f"{said}; more time would not help them"
-    return f"{said}: about {duration(seconds)} more would bring {within_reach} of them there (--budget)"
+        return f"{said}; more time would not help"
+    return f"{said}: about {duration(seconds)} more would bring {within_reach} there (--budget)"
 
 
 def row_line(record: Record, labels: Mapping[str, str]) -> str:

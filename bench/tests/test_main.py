@@ -183,7 +183,7 @@ def test_an_unknown_option_of_run_is_told_the_nearest(capfd):
 def test_run_takes_options_alone(capfd, tmp_path):
     (tmp_path / "my_cells.py").write_text("")
     for given in (str(tmp_path / "my_cells.py"), str(tmp_path)):
-        assert main(["run", given, "--sweep=smoke"]) == 4
+        assert main(["run", given, "--sweep=smoke", "--collect-only"]) == 4
         assert (
             f"{given}: python -m bench run takes options alone; a cell of yours is --cell"
             in capfd.readouterr().err

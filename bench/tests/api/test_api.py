@@ -224,6 +224,18 @@ def test_a_comparison_holds_what_was_proven_and_timed():
     assert "<td>keras GRU</td>" in report._repr_html_()
 
 
+def test_the_seconds_are_those_of_the_timing(monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(first, second, rounds, budget, more):
+        raise Stopped(budget.max_time_s)
+
+    monkeypatch.setattr("bench.timing.blocks.time_pair", stop)
+    with pytest.raises(Stopped, match=r"^0\.25$"):
+        bench.compare("lstm", "gru", shape=TINY, seconds=0.25)
+
+
 def test_both_sides_get_the_options():
     report = compare(
         Plain, lambda units: Plain(units), options={"depth": 2, "dtype": "bfloat16", "unroll": True}

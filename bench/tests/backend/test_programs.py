@@ -101,6 +101,20 @@ def test_another_instance_computes_the_same_without_a_trace_of_the_layer(subject
     assert another.kernel == program.kernel
 
 
+def test_a_copied_function_is_one_of_its_own_and_reads_the_same_variables():
+    """TensorFlow compiles a function anew that it does not know: a call of the first would be the first's."""
+    weight = tf.Variable([[2.0]])
+    spec = tf.TensorSpec((None, 1))
+    first = tf.function(lambda x: tf.tanh(x @ weight)).get_concrete_function(spec)
+    copied = tf.function(programs._copied(first), autograph=False).get_concrete_function(spec)
+    weight.assign([[3.0]])
+    assert copied(tf.ones((1, 1))) == first(tf.ones((1, 1))) == tf.tanh(3.0)
+    nodes = copied.graph.as_graph_def()
+    assert {"MatMul", "Tanh"} <= {node.op for node in nodes.node} and not nodes.library.function
+    computing = {node.name for node in nodes.node if node.op in ("MatMul", "Tanh")}
+    assert not computing & {node.name for node in first.graph.as_graph_def().node}
+
+
 def test_a_layer_is_made_under_the_cases_dtype_policy_and_leaves_the_global_one_alone():
     case = Case("lstm", "rnn", "infer", *SHAPE, dtype="mixed_bfloat16")
     layer = make_layer(SUBJECTS["lstm-rnn"], case)

@@ -34,6 +34,19 @@ def test_the_exit_code_is_the_worst_verdict(monkeypatch, capsys, intervals, at_m
     assert ("SLOWER than 1.2x" in "".join(lines)) == (code == 1)
 
 
+def test_seconds_and_shape_reach_the_comparison(monkeypatch):
+    asked = []
+
+    def compared(*_, **given):
+        asked.append((given["seconds"], given["shape"]))
+        yield report_of(0.8, 0.9)
+
+    monkeypatch.setattr(compare, "compare_each", compared)
+    for options in ([], ["--seconds=0.5"]):
+        assert run("lstm", "gru", "--shape=2,3,4,5", *options) == 0
+    assert asked == [(4, "2,3,4,5"), (0.5, "2,3,4,5")]
+
+
 def test_the_first_is_compared_with_each_other_one(monkeypatch, capsys):
     monkeypatch.setattr("bench.runner.proving.Prover.check_contract", lambda *_: None)
     assert run(CELL, "gru", "slstm-rnn", "--shape=2,3,4,5", "--mode=infer,train", "--seconds=0.02") == 0

@@ -55,6 +55,12 @@ def test_a_class_in_a_file(tmp_path):
     assert target.make(7) is not cell
 
 
+def test_a_name_and_a_path_beyond_ascii_however_a_terminal_gives_them(tmp_path):
+    file = write(tmp_path / "ünï cödé" / "zelle é.py", "def zell\u00e9(units):\n    return units\n")
+    for name in ("zell\u00e9", "zelle\u0301"):
+        assert load_target(f"{file}:{name}").make(3) == 3
+
+
 def test_a_file_by_its_relative_path(tmp_path, monkeypatch):
     cell_file(tmp_path / "sub" / "my_cells.py")
     monkeypatch.chdir(tmp_path)

@@ -467,6 +467,13 @@ def test_the_newest_run_is_the_default_and_its_path_is_printed(results, capsys):
     assert not (results / "20250101-000000-1" / "report.html").exists()
 
 
+def test_a_page_that_cannot_be_written_is_one_line_with_the_way_out(results, capsys):
+    assert run_command("--output", results) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cannot be written: [Errno") and str(results) in said
+    assert said.endswith("; --output=FILE names another file\n")
+
+
 def test_a_run_without_charts_has_no_empty_line(results, capsys, monkeypatch):
     monkeypatch.setattr("bench.commands.report.draw", lambda *_: [])
     assert run_command("--charts") == 0
