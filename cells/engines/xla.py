@@ -336,6 +336,11 @@ def on_gpu():
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def is_fewer(inputs, size):
+    """Whether inputs [batch, ...] are known to be fewer sequences than that."""
+    return inputs.shape[0] is not None and inputs.shape[0] < size
+
+
 def _layout_of(recurrence, is_small, save):
     """The layout for where it runs, for few sequences, and for a gradient to come."""
     if on_gpu():
@@ -371,9 +376,7 @@ class _Loop:
         self.end = constants.get("steps", self.steps)
         self.save = save
         # both directions must lay out the states alike: by what both are told
-        self.is_small, self.is_few = (
-            inputs.shape[0] is not None and inputs.shape[0] < size for size in (SMALL_BATCH, FEW_SEQUENCES)
-        )
+        self.is_small, self.is_few = (is_fewer(inputs, size) for size in (SMALL_BATCH, FEW_SEQUENCES))
         layout = _layout_of(recurrence, self.is_small, save)
         self.layout = layout(recurrence.units, self.batch, self.steps)
         self.vectors = [self.layout.spread(vector) for vector in operands["vectors"]]

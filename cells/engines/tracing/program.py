@@ -23,9 +23,22 @@ from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
-def xla_programs(plan):
-    """(forward, backward) of a plan, which XLA compiles once for every shape."""
-    return _programs(partial(_XlaFrame, plan), jit_compile=True)
+def xla_programs(plan, joined):
+    """(forward, backward) of a plan, which XLA compiles once for every shape.
+
+    Args:
+        plan: `Plan`.
+        joined: that of an inference on a CPU, whose loop multiplies the inputs too.
+    """
+    forward, backward = _programs(partial(_XlaFrame, plan), jit_compile=True)
+    inference, _ = _programs(partial(_XlaFrame, joined), jit_compile=True)
+
+    def either(operands, constants, zero_masked, sequence, save):
+        is_few = xla.is_fewer(operands["inputs"], xla.FEW_SEQUENCES)
+        run = forward if save or is_few or xla.on_gpu() else inference
+        return run(operands, constants, zero_masked, sequence, save)
+
+    return either, backward
 
 
 def native_programs(plan):
