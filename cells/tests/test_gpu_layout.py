@@ -129,8 +129,14 @@ def test_on_a_cpu_gates_are_written_one_by_one(monkeypatch):
 
 @pytest.mark.parametrize(
     ("make", "batch", "products", "ahead"),
-    [(LSTMCell, 4, 1, 0), (LSTMCell, 64, 1, 0), (LSTMCell, 1, 1, 1), (GRUCell, 4, 2, 0)],
-    ids=["lstm", "large batch", "one sequence", "gru"],
+    [
+        (LSTMCell, 4, 1, 0),
+        (LSTMCell, 64, 1, 0),
+        (LSTMCell, 1, 1, 1),
+        (GRUCell, 4, 2, 0),
+        (PlainCell, 4, 1, 0),
+    ],
+    ids=["lstm", "large batch", "one sequence", "gru", "traced"],
 )
 def test_on_a_cpu_an_inference_multiplies_in_the_loop_and_turns_nothing(
     make, batch, products, ahead, monkeypatch
