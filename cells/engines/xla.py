@@ -11,7 +11,13 @@ holds what has a gradient, `constants` what has none.
 Layout. One step's state is kept as a [units, batch] array, flat, so that the elementwise part is a loop over
 contiguous memory and the matrix products have the weights as their left operand, (gates, units) x (units,
 batch): XLA multiplies so up to 2.5 times faster than (batch, units) x (units, gates) (1024 units, batch 32).
-For few sequences of few units it is the other way round, and the state stays [batch, units].
+With few units it is the other way round, in an inference and in the training of few sequences: the state
+stays [batch, units], and the loop reads and writes the steps of the sequences as they lie, [batch, steps,
+...]. To exchange their axes is a pass over all of them, before the loop and after it.
+
+An inference multiplies a step's inputs in the loop, but of one or two sequences, and where all gates are
+plain sums in one product with the state. To multiply those of all steps before it writes a stack of all gates
+and reads it again, which takes as long as the calls of the small products do.
 
 On a GPU a step costs what launching its kernels costs. The state is [batch, units], all gates are one row,
 and the inputs' products are made before the loop: a step is one product, one elementwise kernel, and the
@@ -36,13 +42,16 @@ from tensorflow.python.eager import forwardprop_util, record  # no public names
 
 from cells.engines.recurrence import pull_back
 
-# Fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays where a step's
-# own product is too small to be worth its call; it costs a stack of all gates. Time of an inference without /
-# with it: batch 8, 64 units 1.2 to 1.4; batch 16, 128 units 1.1; batch 32, 256 units 1.0; batch 64, 512 units
-# 0.95. Training: 0.95 to 1.1.
+# Training with fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays
+# where a step's own product is too small to be worth its call; it costs a stack of all gates. Time without /
+# with it: 0.95 to 1.1.
 SMALL_BATCH = 32
-# Then, up to so many units, the state is [batch, units]. Time of an LSTM's inference otherwise / so: batch 2,
-# 128 units 1.5; batch 8, 64 units 1.2; batch 15, 128 units 1.4; batch 16, 256 units 1.0, and 512 units 0.8.
+# An inference of fewer sequences than this multiplies so, too. Time of an LSTM's, 256 units, so / without it:
+# batch 2 0.95; batch 3 and 4 1.07.
+FEW_SEQUENCES = 3
+# Up to so many units, in an inference or with a small batch, the state is [batch, units]. Time of an LSTM's
+# inference otherwise / so: batch 4, 32 units 1.2; batch 16, 128 units 1.2; batch 32, 256 units 1.03; batch
+# 256, 64 units 1.25; batch 64, 512 units 0.8.
 FEW_UNITS = 256
 
 
@@ -59,11 +68,11 @@ def programs(recurrence):
 
 
 def _forward(recurrence, operands, constants, zero_masked, sequence, save):
-    return _Forward(recurrence, operands, constants, zero_masked).run(sequence, save)
+    return _Forward(recurrence, operands, constants, zero_masked, save).run(sequence)
 
 
 def _backward(recurrence, operands, constants, zero_masked, saved, outputs, states):
-    loop = _Backward(recurrence, operands, constants, zero_masked, outputs, states)
+    loop = _Backward(recurrence, operands, constants, zero_masked, True, outputs, states)
     return loop.run(saved, outputs, states)
 
 
@@ -193,12 +202,15 @@ class _FeatureMajor:
     Attributes:
         block: the part of a row's last axis that is one gate.
         shape: of a state.
-        rank: of a stack.
+        axis: that of the steps in a stack.
         in_rows: whether gates are read and written as one row, and not one by one.
+        adds_bias: whether the bias is added to what the loop multiplies; if not, a feature that is 1
+            multiplies it.
     """
 
-    rank = 2
+    axis = 0
     in_rows = False
+    adds_bias = False
 
     def __init__(self, units, batch, steps):
         self.units, self.batch, self.steps = units, batch, steps
@@ -239,9 +251,13 @@ class _FeatureMajor:
         return tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [2, 0, 1])
 
     def over_steps(self, stack, width):
-        """A stack as [steps * batch, width], for the products over all steps."""
+        """A stack as rows of that width, one for each step of each sequence, for the products over all."""
         cube = tf.transpose(tf.reshape(stack, [self.steps, width, self.batch]), [0, 2, 1])
         return tf.reshape(cube, [-1, width])
+
+    def from_rows(self, rows, width):
+        """[batch, steps, width] of rows as `over_steps` gives them."""
+        return tf.transpose(tf.reshape(rows, [self.steps, self.batch, width]), [1, 0, 2])
 
     def multiplier(self, weights):
         """The function that multiplies a state by weights (units, gates * units): state -> row."""
@@ -254,9 +270,10 @@ class _FeatureMajor:
 
 
 class _BatchMajor(_FeatureMajor):
-    """A state as it is, [batch, units]."""
+    """A state as it is, [batch, units], and so a stack, [batch, steps, width]: nothing is turned."""
 
-    rank = 3
+    axis = 1
+    adds_bias = True
 
     def __init__(self, units, batch, steps):
         super().__init__(units, batch, steps)
@@ -273,16 +290,19 @@ class _BatchMajor(_FeatureMajor):
         return tf.broadcast_to(vector, self.shape)
 
     def spread_mask(self, mask):
-        return tf.repeat(tf.transpose(mask)[:, :, None], self.units, axis=2)
+        return tf.repeat(self.stack(mask[:, :, None]), self.units, axis=2)
 
     def stack(self, sequence):
-        return tf.transpose(sequence, [1, 0, 2])
+        return sequence
 
     def unstack(self, stack, width):
-        return tf.transpose(stack, [1, 0, 2])
+        return stack
 
     def over_steps(self, stack, width):
         return tf.reshape(stack, [-1, width])
+
+    def from_rows(self, rows, width):
+        return tf.reshape(rows, [self.batch, self.steps, width])
 
     def multiplier(self, weights):
         return lambda state: tf.matmul(state, weights)
@@ -293,9 +313,19 @@ class _BatchMajor(_FeatureMajor):
 
 
 class _GpuMajor(_BatchMajor):
-    """A state [batch, units], a stack of whole rows; products take a stack as well as a state."""
+    """A state [batch, units], a stack [steps, ...] of whole rows; products take stacks as well as states."""
 
+    axis = 0
     in_rows = True
+
+    def stack(self, sequence):
+        return tf.transpose(sequence, [1, 0, 2])
+
+    def unstack(self, stack, width):
+        return tf.transpose(stack, [1, 0, 2])
+
+    def from_rows(self, rows, width):
+        return self.unstack(tf.reshape(rows, [self.steps, self.batch, width]), width)
 
     def multiplier(self, weights):
         return lambda states: tf.tensordot(states, weights, 1)
@@ -306,11 +336,17 @@ def on_gpu():
     return bool(tf.config.list_logical_devices("GPU"))
 
 
-def _layout_of(recurrence, is_small):
-    """The layout for where it runs, and for few sequences."""
+def is_fewer(inputs, size):
+    """Whether inputs [batch, ...] are known to be fewer sequences than that."""
+    return inputs.shape[0] is not None and inputs.shape[0] < size
+
+
+def _layout_of(recurrence, is_small, save):
+    """The layout for where it runs, for few sequences, and for a gradient to come."""
     if on_gpu():
         return _GpuMajor
-    return _BatchMajor if is_small and recurrence.units <= FEW_UNITS else _FeatureMajor
+    in_rows = recurrence.units <= FEW_UNITS and (is_small or not save)
+    return _BatchMajor if in_rows else _FeatureMajor
 
 
 def _size(axis, tensor, *others):
@@ -328,7 +364,7 @@ class _Loop:
     Sizes are numbers where the shapes are known and tensors where they are not; XLA knows all of them.
     """
 
-    def __init__(self, recurrence, operands, constants, zero_masked, *upstream):
+    def __init__(self, recurrence, operands, constants, zero_masked, save, *upstream):
         inputs = operands["inputs"]
         self.shown = shown(constants.get("mask"), zero_masked)
         self.recurrence = recurrence
@@ -338,9 +374,10 @@ class _Loop:
         self.batch = _size(0, inputs, *(each for each in tf.nest.flatten(others) if each is not None))
         self.steps = _size(1, inputs)
         self.end = constants.get("steps", self.steps)
+        self.save = save
         # both directions must lay out the states alike: by what both are told
-        self.is_small = inputs.shape[0] is not None and inputs.shape[0] < SMALL_BATCH
-        layout = _layout_of(recurrence, self.is_small)
+        self.is_small, self.is_few = (is_fewer(inputs, size) for size in (SMALL_BATCH, FEW_SEQUENCES))
+        layout = _layout_of(recurrence, self.is_small, save)
         self.layout = layout(recurrence.units, self.batch, self.steps)
         self.vectors = [self.layout.spread(vector) for vector in operands["vectors"]]
         self.drops = [self.layout.state(drop) for drop in constants.get("drops", [])]
@@ -362,12 +399,27 @@ class _Loop:
 
     def zeros(self, gates):
         """A stack of zeros."""
-        return tf.zeros([self.steps, *self.layout.row_shape(gates * self.layout.block)], self.dtype)
+        shape = self.layout.row_shape(gates * self.layout.block)
+        return tf.zeros(self.with_steps(shape, self.steps), self.dtype)
+
+    def with_steps(self, shape, steps):
+        """The shape of that many rows of a stack."""
+        axis = self.layout.axis
+        return [*shape[:axis], steps, *shape[axis:]]
+
+    def taken(self, stack, first, last=None):
+        """The stack of the steps from `first` to before `last`."""
+        return stack[(slice(None),) * self.layout.axis + (slice(first, last),)]
 
     def read(self, stack, step, first=0, gates=1):
         """A step's row of a stack: that of some gates, a state if it is one."""
-        shape = self.layout.row_shape(gates * self.layout.block)
-        return tf.reshape(dynamic_slice(stack, self.position(step, first), tf.stack([1, *shape])), shape)
+        return self.row(stack, step, gates * self.layout.block, first)
+
+    def row(self, stack, step, size, first=0):
+        """That many of a step's columns, from the gate `first`."""
+        shape = self.layout.row_shape(size)
+        sizes = tf.stack(self.with_steps(shape, 1))
+        return tf.reshape(dynamic_slice(stack, self.position(step, first), sizes), shape)
 
     def write(self, stack, step, states):
         """The stack with the states side by side in a step's row.
@@ -378,12 +430,14 @@ class _Loop:
         if self.layout.in_rows:
             states = [tf.concat(states, axis=-1)]
         for gate, state in enumerate(states):
-            stack = dynamic_update_slice(stack, state[None], self.position(step, gate))
+            row = tf.expand_dims(state, self.layout.axis)
+            stack = dynamic_update_slice(stack, row, self.position(step, gate))
         return stack
 
     def position(self, step, gate):
         """Where a step's gate begins in a stack."""
-        return tf.stack([step, *[0] * (self.layout.rank - 2), gate * self.layout.block])
+        others = [0] * (len(self.layout.shape) - 1)
+        return tf.stack(self.with_steps([*others, gate * self.layout.block], step))
 
     def part(self, stack, first, last):
         """The stack of the gates from `first` to before `last`."""
@@ -435,9 +489,9 @@ class _Loop:
 class _Forward(_Loop):
     """The program of the forward pass."""
 
-    def run(self, sequence, save):
+    def run(self, sequence):
         """(outputs or None, final states, what the backward pass needs or None)."""
-        recurrence = self.recurrence
+        recurrence, save = self.recurrence, self.save
         self.from_x = self.hoisted() if self.is_hoisted else None
         products = self.products()
         states = [self.layout.state(rows) for rows in self.operands["states"]]
@@ -467,18 +521,21 @@ class _Forward(_Loop):
         outputs = None
         if sequence:
             stack = stacks[kept.index(recurrence.output)]
-            outputs = self.show(self.layout.unstack(stack[begin:], recurrence.units))
+            outputs = self.show(self.layout.unstack(self.taken(stack, begin), recurrence.units))
         blocks = [self.from_x] if self.layout.in_rows else blocks  # of which they are made again
         return outputs, [self.layout.rows(state) for state in states], (stacks, blocks) if save else None
 
     def start(self, state):
         """A stack of one step more, that begins with a state."""
-        return tf.concat([state[None], self.zeros(1)], axis=0)
+        axis = self.layout.axis
+        return tf.concat([tf.expand_dims(state, axis), self.zeros(1)], axis=axis)
 
     @property
     def is_hoisted(self):
         """Whether the inputs are multiplied before the loop."""
-        return self.layout.in_rows or self.is_small or "kernel" not in self.operands
+        if self.layout.in_rows or "kernel" not in self.operands:
+            return True
+        return self.is_small if self.save else self.is_few
 
     def products(self):
         """The function (step, states) -> pre-activations that suits the shape."""
@@ -492,18 +549,6 @@ class _Forward(_Loop):
         blocks_of = self.in_parts()
         return lambda step, states: blocks_of(from_x(step), states)
 
-    def in_one(self):
-        """One product a step for all of x, h and the bias: [R; W; b]ᵀ [h; x; 1]."""
-        weights = [self.operands["recurrent"], self.operands["kernel"], self.operands["bias"][None]]
-        left = tf.transpose(tf.concat(weights, axis=0))
-        from_x, units = self.each_input(), self.recurrence.units
-
-        def products(step, states):
-            right = tf.concat([self.layout.matrix(states[0], units), from_x(step)], axis=0)
-            return self.split(tf.matmul(left, right))
-
-        return products
-
     def each_hoisted(self):
         """The inputs' products that were made before the loop, as a function of the step."""
         stack, gates = self.from_x, self.recurrence.gates
@@ -511,25 +556,38 @@ class _Forward(_Loop):
             return lambda step: tf.split(self.read(stack, step, gates=gates), gates, axis=-1)
         return lambda step: [self.read(stack, step, gate) for gate in range(gates)]
 
+    def in_one(self):
+        """One product a step for all of h and x: [h, x] [R; W]."""
+        return self.multiplied(
+            lambda weights: tf.concat([self.operands["recurrent"], weights], axis=0),
+            lambda x, states: tf.concat([states[0], x], axis=-1),
+        )
+
     def each(self):
         """The inputs' product step by step, as a function of the step."""
-        left = tf.transpose(tf.concat([self.operands["kernel"], self.operands["bias"][None]], axis=0))
-        inputs = self.each_input()
-        return lambda step: self.split(tf.matmul(left, inputs(step)))
+        return self.multiplied(lambda weights: weights, lambda x: x)
 
-    def split(self, products):
-        """Products [gates * units, batch] as the gates' states."""
+    def multiplied(self, with_weights, with_x):
+        """The function of the step, and what `with_x` takes, that multiplies the step's inputs.
+
+        Args:
+            with_weights: the inputs' weights -> the weights of the product.
+            with_x: (a step's inputs, ...) -> what they multiply.
+        """
+        inputs, weights, bias = self.operands["inputs"], self.operands["kernel"], self.operands["bias"]
         gates = self.recurrence.gates
-        return tf.split(tf.reshape(products, [gates * self.layout.block]), gates)
+        biases = tf.split(bias, gates) if self.layout.adds_bias else [0] * gates
+        if not self.layout.adds_bias:
+            inputs, weights = self.inputs_and_one(), tf.concat([weights, bias[None]], axis=0)
+        width = inputs.shape[-1] * self.layout.block // self.recurrence.units
+        stack = self.layout.stack(inputs)
+        multiply = self.layout.multiplier(with_weights(weights))
 
-    def each_input(self):
-        """A step's inputs and a 1, [features + 1, batch], as a function of the step."""
-        sequence = self.inputs_and_one()
-        stack = tf.transpose(sequence, [1, 2, 0])
-        shape = [sequence.shape[-1], self.batch]
-        return lambda step: tf.reshape(
-            dynamic_slice(stack, tf.stack([step, 0, 0]), tf.stack([1, *shape])), shape
-        )
+        def products(step, *states):
+            row = multiply(with_x(self.row(stack, step, width), *states))
+            return [a + b for a, b in zip(tf.split(row, gates, axis=-1), biases, strict=True)]
+
+        return products
 
 
 class _Backward(_Loop):
@@ -579,7 +637,7 @@ class _Backward(_Loop):
     def made_again(self, stacks, from_x):
         """The stack of the pre-activations, from those of the states and of the inputs' products."""
         x = tf.split(from_x, self.recurrence.gates, axis=-1)
-        return tf.concat(self.in_parts()(x, [stack[:-1] for stack in stacks]), axis=-1)
+        return tf.concat(self.in_parts()(x, [self.taken(stack, 0, -1) for stack in stacks]), axis=-1)
 
     def read_blocks(self, stack, step):
         """The pre-activations of a step."""
@@ -640,13 +698,14 @@ class _Backward(_Loop):
             )
             gradients["separate_bias"] = tf.reduce_sum(of_h, axis=0)
         if recurrence.recurrent:
-            before = [stack[:-1] for stack in stacks]
+            before = [self.taken(stack, 0, -1) for stack in stacks]
             parts = []
             if together:
                 parts.append(self.of_recurrent(before[0], self.part(gates, 0, together), range(together)))
             if recurrence.late:
                 known = [self.part(blocks, block, block + 1) for block in range(twice)]
-                multiplied = recurrence.wait(known, before, self.vectors)
+                at_every_step = [tf.expand_dims(each, self.layout.axis) for each in self.vectors]
+                multiplied = recurrence.wait(known, before, at_every_step)
                 late = range(together, recurrence.gates)
                 parts.append(self.of_recurrent(multiplied, self.part(gates, twice, count), late))
             gradients["recurrent"] = tf.concat(parts, axis=1)
@@ -661,11 +720,11 @@ class _Backward(_Loop):
             return {"inputs": self.layout.unstack(upstream, width)}
         kernel, upstream = self.operands["kernel"], self.layout.over_steps(upstream, width)
         features = kernel.shape[0]
-        inputs = tf.reshape(tf.transpose(self.inputs_and_one(), [1, 0, 2]), [-1, features + 1])
+        inputs = self.layout.over_steps(self.layout.stack(self.inputs_and_one()), features + 1)
         of_weights = tf.matmul(inputs, upstream, transpose_a=True)
         of_inputs = tf.matmul(upstream, kernel, transpose_b=True)
         return {
-            "inputs": tf.transpose(tf.reshape(of_inputs, [self.steps, self.batch, features]), [1, 0, 2]),
+            "inputs": self.layout.from_rows(of_inputs, features),
             "kernel": of_weights[:-1],
             "bias": of_weights[-1],
         }
@@ -677,7 +736,7 @@ class _Backward(_Loop):
             return self.over_all(multiplied, upstream, len(gates) * units)
         parts = [self.part(upstream, index, index + 1) for index in range(len(gates))]
         products = [
-            self.over_all(multiplied * self.drops[gate], part, units)
+            self.over_all(multiplied * tf.expand_dims(self.drops[gate], self.layout.axis), part, units)
             for gate, part in zip(gates, parts, strict=True)
         ]
         return tf.concat(products, axis=1)

@@ -562,6 +562,29 @@ def test_xla_computes_what_keras_does_where_native_would(make, options):
     assert_close(found, expected)
 
 
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        (PlainCell, {}),
+        (FourWeightsCell, {**MASK, "zero_output_for_mask": True}),
+        (SlicesCell, BACKWARDS),
+        (LateCell, MASK),
+        (WidthsCell, {**MASK, **LAST}),
+        (HighwayCell, {}),
+        (LastInputCell, MASK),
+        (NormalisedCell, {}),
+        (stack, MASK),
+    ],
+)
+def test_xla_infers_what_keras_does(make, options):
+    cell = drawn(make())
+    mask = options.get("mask")
+    options = {"return_state": True, "return_sequences": True, **options}
+    options.pop("mask", None)
+    expected = keras.layers.RNN(cell, **options)(INPUTS, mask=mask)
+    assert_close(tf.nest.flatten(FusedRNN(cell, engine="xla", **options)(INPUTS, mask=mask)), expected)
+
+
 def test_chunks_of_a_stateful_layer_are_one_sequence():
     cell = drawn(LastInputCell())
     whole = FusedRNN(cell, return_sequences=True)(INPUTS)
@@ -722,10 +745,10 @@ def test_explains_what_is_computed_where():
 # --- what is left to the loop
 
 
-def planned(cell, states=(UNITS,), masked=False):
+def planned(cell, states=(UNITS,), masked=False, joined=False):
     """The plan of a cell, and its values by level in the loop."""
     specs = [tf.TensorSpec([None, size]) for size in states]
-    return plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), masked)
+    return plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), masked, joined)
 
 
 def kinds(nodes):
@@ -763,6 +786,22 @@ def test_products_of_a_state_are_one():
     plan = planned(FourWeightsCell(), (UNITS, UNITS))
     assert [each.inputs[1].shape for each in plan.cuts] == [(UNITS, 4 * UNITS)]
     assert not plan.summed
+
+
+@pytest.mark.parametrize("make", [PlainCell, OneDenseCell, FourWeightsCell])
+def test_products_of_inputs_join_the_states_where_they_are_added(make):
+    states = (UNITS,) * len(keras.tree.flatten(make().state_size))
+    plan = planned(make(), states, joined=True)
+    assert plan.inputs == (plan.step.inputs,)
+    (product,) = (each for each in plan.loop if each.kind == "matmul")
+    assert product.inputs[1].shape == (UNITS + FEATURES, planned(make(), states).cuts[0].shapes[0][1])
+
+
+@pytest.mark.parametrize("make", [SlicesCell, NormalisedCell])
+def test_products_of_inputs_that_are_not_added_to_the_states_stay_before_the_loop(make):
+    plan = planned(make(), joined=True)
+    assert plan.step.inputs not in plan.inputs
+    assert kinds(plan.loop) == kinds(planned(make()).loop)
 
 
 def test_sums_are_split_before_they_are_added():

@@ -170,6 +170,29 @@ def test_computes_what_keras_does_at_larger_sizes(monkeypatch, size, cell_class,
     test_computes_what_keras_does(cell_class, arguments, options)
 
 
+# a cell of each kind of gates, and the sizes of the batch and of the units that have programs of their own
+INFERRED = [
+    *((each, BATCH, SMALL) for each in (LSTMCell, GRUCell, LateCell, EveryKindCell, cells.IndRNNCell)),
+    (PeepholeLSTMCell, None, SMALL),
+    (EveryKindCell, 1, SMALL),
+    (LSTMCell, BATCH, LARGE),
+    (EveryKindCell, BATCH, LARGE),
+]
+
+
+@pytest.mark.parametrize(("cell_class", "batch", "size"), INFERRED)
+def test_infers_what_keras_does(monkeypatch, cell_class, batch, size):
+    take_batches_for(monkeypatch, size)
+    cell = make(cell_class)
+    inputs, mask = map(tf.constant, (data(cell, batch or BATCH, 5)[0], some_mask(batch or BATCH, 5)))
+    options = {"return_sequences": True, "return_state": True, "dtype": "float64"}
+    expected = keras.layers.RNN(cell, **options)(inputs, mask=mask)
+    layer = FusedRNN(cell, engine="xla", **options)
+    signature = [tf.TensorSpec([batch, *each.shape[1:]], each.dtype) for each in (inputs, mask)]
+    infer = tf.function(lambda inputs, mask: layer(inputs, mask=mask), signature, autograph=False)
+    assert_same(infer(inputs, mask), expected, rtol=1e-9, atol=1e-11)
+
+
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(draw=st.data())
 def test_computes_what_keras_does_whatever_the_shape_and_the_options(draw):

@@ -125,3 +125,27 @@ def test_on_a_cpu_gates_are_written_one_by_one(monkeypatch):
     monkeypatch.setattr(native, "in_place", lambda: False)
     forth, back = loops(hlo(LSTMCell(4), 5, "hlo"))
     assert forth["dynamic-update-slice"] == 2 + 4 and back["dynamic-update-slice"] == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "batch", "products", "ahead"),
+    [
+        (LSTMCell, 4, 1, 0),
+        (LSTMCell, 64, 1, 0),
+        (LSTMCell, 1, 1, 1),
+        (GRUCell, 4, 2, 0),
+        (PlainCell, 4, 1, 0),
+    ],
+    ids=["lstm", "large batch", "one sequence", "gru", "traced"],
+)
+def test_on_a_cpu_an_inference_multiplies_in_the_loop_and_turns_nothing(
+    make, batch, products, ahead, monkeypatch
+):
+    """A product of all steps and a sequence with its axes exchanged are written to memory and read again."""
+    monkeypatch.setattr(native, "in_place", lambda: False)
+    text = hlo(make(4), 5, "hlo", batch, train=False)
+    (infers,) = loops(text)
+    assert infers["dot"] == products and infers["dynamic-update-slice"] == 1
+    assert text.count(" dot(") == products + ahead
+    turned = re.findall(r" transpose\(\w+\[(\d+,\d+,\d+)\]", text)
+    assert not turned

@@ -82,12 +82,13 @@ class Plan:
         return [each for each in ordered(roots) if each.level == Level.INPUT]
 
 
-def plan_of(step, masked):
+def plan_of(step, masked, joined=False):
     """The plan of a traced step.
 
     Args:
         step: `Step`.
         masked: whether steps may be masked; a state is then not the value of the step before.
+        joined: whether the loop is to multiply the inputs too where it adds them to a product of its own.
 
     Raises:
         Refused: Keras' loop must run it.
@@ -115,6 +116,8 @@ def plan_of(step, masked):
     each(rewrite.products_of_parts)
     keep_expansions()
     each(rewrite.known_terms_first)
+    if joined:
+        each(rewrite.one_product_of_sums)
     each(rewrite.one_product_of_each)
     each(rewrite.slices_as_parts)
     each(rewrite.split_before_adding)

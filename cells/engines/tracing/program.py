@@ -24,12 +24,27 @@ from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
-def xla_programs(plan):
-    """(forward, backward) of a plan, which XLA compiles once for every shape."""
-    return tuple(
-        tf.function(partial(each, partial(_XlaFrame, plan)), autograph=False, jit_compile=True)
-        for each in (_forward, _backward)
-    )
+def xla_programs(plan, joined):
+    """(forward, backward) of a plan, which XLA compiles once for every shape.
+
+    Args:
+        plan: `Plan`.
+        joined: that of an inference on a CPU, whose loop multiplies the inputs too.
+    """
+    of_inference = _InferenceFrame if _InferenceFrame.takes(joined) else _XlaFrame
+    forward, backward = (_compiled_by_xla(each, _XlaFrame, plan) for each in (_forward, _backward))
+    inference = _compiled_by_xla(_forward, of_inference, joined)
+
+    def either(operands, constants, zero_masked, sequence, save):
+        is_few = xla.is_fewer(operands["inputs"], xla.FEW_SEQUENCES)
+        run = forward if save or is_few or xla.on_gpu() else inference
+        return run(operands, constants, zero_masked, sequence, save)
+
+    return either, backward
+
+
+def _compiled_by_xla(direction, frame, plan):
+    return tf.function(partial(direction, partial(frame, plan)), autograph=False, jit_compile=True)
 
 
 def native_programs(plan):
@@ -238,10 +253,12 @@ class _Frame:
 
     def _filled(self, stack):
         """A stack whose steps that are not taken are as the last that is: harmless, whatever reads them."""
-        if "steps" not in self.constants or stack.shape[0] == 1:
+        if "steps" not in self.constants or stack.shape[self.axis] == 1:
             return stack
-        taken = tf.reshape(tf.range(sizes_of(stack)[0]) < self.end, [-1, *[1] * (stack.shape.rank - 1)])
-        return tf.where(taken, stack, stack[self.end - 1])
+        ones = [1] * stack.shape.rank
+        taken = tf.range(sizes_of(stack)[self.axis]) < self.end
+        taken = tf.reshape(taken, [*ones[: self.axis], -1, *ones[self.axis + 1 :]])
+        return tf.where(taken, stack, tf.expand_dims(self.at(stack, self.end - 1), self.axis))
 
     def _delay(self, n):
         """Adds the values of a delayed state: those of its next value, a step later."""
@@ -263,8 +280,23 @@ class _XlaFrame(_Frame):
     def _loop(self):
         plan = self.plan
         self.stack_of(*plan.inputs, *plan.inputs_after)
-        mask = None if self.mask is None else _turned(self.mask)
-        return XlaLoop(plan, self.known, self.stacks, self.first, self.batch, self.steps, self.end, mask)
+        mask = None if self.mask is None else self.laid_out(self.mask)
+        sizes = self.batch, self.steps, self.end
+        return XlaLoop(plan, self.known, self.stacks, self.first, *sizes, mask, self.axis)
+
+
+class _InferenceFrame(_XlaFrame):
+    """Reads and writes the steps of the sequences as they lie: no axes are exchanged before and after."""
+
+    axis = 1
+
+    @staticmethod
+    def takes(plan):
+        """Whether all that it stacks has a row for each sequence."""
+        step = plan.step
+        stacked = [step.inputs, *(draw.ref for draw in step.draws), *plan.inputs, *plan.inputs_after]
+        stacked += [*plan.outputs, plan.output, *plan.states, *plan.new]
+        return all(ref.has_rows for ref in stacked)
 
 
 class _GatesFrame(_Frame):

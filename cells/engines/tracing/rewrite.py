@@ -276,6 +276,50 @@ def known_terms_first(roots):
     return rewrite(roots, rule)
 
 
+def one_product_of_sums(roots):
+    """x @ W + h @ U as [h, x] @ [U; W]: a loop that multiplies by U anyway has no call more to do."""
+    counts = uses(roots)
+    lefts: dict[tuple[Ref, ...], Ref] = {}
+
+    def terms_of(ref, shape):
+        if ref.node.kind == "AddV2" and ref.level == Level.INPUT and counts[ref] == 1 and ref.shape == shape:
+            return [term for each in ref.node.inputs for term in terms_of(each, shape)]
+        return [ref]
+
+    def is_product(ref, shape):
+        is_of_inputs = ref.node.kind == "matmul" and ref.node.inputs[1].level <= Level.WEIGHT
+        return is_of_inputs and ref.has_rows and ref.shape == shape and counts[ref] == 1
+
+    def rule(each, new):
+        if each.kind != "AddV2" or each.level != Level.STATE:
+            return None
+        known, of_state = sorted(each.inputs, key=lambda ref: ref.level)
+        shape = each.shapes[0]
+        if known.level != Level.INPUT or not (is_cut(of_state.node) and is_product(of_state, shape)):
+            return None
+        terms = terms_of(known, shape)
+        products = [of_state, *(ref for ref in terms if ref.level == Level.INPUT and is_product(ref, shape))]
+        if len(products) == 1:
+            return None
+        left = tuple(new(ref.node.inputs[0]) for ref in products)
+        weights = [new(ref.node.inputs[1]) for ref in products]
+        if left not in lefts:
+            lefts[left] = _joined(left, axis=1)
+        total = matmul(lefts[left], _joined(weights, axis=0))
+        for ref in terms:
+            if ref not in products:
+                total = add(new(ref), total)
+        return [total]
+
+    return rewrite(roots, rule)
+
+
+def _joined(refs, axis):
+    shape = list(refs[0].shape)
+    shape[axis] = sum(ref.shape[axis] for ref in refs)
+    return node("joined", refs, lambda t: [tf.concat(t, axis=axis)], [shape], refs[0].dtype)[0]
+
+
 def one_product_of_each(roots):
     """The products of one state's value with several weights as one product, and parts of it."""
     groups: dict[Ref, list[Node]] = {}

@@ -1,6 +1,6 @@
 """A cell with its plans, each made when it is first needed."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import tensorflow as tf
@@ -75,7 +75,7 @@ class TracedCell:
                 return self._recurrences[each]
         try:
             step = trace(self.cell, inputs, specs, training)
-            found = Recurrence(plan_of(step, masked))
+            found = Recurrence(plan_of(step, masked), partial(plan_of, step, masked, joined=True))
             if step.keeps:
                 self._recurrences[keys[step.batch is not None]] = found
             return found
@@ -105,10 +105,11 @@ class Recurrence:
 
     Args:
         plan: `Plan`.
+        joined: () -> that of XLA's inference, see `plan_of`.
     """
 
-    def __init__(self, plan):
-        self.plan = plan
+    def __init__(self, plan, joined):
+        self.plan, self._joined = plan, joined
         self.draws = Draws(plan.step)
 
     def describe(self, engine):
@@ -119,7 +120,7 @@ class Recurrence:
     @cached_property
     def compiled(self):
         """The two programs of the XLA engine, or the sentence that says why they cannot be had."""
-        return unsupported(self.plan.step) or program.xla_programs(self.plan)
+        return unsupported(self.plan.step) or program.xla_programs(self.plan, self._joined())
 
     @property
     def native(self):

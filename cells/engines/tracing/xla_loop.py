@@ -4,7 +4,7 @@ The forward loop keeps the states and the results of the products with weights. 
 step again from them, but for those products, and makes the gradients of what the step reads. A weight's
 gradient is one product after it, of all that the weight multiplied and of the gradients of all its products.
 
-Stacks are [steps, batch, ...].
+Stacks are [steps, batch, ...], or, where no backward loop is to follow, [batch, steps, ...].
 """
 
 from functools import cached_property
@@ -30,9 +30,11 @@ class XlaLoop:
         batch, steps: how many, ints or tensors; stacks have as many steps.
         end: how many of the steps to take.
         mask: [steps, batch], bool, false where the states are to stay; or None.
+        axis: that of the steps in stacks and in the mask: 0, or 1 where no backward loop is to follow.
     """
 
-    def __init__(self, plan, known, stacks, first, batch, steps, end, mask):
+    def __init__(self, plan, known, stacks, first, batch, steps, end, mask, axis=0):
+        self.axis = axis
         self.plan, self.known, self.stacks, self.first = plan, known, stacks, first
         self.batch, self.steps, self.end, self.mask = batch, steps, end, mask
         self.states = [plan.states[n] for n in plan.looped]
@@ -66,8 +68,12 @@ class XlaLoop:
             new = replay(self.new, known, self.batch)
             results = replay(own, known, self.batch)
             new = self.masked(step, new, states)
-            kept_stacks = [write(s, step + begin, [new[n]]) for n, s in zip(kept, kept_stacks, strict=True)]
-            own_stacks = [write(s, step, [each]) for each, s in zip(results, own_stacks, strict=True)]
+            kept_stacks = [
+                write(s, step + begin, [new[n]], self.axis) for n, s in zip(kept, kept_stacks, strict=True)
+            ]
+            own_stacks = [
+                write(s, step, [each], self.axis) for each, s in zip(results, own_stacks, strict=True)
+            ]
             of_cuts = replay([Ref(each) for each in plan.cuts], known, self.batch) if keep else []
             products = [write(s, step, [each]) for each, s in zip(of_cuts, products, strict=True)]
             return step + 1, new, kept_stacks, own_stacks, products
@@ -77,7 +83,8 @@ class XlaLoop:
         )
         outputs = dict(zip(own, own_stacks, strict=True))
         if yields:
-            outputs.update({ref: kept_stacks[list(kept).index(n)][begin:] for ref, n in places.items()})
+            of_states = dict(zip(kept, kept_stacks, strict=True))
+            outputs.update({ref: of_states[n][1:] if keep else of_states[n] for ref, n in places.items()})
         saved = (kept_stacks, products, [self.stacks[ref] for ref in plan.inputs]) if keep else None
         return outputs, states, saved
 
@@ -160,7 +167,8 @@ class XlaLoop:
 
     def zeros(self, ref):
         """A stack of zeros for a value."""
-        return tf.zeros([self.steps, *dimensions(ref.shape, self.batch)], ref.dtype)
+        shape = dimensions(ref.shape, self.batch)
+        return tf.zeros([*shape[: self.axis], self.steps, *shape[self.axis :]], ref.dtype)
 
     def begun(self, ref, first):
         """A stack of one step more, which begins with a state."""
@@ -177,8 +185,8 @@ class XlaLoop:
         """The values and tensors of a step: those of its parts where a value is only split."""
         split = self.only_split.get(ref)
         if split is None:
-            return [ref], [row(stack, step)]
-        return split.results(), row_parts(stack, step, [shape[-1] for shape in split.shapes])
+            return [ref], [row(stack, step, self.axis)]
+        return split.results(), row_parts(stack, step, [shape[-1] for shape in split.shapes], self.axis)
 
     @cached_property
     def only_split(self):
@@ -197,7 +205,7 @@ class XlaLoop:
         """The states after a step, which stay where it is masked."""
         if self.mask is None:
             return new
-        visible = row(self.mask, step)
+        visible = row(self.mask, step, self.axis)
         return [tf.where(_spread(visible, a), a, b) for a, b in zip(new, old, strict=True)]
 
     def split_by_mask(self, step, of_states):
@@ -337,27 +345,33 @@ class _Step:
         ]
 
 
-def row(stack, step):
+def row(stack, step, axis=0):
     """A step's row of a stack."""
-    return _part(stack, step, sizes_of(stack)[1:], 0)
+    return _part(stack, step, _without(axis, sizes_of(stack)), 0, axis)
 
 
-def row_parts(stack, step, sizes):
+def row_parts(stack, step, sizes, axis=0):
     """A step's row in parts along its last axis, each read by itself."""
-    shape, parts, first = sizes_of(stack)[1:], [], 0
+    shape, parts, first = _without(axis, sizes_of(stack)), [], 0
     for size in sizes:
-        parts.append(_part(stack, step, [*shape[:-1], size], first))
+        parts.append(_part(stack, step, [*shape[:-1], size], first, axis))
         first += size
     return parts
 
 
-def _part(stack, step, shape, first):
-    where = _where(step, len(shape), first)
-    return tf.reshape(dynamic_slice(stack, where, tf.stack([1, *shape])), shape)
+def _without(axis, sizes):
+    return [*sizes[:axis], *sizes[axis + 1 :]]
 
 
-def _where(step, rank, first):
-    return tf.stack([step, *[0] * (rank - 1), first] if rank else [step])
+def _part(stack, step, shape, first, axis):
+    where = _where(step, len(shape), first, axis)
+    return tf.reshape(dynamic_slice(stack, where, tf.stack([*shape[:axis], 1, *shape[axis:]])), shape)
+
+
+def _where(step, rank, first, axis):
+    """Where a step's row of that rank begins in a stack, from the place `first` of its last axis."""
+    others = [*[0] * (rank - 1), first] if rank else []
+    return tf.stack([*others[:axis], step, *others[axis:]])
 
 
 def sizes_of(tensor):
@@ -365,14 +379,15 @@ def sizes_of(tensor):
     return [tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
 
 
-def write(stack, step, pieces):
+def write(stack, step, pieces, axis=0):
     """The stack with pieces side by side in a step's row.
 
     One at a time: a fusion that ends in a concatenation is not vectorised.
     """
     first = 0
     for piece in pieces:
-        stack = dynamic_update_slice(stack, piece[None], _where(step, piece.shape.rank, first))
+        where = _where(step, piece.shape.rank, first, axis)
+        stack = dynamic_update_slice(stack, tf.expand_dims(piece, axis), where)
         first += piece.shape[-1] if piece.shape.rank else 0
     return stack
 
