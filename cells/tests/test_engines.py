@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
 
-from cells import FusedRNN
+from cells import FusedRNN, MultiplicativeLSTMCell, ProjectedLSTMCell
 from cells.engines import native
 from cells.engines.native import translation
 from cells.engines.tracing.native_loop import gates_of
 from cells.engines.tracing.nodes import Level, Refused
 from cells.engines.tracing.plan import light_work_in_the_loop, plan_of
+from cells.engines.tracing.staged_loop import staged
 from cells.engines.tracing.trace import trace
 from cells.tests.support import arrays, assert_same
 
@@ -774,6 +775,14 @@ def test_stages_read_one_product_of_the_inputs_rather_than_gates():
     with pytest.raises(native.Unavailable, match="it has no products"):
         gates_of(plan)
     assert [ref.shape[1] for ref in light_work_in_the_loop(plan).inputs] == [4 * UNITS]
+
+
+@pytest.mark.parametrize("cell", [ProjectedLSTMCell(UNITS), MultiplicativeLSTMCell(UNITS)])
+def test_stages_write_equal_gradients_once(cell):
+    """Of the gates' products with the inputs and with a state, which are summed: training keeps one."""
+    found = staged(planned(drawn(cell), (UNITS, cell.state_size[1])))
+    of_gates = [place for ref, place in found.gradients.items() if ref.shape[1] == 4 * cell.state_size[1]]
+    assert len(of_gates) == 2 and len(set(of_gates)) == 1
 
 
 @pytest.mark.parametrize("units", [15, 16, 17])

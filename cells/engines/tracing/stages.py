@@ -536,8 +536,11 @@ class StepWriter:
             return written
         shape = array.shape[1:] if array.ndim and array.shape[0] == self.batch else array.shape
         numbers = array.ravel()[: math.prod(shape)]
-        made = self._add(Made("constant", shape, tf.as_dtype(array.dtype), False, code=numbers))
-        return whole(made, shape)
+        key = "constant", numbers.tobytes(), shape, array.dtype
+        if key not in self._same:  # else equal gradients, of which a part is 0, would be written twice
+            made = self._add(Made("constant", shape, tf.as_dtype(array.dtype), False, code=numbers))
+            self._same[key] = whole(made, shape)
+        return self._same[key]
 
     def _taken(self, kind, sources, tensor, numbers):
         """The view of elements that are told by their numbers."""
