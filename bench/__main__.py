@@ -77,7 +77,10 @@ def _other_cells() -> str | None:
 def _in_one_line(command: Callable[[], int], debug: bool) -> int:
     """The command's exit code; whatever goes wrong unforeseen is one line and the code 2."""
     try:
-        code = command()
+        from bench.session.interrupts import kept_interrupts
+
+        with kept_interrupts():
+            code = command()
         sys.stdout.flush()
     except BrokenPipeError:  # `… | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,7 @@ TensorFlow is not imported before a case is about to run.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from bench.cases.sweeps import SWEEPS
 from bench.cases.user_cells import UserCellError
 from bench.contract.load_cell import TargetError
 from bench.session import choose, gpu, limits, options, processes, start, state, tell
+from bench.session.interrupts import kept_interrupts
 
 if TYPE_CHECKING:
     from bench.runner.row import Record
@@ -73,6 +74,9 @@ def _is_loaded_elsewhere(config) -> bool:
 def pytest_sessionstart(session):
     """Chooses the cases: `pytest --help` never comes here, and so never asks for a GPU."""
     config = session.config
+    keeping = ExitStack()  # not before: when it is configured, pytest sets a hook of its own
+    keeping.enter_context(kept_interrupts())
+    config.add_cleanup(keeping.close)
     try:
         choice = config.stash[state.choice] = choose.read_choice(config)
         rows = choose.without_refused(config, choose.rows_chosen(choice))

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     monkeypatch.setattr("bench.commands.history.main", interrupted)
     assert main(["history"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_that_python_drops_is_raised_again(monkeypatch, capsys):
+    class Dropping:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def works(_):
+        Dropping()
+        time.sleep(5)
+
+    hook = sys.unraisablehook
+    monkeypatch.setattr("bench.commands.history.main", works)
+    assert main(["history"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert sys.unraisablehook is hook
 
 
 def test_an_interrupt_while_a_command_is_imported_is_one_line(monkeypatch, capsys):

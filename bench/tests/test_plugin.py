@@ -279,9 +279,18 @@ def test_disabled_benchmarks_are_proven_and_write_nothing(tiny, pytester):
     assert not (pytester.path / "results").exists()
 
 
-def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch):
-    def interrupted(case):
+class Dropping:
+    def __del__(self):
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("is_dropped", [False, True])  # by Python, as in a callback of the garbage collector
+def test_ctrl_c_leaves_the_case_in_flight_as_killed(tiny, pytester, monkeypatch, is_dropped):
+    def interrupted(case):
+        if not is_dropped:
+            raise KeyboardInterrupt
+        Dropping()
+        time.sleep(5)
 
     subject = user_subject("stopped", LSTMCell, "lstm-builtin")
     monkeypatch.setitem(SUBJECTS, subject.name, type(subject)(**{**vars(subject), "make": interrupted}))
