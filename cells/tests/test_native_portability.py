@@ -9,6 +9,7 @@ Keras among them, by all compilers are half an hour:
 
 import itertools
 import shutil
+from typing import Any
 
 import keras
 import numpy as np
@@ -39,7 +40,7 @@ COMPILERS = {
 }
 ANYWHERE = ("arm", "arm by clang")
 # of programs: the cell, its arguments, dtype, units, batch, timesteps, features and whether steps are masked
-PROGRAMS = {
+PROGRAMS: dict[str, tuple[Any, ...]] = {
     "shared by threads": (
         cells.LSTMCell,
         {},
@@ -66,7 +67,7 @@ ORDINARY = [
     ("address sanitizer", "matrix states"),
     ("thread sanitizer", "shared by threads"),
 ]
-PLAIN = {
+PLAIN: dict[str, tuple[Any, ...]] = {
     f"{name}, {dtype}": (getattr(plain_keras, name), {}, dtype, 11, 37, 4, 3, True)
     for name in plain_keras.__all__
     for dtype in ("float32", "float64")
