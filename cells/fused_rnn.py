@@ -182,6 +182,8 @@ class FusedRNN(RNN):
         lines = [f"FusedRNN runs {_LOOPS[choice.engine]} for {_name(self.cell)}."]
         if choice.engine != "keras":
             lines += choice.recurrence.describe(choice.engine)
+        if choice.engine == "xla":
+            lines += [_IN_THE_LOOP]
         if choice.reason:
             lines.append(f"No faster one: {choice.reason}.")
         return "\n".join(lines)
@@ -432,6 +434,7 @@ class _Choice(NamedTuple):
     is_traced: bool = False
 
 
+_IN_THE_LOOP = "On a CPU, an inference of three sequences or more does all of it in the loop that it can."
 _LOOPS = {
     "native": "the native engine",
     "xla": "the xla engine",

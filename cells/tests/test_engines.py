@@ -746,10 +746,10 @@ def test_explains_what_is_computed_where():
 # --- what is left to the loop
 
 
-def planned(cell, states=(UNITS,), masked=False, joined=False):
+def planned(cell, states=(UNITS,), masked=False, all_in_loop=False):
     """The plan of a cell, and its values by level in the loop."""
     specs = [tf.TensorSpec([None, size]) for size in states]
-    return plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), masked, joined)
+    return plan_of(trace(drawn(cell), tf.TensorSpec([None, FEATURES]), specs, False), masked, all_in_loop)
 
 
 def kinds(nodes):
@@ -800,17 +800,18 @@ def test_products_of_a_state_are_one():
 @pytest.mark.parametrize("make", [PlainCell, OneDenseCell, FourWeightsCell])
 def test_products_of_inputs_join_the_states_where_they_are_added(make):
     states = (UNITS,) * len(keras.tree.flatten(make().state_size))
-    plan = planned(make(), states, joined=True)
+    plan = planned(make(), states, all_in_loop=True)
     assert plan.inputs == (plan.step.inputs,)
     (product,) = (each for each in plan.loop if each.kind == "matmul")
     assert product.inputs[1].shape == (UNITS + FEATURES, planned(make(), states).cuts[0].shapes[0][1])
 
 
-@pytest.mark.parametrize("make", [SlicesCell, NormalisedCell])
-def test_products_of_inputs_that_are_not_added_to_the_states_stay_before_the_loop(make):
-    plan = planned(make(), joined=True)
-    assert plan.step.inputs not in plan.inputs
-    assert kinds(plan.loop) == kinds(planned(make()).loop)
+def test_an_inference_does_all_in_the_loop_but_what_a_delayed_state_needs():
+    plan = planned(NormalisedCell(), all_in_loop=True)
+    assert plan.inputs == (plan.step.inputs,)
+    assert kinds(plan.loop).count("matmul") == 2
+    last = planned(LastInputCell(), (FEATURES, UNITS), all_in_loop=True)
+    assert last.delayed == (0,) and set(last.inputs) == {last.step.inputs, last.states[0]}
 
 
 def test_sums_are_split_before_they_are_added():

@@ -588,6 +588,7 @@ def test_explains_which_engine_runs_and_why():
         "FusedRNN runs the xla engine for LSTMCell.\n"
         "Before the loop, for all steps at once: the inputs' products.\n"
         "In the loop, at every step: the recurrent products (2 x 8) and the cell's `update`.\n"
+        "On a CPU, an inference of three sequences or more does all of it in the loop that it can.\n"
         "No faster one: the native engine cannot: its equation has the operation Lgamma."
     )
     layer.engine = "native"

@@ -82,13 +82,14 @@ class Plan:
         return [each for each in ordered(roots) if each.level == Level.INPUT]
 
 
-def plan_of(step, masked, joined=False):
+def plan_of(step, masked, all_in_loop=False):
     """The plan of a traced step.
 
     Args:
         step: `Step`.
         masked: whether steps may be masked; a state is then not the value of the step before.
-        joined: whether the loop is to multiply the inputs too where it adds them to a product of its own.
+        all_in_loop: whether the loop is to do all that it can, as in XLA's inference on a CPU: there a stack
+            that is written before the loop and read in it costs more than the calls that it saves.
 
     Raises:
         Refused: Keras' loop must run it.
@@ -116,8 +117,9 @@ def plan_of(step, masked, joined=False):
     each(rewrite.products_of_parts)
     keep_expansions()
     each(rewrite.known_terms_first)
-    if joined:
+    if all_in_loop:
         each(rewrite.one_product_of_sums)
+        each(rewrite.in_the_loop, _movable(output, new, delayed))
     each(rewrite.one_product_of_each)
     each(rewrite.slices_as_parts)
     each(rewrite.split_before_adding)
@@ -179,6 +181,13 @@ def _delay(states, output, new):
         output, *new = rewrite.rewrite([output, *new], rule, lower=True)
         states = [known.get(state, state) for state in states]
         delayed += found
+
+
+def _movable(output, new, delayed):
+    """The nodes that could be computed in the loop as well as before it."""
+    fixed = [new[n] for n in delayed] + ([output] if output.level == Level.INPUT else [])
+    nodes = set(ordered([output, *new])) - set(ordered(fixed))
+    return {each for each in nodes if each.level == Level.INPUT and each.inputs}
 
 
 def _usual(roots, inputs):

@@ -1,6 +1,6 @@
 """A plan as two programs, forward and backward, as `cells.engines.xla.run` calls them.
 
-    xla_programs(plan), native_programs(plan)
+    xla_programs(plan, of_inference), native_programs(plan)
 
     operands: inputs [batch, steps, ...]; states and weights, lists of those of floats
     constants: states and weights, lists of the others; drawn, the stacks of `Draws`; where wanted mask and
@@ -24,16 +24,16 @@ from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
-def xla_programs(plan, joined):
+def xla_programs(plan, of_inference):
     """(forward, backward) of a plan, which XLA compiles once for every shape.
 
     Args:
         plan: `Plan`.
-        joined: that of an inference on a CPU, whose loop multiplies the inputs too.
+        of_inference: that of an inference on a CPU, see `plan_of`.
     """
-    of_inference = _InferenceFrame if _InferenceFrame.takes(joined) else _XlaFrame
+    frame = _InferenceFrame if _InferenceFrame.takes(of_inference) else _XlaFrame
     forward, backward = (_compiled_by_xla(each, _XlaFrame, plan) for each in (_forward, _backward))
-    inference = _compiled_by_xla(_forward, of_inference, joined)
+    inference = _compiled_by_xla(_forward, frame, of_inference)
 
     def either(operands, constants, zero_masked, sequence, save):
         is_few = xla.is_fewer(operands["inputs"], xla.FEW_SEQUENCES)

@@ -75,7 +75,7 @@ class TracedCell:
                 return self._recurrences[each]
         try:
             step = trace(self.cell, inputs, specs, training)
-            found = Recurrence(plan_of(step, masked), partial(plan_of, step, masked, joined=True))
+            found = Recurrence(plan_of(step, masked), partial(plan_of, step, masked, all_in_loop=True))
             if step.keeps:
                 self._recurrences[keys[step.batch is not None]] = found
             return found
@@ -105,11 +105,11 @@ class Recurrence:
 
     Args:
         plan: `Plan`.
-        joined: () -> that of XLA's inference, see `plan_of`.
+        plan_of_inference: () -> that of XLA's inference, see `plan_of`.
     """
 
-    def __init__(self, plan, joined):
-        self.plan, self._joined = plan, joined
+    def __init__(self, plan, plan_of_inference):
+        self.plan, self._plan_of_inference = plan, plan_of_inference
         self.draws = Draws(plan.step)
 
     def describe(self, engine):
@@ -120,7 +120,7 @@ class Recurrence:
     @cached_property
     def compiled(self):
         """The two programs of the XLA engine, or the sentence that says why they cannot be had."""
-        return unsupported(self.plan.step) or program.xla_programs(self.plan, self._joined())
+        return unsupported(self.plan.step) or program.xla_programs(self.plan, self._plan_of_inference())
 
     @property
     def native(self):
