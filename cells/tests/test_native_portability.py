@@ -40,16 +40,8 @@ COMPILERS = {
 ANYWHERE = ("arm", "arm by clang")
 # of programs: the cell, its arguments, dtype, units, batch, timesteps, features and whether steps are masked
 PROGRAMS = {
-    "shared by threads": (
-        cells.LSTMCell,
-        {},
-        "float32",
-        150,
-        1,
-        12,
-        6,
-        False,
-    ),  # fewer sequences than threads
+    # of one sequence, so that the threads share the units and meet at each step
+    "shared by threads": (cells.LSTMCell, {}, "float32", 170, 1, 12, 6, False),
     "comparisons of doubles": (cells.GRUCell, {"activation": "soft_shrink"}, "float64", 21, 70, 6, 3, True),
     "every kind of gate": (EveryKindCell, {"implementation": 1, **DROPOUT}, "float32", 17, 70, 5, 3, True),
     "layer norm": (cells.LayerNormGRUCell, {}, "float32", 21, 70, 6, 5, True),
