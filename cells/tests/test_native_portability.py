@@ -39,7 +39,7 @@ COMPILERS = {
 }
 ANYWHERE = ("arm", "arm by clang")
 # of programs: the cell, its arguments, dtype, units, batch, timesteps, features and whether steps are masked
-PROGRAMS = {
+PROGRAMS: dict[str, tuple] = {
     # of one sequence, so that the threads share the units and meet at each step
     "shared by threads": (cells.LSTMCell, {}, "float32", 170, 1, 12, 6, False),
     "comparisons of doubles": (cells.GRUCell, {"activation": "soft_shrink"}, "float64", 21, 70, 6, 3, True),
@@ -58,7 +58,7 @@ ORDINARY = [
     ("address sanitizer", "matrix states"),
     ("thread sanitizer", "shared by threads"),
 ]
-PLAIN = {
+PLAIN: dict[str, tuple] = {
     f"{name}, {dtype}": (getattr(plain_keras, name), {}, dtype, 11, 37, 4, 3, True)
     for name in plain_keras.__all__
     for dtype in ("float32", "float64")
