@@ -127,10 +127,10 @@ def test_computes_the_same_elsewhere(compiler, program, monkeypatch, folder):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("program", {**PROGRAMS, **PLAIN})
+@pytest.mark.parametrize("program", PROGRAMS | PLAIN)
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_everything_computes_the_same_elsewhere(compiler, program, monkeypatch, folder):
-    assert_replays(recorded(monkeypatch, *{**PROGRAMS, **PLAIN}[program]), compiler, folder)
+    assert_replays(recorded(monkeypatch, *(PROGRAMS | PLAIN)[program]), compiler, folder)
 
 
 class SmallProductCell(cells.GatedCell):
