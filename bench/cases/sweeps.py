@@ -321,6 +321,13 @@ SWEEPS: dict[str, Sweep] = {
                 user_cells=IN_RNN,
                 baselines=("loop",),
             ),
+            Grid(
+                tuple(f"{cell}-rnn" for cell in IN_PLAIN_KERAS),
+                FUSED_SHAPES[1:2],
+                PLAIN_AND_XLA,
+                modes=("train",),
+                baselines=("loop",),
+            ),
         ),
         baselines=(*OF_KERAS, "torch", "onnx", "keras_jax"),
         memory=True,

@@ -1,12 +1,13 @@
 """Study of the sweep `fused`: what does `FusedRNN` gain over Keras' loop, under XLA too, and over rivals?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 
 from bench.cases.case import id_parts
 from bench.cases.subjects import IN_PLAIN_KERAS
 from bench.records.schema import Value
+from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import column_chart, dot_chart, drawing
 from bench.report.charts.column_chart import Column
@@ -47,7 +48,7 @@ def _gains_of_cells(records: Records) -> Table:
     caption = f"Of the same cell; {SHAPE_HEADER}: {labels.shape_in_numbers(rows[0])}."
     columns = drawing.distinct(map(_mode_and_gain, rows))
     made = table.crossed(caption, rows, {"cell": labels.family}, _engine_and_gain, ["engine", *columns])
-    of_cells = [[row[number] for row in made.rows] for number in range(2, len(made.header))]
+    of_cells = [[row[number].value for row in made.rows] for number in range(2, len(made.header))]
     return replace(made, rows=[*made.rows, [Cell("median"), Cell(NOTHING), *map(_median, of_cells)]])
 
 
@@ -66,9 +67,9 @@ def _engine(record: Record) -> str:
     return "XLA" if record["xla"] else "Keras' loop"
 
 
-def _median(cells: Sequence[Cell]) -> Cell:
-    known = [float(str(cell.value)) for cell in cells if cell.value is not None]
-    return Cell(formatting.ratio(median(known)), median(known)) if known else Cell(NOTHING)
+def _median(values: Sequence[Value], write: Callable[[float], str] = formatting.ratio) -> Cell:
+    known = [float(str(value)) for value in values if value is not None]
+    return Cell(write(median(known)), median(known)) if known else Cell(NOTHING)
 
 
 def costs(records: Records) -> list[Table]:
@@ -76,10 +77,48 @@ def costs(records: Records) -> list[Table]:
     trained = _of(records, "mode", "train")
     if not trained:
         return []
-    names = {"cell": labels.family, SHAPE_HEADER: labels.shape_in_numbers}
-    columns = [f"{what}, {layer}" for what in ("start", "memory") for layer in _LAYERS]
     caption = "Training: the time to trace and compile, and the peak memory, each in a process of its own."
-    return [table.crossed(caption, trained, names, _start_and_memory, columns)]
+    return [_costs(caption, trained, {"cell": labels.family, SHAPE_HEADER: labels.shape_in_numbers})]
+
+
+def plain_keras_costs(records: Records) -> list[Table]:
+    """The same of the cells in plain Keras, a table a shape: their medians, and the cell that gains least."""
+    trained = [row for row in records if row["cell"] in IN_PLAIN_KERAS and row["mode"] == "train"]
+    return [_costs_of_cells(of_shape) for of_shape in select.grouped(trained, labels.shape)]
+
+
+def _costs(caption: str, records: Records, names: Mapping[str, Callable[[Record], str]]) -> Table:
+    columns = [f"{what}, {layer}" for what in _WRITTEN for layer in _LAYERS]
+    return table.crossed(caption, records, names, _start_and_memory, columns)
+
+
+def _costs_of_cells(records: Records) -> Table:
+    rows = list(records)
+    of_cells = _costs("", rows, {"cell": labels.family})
+    cells, *columns = zip(*of_cells.rows, strict=True)
+    by_column = dict(zip(of_cells.header[1:], columns, strict=True))
+    caption = (
+        f"Training, medians of {counted(len(cells), 'cell')}: the time to trace and compile, and the peak "
+        f"memory, each in a process of its own; {SHAPE_HEADER}: {labels.shape_in_numbers(rows[0])}."
+    )
+    header = ("", *_LAYERS, "FusedRNN / Keras' loop", "at the most")
+    return Table(caption, header, [_cost_of_cells(what, cells, by_column) for what in _WRITTEN])
+
+
+def _cost_of_cells(what: str, cells: Sequence[Cell], by_column: Mapping[str, Sequence[Cell]]) -> list[Cell]:
+    """A row: the median of each layer, that of the ratios of two, and the largest ratio with its cell."""
+    by_layer = [[cell.value for cell in by_column[f"{what}, {layer}"]] for layer in _LAYERS]
+    medians = [_median(values, _WRITTEN[what]) for values in by_layer]
+    ratios = {
+        cell.text: float(str(own)) / float(str(loop))
+        for cell, own, loop in zip(cells, *by_layer[:2], strict=True)
+        if own is not None and loop
+    }
+    most = max(ratios, key=ratios.__getitem__, default=None)
+    worst = (
+        Cell(NOTHING) if most is None else Cell(f"{formatting.ratio(ratios[most])} ({most})", ratios[most])
+    )
+    return [Cell(what), *medians, _median(list(ratios.values())), worst]
 
 
 def xla_costs(records: Records) -> list[Table]:
@@ -101,14 +140,15 @@ def xla_costs(records: Records) -> list[Table]:
     return [made]
 
 
+_WRITTEN: Mapping[str, Callable[[float], str]] = {"start": formatting.seconds, "memory": formatting.memory}
 _LAYERS = ("FusedRNN", "Keras' loop", "Keras' loop under XLA")
 
 
 def _start_and_memory(record: Record) -> dict[str, Cell]:
     layer = _LAYERS[0] if record["layer"] == "fused" else _LAYERS[1 + bool(record["jit_compile"])]
     return {
-        f"start, {layer}": table.figure(record, quantities.start_of, formatting.seconds),
-        f"memory, {layer}": table.exact("peak_bytes", formatting.memory)(record),
+        f"start, {layer}": table.figure(record, quantities.start_of, _WRITTEN["start"]),
+        f"memory, {layer}": table.exact("peak_bytes", _WRITTEN["memory"])(record),
     }
 
 
@@ -264,12 +304,13 @@ STUDY = Study(
             "plain_keras",
             "What does FusedRNN gain with cells in plain Keras?",
             _plain_keras_chart,
-            plain_keras,
+            lambda records: [*plain_keras(records), *plain_keras_costs(records)],
         ),
     ),
     blocks={
         "speed_ups": speed_ups,
         "plain_keras": plain_keras,
+        "plain_keras_costs": plain_keras_costs,
         "fused_costs": costs,
         "xla_costs": xla_costs,
     },

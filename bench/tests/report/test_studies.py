@@ -298,6 +298,26 @@ def test_what_the_fused_layer_takes_is_beside_the_loops_of_its_shape():
     assert [cell.text for cell in fused.costs(lacking)[0].rows[0]][4] == "–"
 
 
+def test_what_cells_in_plain_keras_take_is_a_median_and_the_cell_that_gains_least():
+    taken = {"cfc": (1.0, 2.0, 8.0), "rhn": (3.0, 2.0, 4.0), "lmu": (2.0, 4.0, None)}
+    swept = []
+    for cell, starts in taken.items():
+        for subject, xla, start in zip(("fused", "rnn", "rnn"), (False, False, True), starts, strict=True):
+            figures = {"jit_compile": xla, "trace_s": start and 0.5, "compile_s": start and start - 0.5}
+            figures["peak_bytes"] = start and int(1e6 * start)
+            swept.append(record(f"{cell}-{subject}", "train", figures=figures))
+    (table,) = fused.plain_keras_costs([*swept, record("lstm-fused", "train"), record("cfc-fused", "infer")])
+    assert "medians of 3 cells" in table.caption
+    assert table.header[1:4] == ("FusedRNN", "Keras' loop", "Keras' loop under XLA")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["start", "2.00 s", "2.00 s", "6.00 s", "0.50×", "1.50× (rhn)"],
+        ["memory", "2.00 MB", "2.00 MB", "6.00 MB", "0.50×", "1.50× (rhn)"],
+    ]
+    (alone,) = fused.plain_keras_costs(swept[:1])
+    assert [cell.text for cell in alone.rows[0]] == ["start", "1.00 s", *"––––"]
+    assert fused.plain_keras_costs([record("lstm-fused", "train")]) == []
+
+
 def test_a_queue_is_beside_the_call_that_is_awaited():
     row = record(figures={"median_s": 0.010, "queued_s": 0.004})
     (table,) = machine.latency([row])
