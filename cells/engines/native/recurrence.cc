@@ -61,7 +61,8 @@ constexpr double PACKED_ALONE = 5e5;
 // Bytes of weights that a member of a team has, at about the most: what a core's own cache holds.
 constexpr double SHARED_WEIGHTS = 2e6;
 // Operations of a member's step, about 1 us, below which meeting after each would cost more than it gains. An LSTM of
-// 128 units and one sequence is just below: 100 steps take 0.4 ms on one core, and 4 to 5 ms shared by two on a busy machine.
+// 128 units and one sequence is just below: 100 steps take 0.4 ms on one core, and 4 to 5 ms shared by two on a busy
+// machine.
 constexpr double STEP_OPERATIONS = 1e5;
 // Of so many gates, how many a product takes at a time.
 constexpr int wide(int gates) { return gates % 4 == 0 ? 4 : gates % 3 == 0 ? 3 : gates % 2 == 0 ? 2 : 1; }
