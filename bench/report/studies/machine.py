@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.cases.subjects import IN_PLAIN_KERAS
 from bench.records.text import counted
 from bench.report import formatting, labels, quantities, select, table
 from bench.report.charts import dot_chart, drawing, points
@@ -175,11 +176,13 @@ def _latency_chart(records: Records):
 
 
 def _memory_chart(records: Records):
-    """Peak memory of each case, of the sweeps that have no lines of it."""
+    """Peak memory of each case, of the sweeps that have no lines of it; cells in plain Keras have a table."""
     taken = [
         record
         for record in select.one_ok_a_case(records)
-        if record["peak_bytes"] is not None and record["sweep"] not in _BY_TIMESTEPS
+        if record["peak_bytes"] is not None
+        and record["sweep"] not in _BY_TIMESTEPS
+        and record["cell"] not in IN_PLAIN_KERAS
     ]
     names = drawing.distinct(map(labels.series_name, sorted(taken, key=labels.order)))
     handles = {labels.series_name(record): record for record in sorted(taken, key=labels.order)}
