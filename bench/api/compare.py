@@ -332,7 +332,7 @@ def _report(
         more = None
         if row.retraced:
             more = Instances(
-                lambda number: prover.legs(subject, baseline, number),
+                lambda numbers: prover.legs_of_more(subject, baseline, numbers),
                 subject.instance_s + baseline.instance_s,
             )
         budget = Budget(seconds, _MIN_ROUNDS)

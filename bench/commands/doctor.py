@@ -64,7 +64,7 @@ def _against_itself(case: Case) -> list[Blocks]:
     try:
         subject, baseline = prover.pair(Comparison("doctor", case, case))
         more = Instances(
-            lambda number: prover.legs(subject, baseline, number),
+            lambda numbers: prover.legs_of_more(subject, baseline, numbers),
             subject.program.again_s + baseline.program.again_s,
         )
         return time_instances(prover.legs(subject, baseline), plain_rounds, Budget(_USUAL_S, 5), more)

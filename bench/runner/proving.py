@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,9 @@ from bench.proof.problem import Problem, WrongAnswer, prepare
 from bench.proof.verify import Proof, forget_references, prove, verify_again
 from bench.timing.blocks import Pair
 
+# TensorFlow optimises a graph on one core: two at once take 0.5 to 0.8 of the seconds; XLA uses all cores
+_COMPILED_AT_ONCE = 2
+
 
 @dataclass(frozen=True)
 class Proven:
@@ -29,6 +33,7 @@ class Proven:
 
     Attributes:
         matmul_peak: `devices.matmul_peak` of the process that it runs in; None where TensorFlow is not there.
+        compiled_at_once: how many instances its process compiles at once, without XLA.
     """
 
     problem: Problem
@@ -36,6 +41,7 @@ class Proven:
     answer: Answer
     proof: Proof
     matmul_peak: Callable[[str, str], float] | None = devices.matmul_peak
+    compiled_at_once: int = _COMPILED_AT_ONCE
     _more: list[Program] = field(default_factory=list)
 
     def instance(self, number: int) -> Program:
@@ -47,11 +53,23 @@ class Proven:
         """
         if self.program.again is None:
             return self.program
-        while len(self._more) < number:
-            another = self.program.again()
+        self.make_instances(number)
+        return [self.program, *self._more][number]
+
+    def make_instances(self, number: int) -> None:
+        """Compiles and proves the instances up to the `number`-th.
+
+        Raises:
+            WrongAnswer: another instance gives another answer.
+        """
+        missing = max(0, number - len(self._more))
+        if not missing or self.program.again is None:
+            return
+        with ThreadPoolExecutor(1 if self.program.xla else self.compiled_at_once) as threads:
+            made = [threads.submit(self.program.again) for _ in range(missing)]
+        for another in (each.result() for each in made):
             verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
             self._more.append(another)
-        return [self.program, *self._more][number]
 
     def without_instances(self) -> "Proven":
         """The same, whose instances from 1 on are still to be made."""
@@ -153,18 +171,24 @@ class Prover:
         self._subject = None
         self._end()
 
-    def legs(
-        self, subject: Proven, baseline: Proven, number: int = 0, of_baseline: int | None = None
-    ) -> Pair:
-        """The legs of an instance of the two, warmed up where one of them is in a peer's process.
-
-        Args:
-            of_baseline: the baseline's number, where it is another.
-        """
-        programs = subject.instance(number), baseline.instance(number if of_baseline is None else of_baseline)
+    def legs(self, subject: Proven, baseline: Proven, number: int = 0, of_baseline: int = 0) -> Pair:
+        """The legs of an instance of the two, warmed up where one of them is in a peer's process."""
+        programs = subject.instance(number), baseline.instance(of_baseline)
         if any(self._subjects[proven.problem.case.subject].peer for proven in (subject, baseline)):
             return warmed_up(programs[0]), warmed_up(programs[1])
         return programs[0].time, programs[1].time
+
+    def legs_of_more(
+        self, subject: Proven, baseline: Proven, numbers: range, of_baseline: int = 0
+    ) -> list[Pair]:
+        """The legs of these instances, compiled together.
+
+        Args:
+            of_baseline: how much higher the baseline's numbers are.
+        """
+        for side, more in ((subject, 0), (baseline, of_baseline)):
+            side.make_instances(max(numbers, default=0) + more)
+        return [self.legs(subject, baseline, number, number + of_baseline) for number in numbers]
 
     def check_contract(self, case: Case) -> None:
         """Asks a user's cell the contract, and proves its case once in a process that it may end.
@@ -270,7 +294,8 @@ class Prover:
             proven = prove(problem, lambda problem, _: peers.program(peer, problem, subject.made_from))
             return Proven(problem, *proven, matmul_peak=None)
         if isolated is not None:
-            return Proven(problem, *prove(problem, isolated.compile_program), isolated.matmul_peak)
+            proven = prove(problem, isolated.compile_program)
+            return Proven(problem, *proven, isolated.matmul_peak, compiled_at_once=1)
         return Proven(problem, *prove(problem))
 
 

@@ -185,12 +185,12 @@ class Run:
             benchmark.pedantic(program.run)
             return {"status": "ok"}
 
-        def another(number: int) -> Pair:
-            legs = self._prover.legs(subject, baseline, number)
-            traces[number] = subject.instance(number).trace_count()
+        def others(numbers: range) -> list[Pair]:
+            legs = self._prover.legs_of_more(subject, baseline, numbers)
+            traces.update({number: subject.instance(number).trace_count() for number in numbers})
             return legs
 
-        more = Instances(another, subject.instance_s + baseline.instance_s) if comparison.retraced else None
+        more = Instances(others, subject.instance_s + baseline.instance_s) if comparison.retraced else None
         (instances, disturbance), throttled = self._gpu.watch(
             f"{comparison.sweep} {comparison.id}",
             lambda: watch(
@@ -230,15 +230,13 @@ class Run:
                 self._prover.start_anew()
             subject, baseline = timed.pair or self._pair(comparison)
             first = 0 if timed.pair is None else 1  # that which was kept has been timed
+            numbers = range(first, first + plan.instances)
             # the baseline's instances are kept
-            of_baseline = 0 if comparison.isolated else len(timed.instances)
-            pairs = [
-                self._prover.legs(subject, baseline, first + each, of_baseline + each)
-                for each in range(plan.instances)
-            ]
+            further = 0 if comparison.isolated else len(timed.instances) - first
+            pairs = self._prover.legs_of_more(subject, baseline, numbers, further)
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
-            for each in range(plan.instances):
-                after = subject.instance(first + each).answer()
+            for each in numbers:
+                after = subject.instance(each).answer()
                 verify_again(subject.problem, subject.answer, after, subject.proof)
         except Exception:  # of a row that has its figures
             return False

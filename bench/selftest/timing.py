@@ -191,13 +191,16 @@ def _row(name: str, planted: float, pair: "tuple[Program, Program]") -> Row:
     """Times the two as a run does, in instances that are all new."""
     delay_s = planted * median(time_call(pair[1].run) for _ in range(_USUAL_CALLS)) if planted else 0.0
 
-    def make(number: int) -> Pair:
+    def another() -> Pair:
         subject, baseline = (program.again() if program.again else program for program in pair)
         run = delayed(subject.run, delay_s) if delay_s else subject.run
         return partial(time_call, run), baseline.time
 
-    more = Instances(make, sum(program.again_s for program in pair))
-    timed = time_instances(make(0), plain_rounds, USUAL, more)
+    def others(numbers: range) -> list[Pair]:
+        return [another() for _ in numbers]
+
+    more = Instances(others, sum(program.again_s for program in pair))
+    timed = time_instances(another(), plain_rounds, USUAL, more)
     return Row(name, planted, [(blocks.subject, blocks.baseline) for blocks in timed])
 
 

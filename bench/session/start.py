@@ -1,5 +1,6 @@
 """Start what measures: a run of this machine, or a cluster's."""
 
+import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,6 +51,8 @@ def start_run(session) -> "Run | ClusterRun":
         raise pytest.UsageError(str(error)) from error
     results = config.getoption("results") or config.rootpath / "results"
     folder = None if config._benchmarksession.disabled else results / new_run_id()
+    gc.freeze()  # what TensorFlow holds: to look through it takes a third of a second, every few cases
+    config.add_cleanup(gc.unfreeze)
     try:
         return Run(
             folder,

@@ -97,11 +97,11 @@ class Instances:
     """The instances of a case, beside the one that there is.
 
     Attributes:
-        make: number, from 1 -> the legs of that instance, compiled and called.
+        make: their numbers, from 1 on -> the legs of each, compiled and called.
         seconds: about what making one takes.
     """
 
-    make: Callable[[int], Pair]
+    make: Callable[[range], Sequence[Pair]]
     seconds: float
 
 
@@ -189,7 +189,7 @@ def time_instances(
     """
     with collector_off():
         plan = plan_for(_pilot(*first, budget), budget, more.seconds if more else None)
-    pairs = [first, *(more.make(number) for number in range(1, plan.instances) if more)]
+    pairs = [first, *(more.make(range(1, plan.instances)) if more else ())]
     return time_planned(pairs, plan.blocks, pedantic)
 
 

@@ -254,9 +254,9 @@ def instances_of(ratios: list[float], made: list[int], seconds: float = 0.1):
     def pair(number: int):
         return (lambda: ratios[number]), (lambda: 1.0)
 
-    def make(number: int):
-        made.append(number)
-        return pair(number)
+    def make(numbers: range):
+        made.extend(numbers)
+        return [pair(number) for number in numbers]
 
     return pair(0), Instances(make, seconds)
 
