@@ -195,7 +195,18 @@ class _Stager:
         added = [ref for ref in plan.outputs if ref.is_differentiable and ref in places]
         reads = [*before, *inputs, *products, *of_own, *(states[floats.index(places[ref])] for ref in added)]
         added_to = {len(reads) - len(added) + n: floats.index(places[ref]) for n, ref in enumerate(added)}
-        slots = Slots(states, new, reads, of_vectors, written, sums, frozenset(range(len(before))), added_to)
+        last_read = range(len(before), len(before) + len(inputs) + len(products))
+        slots = Slots(
+            states,
+            new,
+            reads,
+            of_vectors,
+            written,
+            sums,
+            before=frozenset(range(len(before))),
+            added_to=added_to,
+            instead_of=_instead_of(written, {n: reads[n].size for n in reversed(last_read)}),
+        )
         matrices = self.matrices(writer, known)
         code = writer.code("Backward", True, slots)
         return {
@@ -213,6 +224,22 @@ def _place_of(written, view):
     if view not in written:
         written.append(view)
     return written.index(view)
+
+
+def _instead_of(written, sizes):
+    """By place, the read of the same size whose stack a write takes, each once.
+
+    Args:
+        written: the views that are written.
+        sizes: dict of the sizes of what is read for the last time, by place; what is first is taken first.
+    """
+    left, places = dict(sizes), {}
+    for n, view in enumerate(written):
+        found = next((place for place, size in left.items() if size == math.prod(view.shape)), None)
+        if found is not None:
+            places[n] = found
+            del left[found]
+    return places
 
 
 def _operands(program):
