@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from cells.engines.attributes import WEIGHTS, contents, is_plain
+from cells.engines.scratch import freed
 from cells.gated import GatedCell
 from cells.textbook import GRUCell, LSTMCell, SimpleRNNCell
 
@@ -353,15 +354,18 @@ def _run_trial(recurrence, natural, flat):
             program = trial.get_concrete_function(*given)
         except Exception as error:
             raise _Refused(f"has an {_FUNCTIONS} that cannot be traced: {error}") from error
-        operations = program.graph.get_operations()
-        if any(capture.dtype == tf.resource for capture in program.captured_inputs):
-            raise _Refused(_READS_WEIGHT)
-        if any(each.op_def.is_stateful and each.type != "Placeholder" for each in operations):
-            raise _Refused(f"does more than to compute in {_FUNCTIONS}")
-        has_own = any(
-            each.type == "StopGradient" or "_gradient_op_type" in each.node_def.attr for each in operations
-        )
-        return *tf.nest.map_structure(lambda each: each.numpy(), program(*given)), has_own
+        with freed(program.graph) as graph:
+            operations = graph.get_operations()
+            if any(capture.dtype == tf.resource for capture in program.captured_inputs):
+                raise _Refused(_READS_WEIGHT)
+            if any(each.op_def.is_stateful and each.type != "Placeholder" for each in operations):
+                raise _Refused(f"does more than to compute in {_FUNCTIONS}")
+            has_own = any(
+                each.type == "StopGradient" or "_gradient_op_type" in each.node_def.attr
+                for each in operations
+            )
+            del operations
+            return *tf.nest.map_structure(lambda each: each.numpy(), program(*given)), has_own
 
 
 def _close(one, other, tolerance, rtol=1e-5):

@@ -4,6 +4,7 @@ Each cell needs another rewrite of its step, or is refused for another reason.
 """
 
 import os
+import re
 import warnings
 
 import keras
@@ -775,6 +776,20 @@ def test_stages_read_one_product_of_the_inputs_rather_than_gates():
     with pytest.raises(native.Unavailable, match="it has no products"):
         gates_of(plan)
     assert [ref.shape[1] for ref in light_work_in_the_loop(plan).inputs] == [4 * UNITS]
+
+
+def test_gradients_of_products_take_the_place_of_the_products():
+    """Of all that training keeps these are the most: each as large as all gates at all steps."""
+    found = staged(planned(drawn(ProjectedLSTMCell(UNITS, memory=7)), (UNITS, 7)))
+    _, _, backward = found.header.partition("struct Backward")
+    sizes, places = {}, re.search(r"INSTEAD_OF\[\] = {(.*?)};", backward)[1]
+    for name in ("READ", "WRITE"):
+        listed = re.search(rf"Place {name}\[\] = {{(.*?)}};", backward)[1]
+        sizes[name] = [int(each) for each in re.findall(r"(\d+)}", listed)]
+    taken = {n: int(place) for n, place in enumerate(places.split(",")[:-1]) if int(place) >= 0}
+    assert {28, UNITS} <= {sizes["WRITE"][n] for n in taken}  # those of all gates, and of the projection
+    assert all(sizes["WRITE"][n] == sizes["READ"][place] for n, place in taken.items())
+    assert len(set(taken.values())) == len(taken)
 
 
 @pytest.mark.parametrize("cell", [ProjectedLSTMCell(UNITS), MultiplicativeLSTMCell(UNITS)])

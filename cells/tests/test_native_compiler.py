@@ -1,5 +1,7 @@
 """The compiler of the native engine, a stranger, and the cache folder of what it makes."""
 
+import functools
+import gc
 import hashlib
 import os
 import re
@@ -52,11 +54,53 @@ def refusal(cell):
 def test_compiles_an_equation_once(empty_cache, monkeypatch):
     monkeypatch.setattr(OwnRNNCell, "factor", 0.125)
     assert not isinstance(refusal(OwnRNNCell(3)), str)
-    made = sorted(path.name.partition("-")[0] for path in empty_cache.iterdir())
-    assert made == ["checked", "recurrence", "support"]
+    made = {path.name.partition("-")[0]: path.read_bytes() for path in empty_cache.iterdir()}
+    assert sorted(made) == ["checked", "recurrence", "support"]
+    # To link with TensorFlow is half of a compiler's time: what all cells share is, and brings it for theirs.
+    assert [b"libtensorflow" in made[each] for each in ("recurrence", "support")] == [False, True]
     library.operations.cache_clear()
     monkeypatch.setattr(subprocess, "Popen", None)
     assert not isinstance(refusal(OwnRNNCell(5)), str)
+
+
+def test_what_is_only_read_is_freed_at_once(empty_cache):
+    """Graphs, of some 10 KB an operation, wait for no garbage collector: neither traced steps nor trials."""
+
+    def operations():
+        return sum(isinstance(each, tf.Operation) for each in gc.get_objects())
+
+    makes = (cells.LayerNormGRUCell, cells.RHNCell, cells.SLSTMCell)  # in stages, of gates, a `GatedCell`
+    layers = [FusedRNN(make(4)) for make in makes]
+    for layer in layers:
+        layer.build((None, 3, 2))
+    gc.collect()
+    gc.disable()
+    try:
+        before = operations()
+        assert [layer.chosen_engine() for layer in layers] == ["native"] * len(layers)
+        assert operations() - before < 500  # of 2,000; TensorFlow itself holds some
+    finally:
+        gc.enable()
+
+
+def test_what_is_expected_is_computed_while_the_compiler_runs(empty_cache, monkeypatch):
+    order = []
+    said, expected = library._said, check.Trial.expected.func
+
+    def waits(*arguments):
+        order.append("waits for the compiler")
+        return said(*arguments)
+
+    def computes(trial):
+        order.append("computes what is expected")
+        return expected(trial)
+
+    library.compiler()
+    monkeypatch.setattr(library, "_said", waits)
+    monkeypatch.setattr(check.Trial, "expected", property(functools.cache(computes)))
+    monkeypatch.setattr(OwnRNNCell, "factor", 0.6875)
+    assert not isinstance(refusal(OwnRNNCell(3)), str)
+    assert order[:2] == ["computes what is expected", "waits for the compiler"]
 
 
 def test_without_a_compiler_xla_does_the_work(empty_cache, monkeypatch):

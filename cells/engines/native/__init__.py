@@ -25,7 +25,7 @@ from tensorflow.python.saved_model import save_context  # no public name
 from cells.engines.direct import Program
 from cells.engines.native import check
 from cells.engines.native.cores import usable_cores
-from cells.engines.native.library import checked, operations
+from cells.engines.native.library import checked, operations, prepare
 from cells.engines.native.translation import Unavailable, header_of
 
 __all__ = ["NONE", "NO_MASK", "Unavailable", "compiled", "in_place", "programs", "threads"]
@@ -48,20 +48,18 @@ def programs(recurrence):
             partial(_backward, recurrence, backward), inline=True
         )
 
-    def fault_of(operations):
-        return check.fault(recurrence, partial(programs_of, operations))
-
-    made = compiled("recurrence", lambda: header_of(recurrence), fault_of, recurrence.dtype)
+    trial = check.Trial(recurrence, programs_of)
+    made = compiled("recurrence", lambda: header_of(recurrence), trial, recurrence.dtype)
     return programs_of(made, recurrence)
 
 
-def compiled(source, write_header, fault_of, dtype="float32"):
+def compiled(source, write_header, trial, dtype="float32"):
     """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
 
     Args:
         source: "recurrence" or "stages".
         write_header: () -> the text of "cell.h".
-        fault_of: operations -> what they compute otherwise than TensorFlow; asked once for a library.
+        trial: compares them with TensorFlow, once for a library, as `check.Trial` does.
         dtype: what they compute with, "float32" or "float64".
 
     Raises:
@@ -69,9 +67,10 @@ def compiled(source, write_header, fault_of, dtype="float32"):
     """
     if tf.config.list_logical_devices("GPU"):  # those in use: one that is hidden is none
         raise Unavailable("it is for the CPU, and TensorFlow uses a GPU")
-    header = write_header()
-    made = operations(header, source, tf.as_dtype(dtype).size * 8)
-    fault = checked(header, lambda: fault_of(made))
+    header, bits = write_header(), tf.as_dtype(dtype).size * 8
+    prepare(header, source, bits, meanwhile=lambda: trial.expected)
+    made = operations(header, source, bits)
+    fault = checked(header, lambda: trial.fault(made))
     if fault:
         raise Unavailable(f"what was compiled computes {fault} otherwise than TensorFlow")
     return made

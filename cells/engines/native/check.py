@@ -1,40 +1,50 @@
 """Compares what was compiled with what it was compiled from, on a few numbers."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import tensorflow as tf
+
+from cells.engines import scratch
 
 UNITS, BATCH, STEPS, FEATURES = 5, 3, 2, 2
 # Of the largest number of an array, for a few sums.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 
-def fault(recurrence, programs_of):
-    """What two programs compute otherwise than TensorFlow, "its values" or "its gradients"; None if nothing.
+class Trial:
+    """Compares two programs with TensorFlow.
 
     Args:
-        recurrence: the `Recurrence` that they were compiled from.
-        programs_of: recurrence -> (forward, backward), here for few units.
+        recurrence: the `Recurrence` that they are compiled from.
+        programs_of: (operations, recurrence) -> (forward, backward), of any number of units.
     """
-    few = replace(recurrence, units=UNITS)
-    forward, backward = programs_of(few)
-    with tf.init_scope():
-        operands = _drawn_operands(few)
-        outputs, states, saved = forward(operands, {}, False, True, True)
-        upstream = [_drawn(few.dtype, each.shape, seed=9) for each in (outputs, *states)]
-        gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
-        plainly = tf.function(partial(_plainly, few), autograph=False)  # each new: see `xla.programs`
-        results, expected = plainly(operands, upstream)
-    all_close = partial(_all_close, tolerance=TOLERANCE[recurrence.dtype])
-    if not all_close([outputs, *states], results):
-        return "its values"
-    return (
-        None
-        if all_close([gradients[name] for name in operands], list(expected.values()))
-        else "its gradients"
-    )
+
+    def __init__(self, recurrence, programs_of):
+        self.recurrence = replace(recurrence, units=UNITS)
+        self.programs_of = programs_of
+
+    @cached_property
+    def expected(self):
+        """(operands, results, their gradients, those of the operands), which take no program."""
+        with tf.init_scope():
+            operands = _drawn_operands(self.recurrence)
+            plainly = tf.function(partial(_plainly, self.recurrence), autograph=False)
+            return operands, *scratch.run_once(plainly, operands)
+
+    def fault(self, operations):
+        """What the operations compute otherwise, "its values" or "its gradients"; None if nothing."""
+        forward, backward = self.programs_of(operations, self.recurrence)
+        operands, results, upstream, of_operands = self.expected
+        with tf.init_scope():
+            outputs, states, saved = forward(operands, {}, False, True, True)
+            gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
+        all_close = partial(_all_close, tolerance=TOLERANCE[self.recurrence.dtype])
+        if not all_close([outputs, *states], results):
+            return "its values"
+        found = [gradients[name] for name in operands]
+        return None if all_close(found, list(of_operands.values())) else "its gradients"
 
 
 def _drawn(dtype, shape, seed):
@@ -61,8 +71,8 @@ def _drawn_operands(recurrence):
     }
 
 
-def _plainly(recurrence, operands, upstream):
-    """([outputs, *states], the gradients of the operands), step by step and by TensorFlow's own gradient."""
+def _plainly(recurrence, operands):
+    """([outputs, *states], gradients that these get, those of the operands then), as TensorFlow has them."""
     operands = tf.nest.map_structure(tf.identity, operands)
     states = list(operands["states"]) + [tf.zeros([BATCH, UNITS], recurrence.dtype)] * recurrence.own_output
     outputs = []
@@ -72,13 +82,14 @@ def _plainly(recurrence, operands, upstream):
         )
         outputs.append(states[recurrence.output])
     results = [tf.stack(outputs, axis=1), *states]
+    upstream = [_drawn(recurrence.dtype, each.shape, seed=9) for each in results]
     gradients = tf.gradients(
         results,
         tf.nest.flatten(operands),
         grad_ys=upstream,
         unconnected_gradients=tf.UnconnectedGradients.ZERO,
     )
-    return results, tf.nest.pack_sequence_as(operands, gradients)
+    return results, upstream, tf.nest.pack_sequence_as(operands, gradients)
 
 
 def _blocks(recurrence, operands, inputs, states):

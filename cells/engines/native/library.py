@@ -122,10 +122,29 @@ def operations(header, source="recurrence", bits=32):
     Raises:
         Unavailable: there is no compiler, or it failed, or what it made cannot be loaded.
     """
+    with _failures_told():
+        return _load(*_libraries(header, source, bits))
+
+
+def prepare(header, source, bits, meanwhile):
+    """Has the compiler make what `operations` of the same would; calls `meanwhile()` while the compiler runs.
+
+    Where the library is in the cache already, `meanwhile` is not called.
+
+    Raises:
+        Unavailable: there is no compiler, or it failed.
+    """
+    with _failures_told():
+        _libraries(header, source, bits, meanwhile)
+
+
+@contextmanager
+def _failures_told():
+    """Raises what may go wrong with a library as `Unavailable`."""
     if compiler() is None:
         raise Unavailable("there is no C++ compiler: none of c++, g++, clang++ or what CXX names")
     try:
-        return _load(*_libraries(header, source, bits))
+        yield
     except (OSError, AttributeError, ValueError, ImportError, tf.errors.OpError) as error:
         raise Unavailable(f"its library cannot be made or loaded: {_told(str(error))}") from error
 
@@ -144,7 +163,7 @@ def _note(header):
     return _cache_folder() / f"checked-{_digest(header)}"
 
 
-def _libraries(header, source="recurrence", bits=32):
+def _libraries(header, source="recurrence", bits=32, meanwhile=lambda: None):
     """The paths of the two libraries, support and the cell's; what is not in the cache is compiled."""
     names = {each: f"{each}-{_digest(text)}" for each, text in (("support", str(bits)), (source, header))}
     paths = {source: cache.find(name) for source, name in names.items()}
@@ -154,13 +173,15 @@ def _libraries(header, source="recurrence", bits=32):
         with cache.scratch() as scratch:
             namespace = f'#define NAME "FusedRNN>{_digest(header)}"\n'
             Path(scratch, "cell.h").write_text(namespace + header)
-            _compile(missing, scratch, bits)
+            with _compiling(missing, scratch, bits):
+                meanwhile()
             paths |= {source: cache.keep(scratch / f"{source}.so", names[source]) for source in missing}
     return paths.values()
 
 
-def _compile(sources, scratch, bits):
-    """Has the compiler make "SOURCE.so" in a folder of each source, all at once.
+@contextmanager
+def _compiling(sources, scratch, bits):
+    """Has the compiler make "SOURCE.so" in a folder of each source, all at once, while the context lasts.
 
     Raises:
         Unavailable: it failed.
@@ -174,6 +195,7 @@ def _compile(sources, scratch, bits):
             stack.enter_context(_started(_command(source, scratch, bits), TMPDIR=str(scratch)))
             for source in sources
         ]
+        yield
         for source, process in zip(sources, started, strict=True):
             try:
                 said = _said(process, deadline)
@@ -189,12 +211,14 @@ def _compile(sources, scratch, bits):
 def _command(source, scratch, bits):
     files = [str(_FOLDER / f"{source}.cc"), "-o", str(scratch / f"{source}.so")]
     includes = [*tf.sysconfig.get_compile_flags(), f"-I{scratch}"]
-    return [compiler()[0], *_FLAGS, f"-DBITS={bits}", *includes, *files, *tf.sysconfig.get_link_flags()]
+    # To read TensorFlow's symbols takes the linker 0.4 s, half of its time: support brings them.
+    links = ["-Wl,--no-as-needed", *tf.sysconfig.get_link_flags()] if source == "support" else []
+    return [compiler()[0], *_FLAGS, f"-DBITS={bits}", *includes, *files, *links]
 
 
 def _load(support, recurrence):
     try:
-        ctypes.CDLL(str(support), ctypes.RTLD_GLOBAL)  # the other finds its functions there
+        ctypes.CDLL(str(support), ctypes.RTLD_GLOBAL)  # the other finds its functions there, and TensorFlow's
         module = tf.load_op_library(str(recurrence))
         return tuple(_operation(module, direction) for direction in ("forward", "backward"))
     except (OSError, AttributeError, tf.errors.OpError):

@@ -82,6 +82,7 @@ class Tensors {
   // A dimension of the input that comes next.
   long dimension(int axis) const { return TF_Dim(tensors[at], axis); }
   int rank() const { return TF_NumDims(tensors[at]); }
+  int place() const { return at; }
 
   Number* output(int rank, int64_t a, int64_t b = 1, int64_t c = 1) {
     if (failed()) return nullptr;

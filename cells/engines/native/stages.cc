@@ -213,7 +213,9 @@ void compute(void* kernel, TF_OpKernelContext* context) {
   run.mask = reinterpret_cast<const bool*>(tensors.optional("mask", moments));
   for (int n = 0; n < Step::STATES; n++)
     run.initial[n] = tensors.next("initial state", run.batch * Step::STATE[n].size);
+  int place[Step::READS + 1];
   for (int n = 0; n < Step::READS; n++) {
+    place[n] = tensors.place();
     run.stack[n] = tensors.optional("values of the steps", moments * Step::READ[n].size);
     if (Step::IS_BEFORE[n]) run.first[n] = tensors.next("state before", run.batch * Step::READ[n].size);
   }
@@ -223,9 +225,11 @@ void compute(void* kernel, TF_OpKernelContext* context) {
     run.matrix[n] = tensors.next("matrix", Step::DEPTH[n] * Step::COLUMNS[n]);
   if (tensors.failed()) return;
 
+  // A step of a stack is read before it is written: what is read for the last time makes room.
   for (int n = 0; n < Step::WRITES; n++)
-    run.written[n] =
-        tensors.output_if(settings.wanted >> n & 1, run.batch, run.steps, Step::WRITE[n].size);
+    run.written[n] = Step::INSTEAD_OF[n] < 0
+                         ? tensors.output_if(settings.wanted >> n & 1, run.batch, run.steps, Step::WRITE[n].size)
+                         : tensors.output_instead_of(place[Step::INSTEAD_OF[n]]);
   for (int n = 0; n < Step::STATES; n++) run.final[n] = tensors.output(2, run.batch, Step::STATE[n].size);
   Number* totals[Step::TOTALS + 1];
   for (int n = 0; n < Step::TOTALS; n++) totals[n] = tensors.output(1, Step::TOTAL[n].size);

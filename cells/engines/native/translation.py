@@ -1,9 +1,12 @@
 """A cell's equation in C++: the "cell.h" of `cells/engines/native/recurrence.cc`."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import tensorflow as tf
 
 from cells.engines.recurrence import pull_back
+from cells.engines.scratch import freed
 
 
 class Unavailable(Exception):
@@ -111,15 +114,14 @@ def header_of(recurrence):
     Raises:
         Unavailable: the cell's equation has an operation that is not known here.
     """
+    states = recurrence.states
+    names = {"z": recurrence.blocks, "s": states, "v": recurrence.vectors, "u": states, "w": 1}
+    with _trace(recurrence, names) as (tensors, results):
+        return _header_of(recurrence, names, tensors, results)
+
+
+def _header_of(recurrence, names, tensors, results):
     states, vectors, carried = recurrence.states, recurrence.vectors, recurrence.carried
-    names = {
-        "z": recurrence.blocks,
-        "s": states,
-        "v": vectors,
-        "u": states,
-        "w": 1,
-    }
-    tensors, results = _trace(recurrence, names)
     known = {tensor.name: f"{name}[{n}]" for name, each in tensors.items() for n, tensor in enumerate(each)}
     new, of_update, late_input, of_late_input = results
     inputs = "const Vector* z, const Vector* s, const Vector* v"
@@ -179,8 +181,11 @@ def header_of(recurrence):
     )
 
 
+@contextmanager
 def _trace(recurrence, counts):
     """The graph of a step: its inputs by name; new states, their gradients, the late input, its gradients.
+
+    The graph lasts as long as the context.
 
     Gradients are those of blocks, states and vectors. Without late gates the first state is the late input.
     """
@@ -205,8 +210,9 @@ def _trace(recurrence, counts):
         graph = step.get_concrete_function(arrays).graph
     except Exception as error:
         raise Unavailable(f"its equation cannot be traced: {error}") from error
-    given = graph.inputs[: sum(counts.values())]  # and what it captures
-    return tf.nest.pack_sequence_as(arrays, given), graph.structured_outputs
+    with freed(graph):
+        given = graph.inputs[: sum(counts.values())]  # and what it captures
+        yield tf.nest.pack_sequence_as(arrays, given), graph.structured_outputs
 
 
 def signature(name, operands, dtype):

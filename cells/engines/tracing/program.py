@@ -20,7 +20,7 @@ from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
 from cells.engines.tracing.nodes import Level, dimensions, is_differentiable, replay
 from cells.engines.tracing.plan import light_work_in_the_loop, plain_products
-from cells.engines.tracing.staged_loop import StagedLoop, fault, staged
+from cells.engines.tracing.staged_loop import StagedLoop, Trial, staged
 from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
 
 
@@ -60,7 +60,7 @@ def native_programs(plan):
     except native.Unavailable:
         stages = _stages_of(plan)
         dtype = stages.plan.dtype.name
-        made = native.compiled("stages", lambda: stages.header, partial(fault, stages), dtype)
+        made = native.compiled("stages", lambda: stages.header, Trial(stages), dtype)
         frame = partial(_StagedFrame, stages, made)
         plan = stages.plan
     return plan, tuple(Program(partial(each, frame)) for each in (_forward, _backward))

@@ -8,14 +8,13 @@ that are no matrices. A matrix' gradient is one product after the loop. Stacks a
 
 import math
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.framework import func_graph  # no public name
 
-from cells.engines import native
+from cells.engines import native, scratch
 from cells.engines.native.check import TOLERANCE
 from cells.engines.native.translation import signature
 from cells.engines.tracing.nodes import Batch, Level, Ref, dimensions, replay
@@ -92,7 +91,10 @@ class _Stager:
                 raise native.Unavailable("it has a state or reads a value that has no row for each sequence")
 
     def staged(self):
-        forward, backward = self.forward(), self.backward()
+        with scratch.scratch_graph("forward"):
+            forward = self.forward()
+        with scratch.scratch_graph("backward"):
+            backward = self.backward()
         if max(len(each["slots"].writes) for each in (forward, backward)) > _MOST_WRITES:
             raise native.Unavailable("it has too many states and products")
         header = "\n".join(
@@ -145,12 +147,11 @@ class _Stager:
     def forward(self):
         writer = StepWriter(self.batch, self.plan.dtype)
         known: dict[Ref, Any] = {}
-        with func_graph.FuncGraph("forward").as_default():
-            states = self.given(writer, self.states, known)
-            reads = self.given(writer, self.plan.inputs, known)
-            vectors, of_vectors = self.weights(writer, known)
-            results = replay([*self.new, *self.yields], known, self.batch)
-            left = [writer.left(each, apart=n < len(states)) for n, each in enumerate(results)]
+        states = self.given(writer, self.states, known)
+        reads = self.given(writer, self.plan.inputs, known)
+        vectors, of_vectors = self.weights(writer, known)
+        results = replay([*self.new, *self.yields], known, self.batch)
+        left = [writer.left(each, apart=n < len(states)) for n, each in enumerate(results)]
         new, yields = left[: len(states)], left[len(states) :]
         after = [whole(each, each.shape) for each in states]
         slots = Slots(
@@ -166,38 +167,46 @@ class _Stager:
         known: dict[Ref, Any] = {}
         own = [ref for ref in plan.outputs if ref.is_differentiable and ref not in self.new]
         floats = [n for n, ref in enumerate(self.states) if ref.is_differentiable]
-        with func_graph.FuncGraph("backward").as_default():
-            before = self.given(writer, self.states, known)
-            inputs = self.given(writer, plan.inputs, known)
-            products = self.given(writer, self.cuts, known)
-            vectors, of_vectors = self.weights(writer, known)
-            upstream: dict[Ref, Any] = {}
-            of_own = self.given(writer, own, upstream)
-            of_states = [self.placeholder(self.states[n]) for n in floats]
-            states = [writer.given(each) for each in of_states]
-            results = [*(self.new[n] for n in floats), *own]
-            of_results = [*of_states, *(upstream[ref] for ref in own)]
-            totals = _pull_back(
-                plan, [self.states[n] for n in floats], known, results, of_results, self.batch
-            )
-            new = [writer.left(totals[self.states[n]], apart=True) for n in floats]
-            written: list[View] = []
-            gradients = {}
-            for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_differentiable)):
-                gradients[ref] = _place_of(written, writer.left(totals[ref]))
-            lefts = {}
-            for ref in dict.fromkeys(each.inputs[0] for each in plan.cuts):
-                lefts[ref] = _place_of(written, writer.left(replay([ref], known, self.batch)[0]))
-            sums = [writer.left(totals[ref]) for ref in self.totals]
-            for ref in self.row_totals:  # is summed as a state is carried
-                total = self.placeholder(ref)
-                states.append(writer.given(total))
-                new.append(writer.left(total + totals[ref], apart=True))
+        before = self.given(writer, self.states, known)
+        inputs = self.given(writer, plan.inputs, known)
+        products = self.given(writer, self.cuts, known)
+        vectors, of_vectors = self.weights(writer, known)
+        upstream: dict[Ref, Any] = {}
+        of_own = self.given(writer, own, upstream)
+        of_states = [self.placeholder(self.states[n]) for n in floats]
+        states = [writer.given(each) for each in of_states]
+        results = [*(self.new[n] for n in floats), *own]
+        of_results = [*of_states, *(upstream[ref] for ref in own)]
+        totals = _pull_back(plan, [self.states[n] for n in floats], known, results, of_results, self.batch)
+        new = [writer.left(totals[self.states[n]], apart=True) for n in floats]
+        written: list[View] = []
+        gradients = {}
+        for ref in (*self.cuts, *(ref for ref in plan.inputs if ref.is_differentiable)):
+            gradients[ref] = _place_of(written, writer.left(totals[ref]))
+        lefts = {}
+        for ref in dict.fromkeys(each.inputs[0] for each in plan.cuts):
+            lefts[ref] = _place_of(written, writer.left(replay([ref], known, self.batch)[0]))
+        sums = [writer.left(totals[ref]) for ref in self.totals]
+        for ref in self.row_totals:  # is summed as a state is carried
+            total = self.placeholder(ref)
+            states.append(writer.given(total))
+            new.append(writer.left(total + totals[ref], apart=True))
         places = {ref: self.new.index(ref) for ref in self.new}
         added = [ref for ref in plan.outputs if ref.is_differentiable and ref in places]
         reads = [*before, *inputs, *products, *of_own, *(states[floats.index(places[ref])] for ref in added)]
         added_to = {len(reads) - len(added) + n: floats.index(places[ref]) for n, ref in enumerate(added)}
-        slots = Slots(states, new, reads, of_vectors, written, sums, frozenset(range(len(before))), added_to)
+        last_read = range(len(before), len(before) + len(inputs) + len(products))
+        slots = Slots(
+            states,
+            new,
+            reads,
+            of_vectors,
+            written,
+            sums,
+            before=frozenset(range(len(before))),
+            added_to=added_to,
+            instead_of=_instead_of(written, {n: reads[n].size for n in reversed(last_read)}),
+        )
         matrices = self.matrices(writer, known)
         code = writer.code("Backward", True, slots)
         return {
@@ -215,6 +224,22 @@ def _place_of(written, view):
     if view not in written:
         written.append(view)
     return written.index(view)
+
+
+def _instead_of(written, sizes):
+    """By place, the read of the same size whose stack a write takes, each once.
+
+    Args:
+        written: the views that are written.
+        sizes: dict of the sizes of what is read for the last time, by place; what is first is taken first.
+    """
+    left, places = dict(sizes), {}
+    for n, view in enumerate(written):
+        found = next((place for place, size in left.items() if size == math.prod(view.shape)), None)
+        if found is not None:
+            places[n] = found
+            del left[found]
+    return places
 
 
 def _operands(program):
@@ -411,77 +436,106 @@ class StagedLoop:
 # --- comparing it with TensorFlow
 
 
-def fault(staged, operations, batch=3, steps=2):
-    """What a library computes otherwise than TensorFlow, "its values" or "its gradients"; None if nothing."""
-    plan = staged.plan
-    refs = [plan.states[n] for n in plan.looped]
-    rng = np.random.default_rng(0)
+class Trial:
+    """Compares the operations of a library with TensorFlow.
 
-    def drawn(shape, dtype, scale=1.0):
+    Args:
+        staged: the `Staged` that it is compiled from.
+        batch, steps: how many sequences and steps.
+    """
+
+    def __init__(self, staged, batch=3, steps=2):
+        self.staged, self.plan, self.batch, self.steps = staged, staged.plan, batch, steps
+        self.states = [self.plan.states[n] for n in self.plan.looped]
+        weights = dict.fromkeys([*self.plan.weights, *(each.inputs[1] for each in self.plan.cuts)])
+        self.weights = [ref for ref in weights if ref.level == Level.WEIGHT]
+        self.given = [*self.states, *self.weights, *self.plan.inputs]
+
+    @cached_property
+    def expected(self):
+        """(what is given, the values, their gradients, those of what is given), which take no operation."""
+        rng = np.random.default_rng(0)
+        with tf.init_scope():
+            given = [tf.constant(self._drawn(rng, ref)) for ref in self.given]
+            return given, *scratch.run_once(tf.function(self._plainly, autograph=False), given)
+
+    def fault(self, operations):
+        """What the operations compute otherwise, "its values" or "its gradients"; None if nothing."""
+        given, values, upstream, gradients = self.expected
+        with tf.init_scope():
+            natively = tf.function(partial(self._natively, operations), autograph=False)
+            found = scratch.run_once(natively, given, upstream)
+        is_close = partial(_is_close, TOLERANCE[self.plan.dtype.name])
+        for name, mine, others in zip(
+            ("its values", "its gradients"), found, (values, gradients), strict=True
+        ):
+            if not all(map(is_close, mine, others)):
+                return name
+        return None
+
+    def _drawn(self, rng, ref):
+        shape, scale = dimensions(ref.shape, self.batch), 1.0
+        if ref in self.plan.inputs:
+            shape = [self.batch, self.steps, *ref.shape[1:]]
+        elif ref in self.weights and len(shape) == 2:
+            scale = shape[0] ** -0.5
         numbers = rng.uniform(-scale, scale, shape)
-        if dtype == tf.int32:
+        if ref.dtype == tf.int32:
             numbers = np.round(8 + 7 * numbers)
-        return tf.constant(numbers > 0 if dtype == tf.bool else numbers.astype(dtype.as_numpy_dtype))
+        return numbers > 0 if ref.dtype == tf.bool else numbers.astype(ref.dtype.as_numpy_dtype)
 
-    def weight(ref):
-        shape = dimensions(ref.shape, batch)
-        return drawn(shape, ref.dtype, shape[0] ** -0.5 if len(shape) == 2 else 1.0)
+    def _parted(self, given):
+        """(the states, dicts of the weights and of the stacks by values)."""
+        by_ref = dict(zip(self.given, map(tf.identity, given), strict=True))
+        parts = ({ref: by_ref[ref] for ref in refs} for refs in (self.weights, self.plan.inputs))
+        return [by_ref[ref] for ref in self.states], *parts
 
-    with tf.init_scope():
-        weights = list(dict.fromkeys([*plan.weights, *(each.inputs[1] for each in plan.cuts)]))
-        weights = [ref for ref in weights if ref.level == Level.WEIGHT]
-        given = {
-            "weights": list(map(weight, weights)),
-            "states": [drawn(dimensions(ref.shape, batch), ref.dtype) for ref in refs],
-            "stacks": [drawn([batch, steps, *ref.shape[1:]], ref.dtype) for ref in plan.inputs],
-        }
-        compare = tf.function(partial(_both, staged, operations, weights, batch, steps), autograph=False)
-        found, expected = compare(given)
-    for name, mine, others in zip(("its values", "its gradients"), found, expected, strict=True):
-        if not all(map(partial(_is_close, TOLERANCE[plan.dtype.name]), mine, others)):
-            return name
-    return None
+    def _plainly(self, given):
+        """(values, their gradients, those of what is given), step by step, as TensorFlow has them."""
+        plan = self.plan
+        states, weights, stacks = self._parted(given)
+        sources = [*states, *weights.values(), *stacks.values()]
+        by_step = []
+        for step in range(self.steps):
+            known = {**weights, **dict(zip(self.states, states, strict=True))}
+            known.update({ref: stack[:, step] for ref, stack in stacks.items()})
+            states = replay([plan.new[n] for n in plan.looped], known, self.batch)
+            by_step.append(replay(plan.outputs, known, self.batch))
+        outputs = [tf.stack(each, axis=1) for each in zip(*by_step, strict=True)]
+        both = zip((*plan.outputs, *self.states), (*outputs, *states), strict=True)
+        results = [each for ref, each in both if ref.is_differentiable]
+        uniform = tf.random.stateless_uniform
+        upstream = [uniform(tf.shape(each), [n, 5], -1, 1, plan.dtype) for n, each in enumerate(results)]
+        sources = [each for ref, each in zip(self.given, sources, strict=True) if ref.is_differentiable]
+        gradients = tf.gradients(results, sources, upstream, unconnected_gradients="zero")
+        return self._as_floats([*outputs, *states]), upstream, gradients
+
+    def _natively(self, operations, given, upstream):
+        """(values, the gradients of what is given) of the operations."""
+        plan = self.plan
+        states, weights, stacks = self._parted(given)
+        loop = StagedLoop(
+            self.staged, operations, dict(weights), stacks, states, self.batch, self.steps, None
+        )
+        outputs, final, saved = loop.forward(keep=True, yields=True)
+        outputs = [outputs[ref] for ref in plan.outputs]
+        own = [ref for ref in plan.outputs if ref.is_differentiable]
+        of_outputs = dict(zip(own, upstream, strict=False))
+        of_states, pairs = loop.backward(saved, of_outputs, upstream[len(own) :])
+        by_tensor: dict[Any, list] = {}
+        for tensor, gradient in pairs:  # a weight may have several, to be summed
+            by_tensor.setdefault(tensor.ref(), []).append(gradient)
+        others = [
+            tf.add_n(by_tensor.get(tensor.ref(), [tf.zeros_like(tensor)]))
+            for ref, tensor in {**weights, **stacks}.items()
+            if ref.is_differentiable
+        ]
+        return self._as_floats([*outputs, *final]), [*of_states, *others]
+
+    def _as_floats(self, tensors):
+        return [tf.cast(each, self.plan.dtype) for each in tensors]
 
 
 def _is_close(tolerance, one, other):
     scale = np.max(np.abs(other), initial=1)
     return np.allclose(one, other, rtol=tolerance, atol=tolerance * scale, equal_nan=True)
-
-
-def _both(staged, operations, weights, batch, steps, given):
-    """(values, gradients) of the operations, and those that TensorFlow gives step by step."""
-    plan = staged.plan
-    given = tf.nest.map_structure(tf.identity, given)
-    known = dict(zip(weights, given["weights"], strict=True))
-    stacks = dict(zip(plan.inputs, given["stacks"], strict=True))
-    loop = StagedLoop(staged, operations, dict(known), stacks, given["states"], batch, steps, None)
-    outputs, final, saved = loop.forward(keep=True, yields=True)
-    refs = [plan.states[n] for n in plan.looped]
-    states, by_step = given["states"], []
-    for step in range(steps):
-        values = {**known, **dict(zip(refs, states, strict=True))}
-        values.update({ref: stack[:, step] for ref, stack in stacks.items()})
-        states = replay([plan.new[n] for n in plan.looped], values, batch)
-        by_step.append(replay(plan.outputs, values, batch))
-    plain_outputs = [tf.stack(each, axis=1) for each in zip(*by_step, strict=True)]
-    float_outputs = [n for n, ref in enumerate(plan.outputs) if ref.is_differentiable]
-    float_states = [n for n, ref in enumerate(refs) if ref.is_differentiable]
-    results = [*(plain_outputs[n] for n in float_outputs), *(states[n] for n in float_states)]
-    uniform = tf.random.stateless_uniform
-    upstream = [uniform(tf.shape(each), [n, 5], -1, 1, plan.dtype) for n, each in enumerate(results)]
-    of_states, pairs = loop.backward(
-        saved,
-        {plan.outputs[n]: each for n, each in zip(float_outputs, upstream, strict=False)},
-        upstream[len(float_outputs) :],
-    )
-    by_tensor: dict[Any, list] = {}
-    for tensor, gradient in pairs:  # a weight may have several, to be summed
-        by_tensor.setdefault(tensor.ref(), []).append(gradient)
-    sources = [*(given["states"][n] for n in float_states), *(each.deref() for each in by_tensor)]
-    gradients = tf.gradients(results, sources, upstream, unconnected_gradients="zero")
-    found = [*(outputs[plan.outputs[n]] for n in range(len(plan.outputs))), *final]
-    to_floats = lambda tensors: [tf.cast(each, plan.dtype) for each in tensors]  # noqa: E731
-    return (to_floats(found), [*of_states, *map(tf.add_n, by_tensor.values())]), (
-        to_floats([*plain_outputs, *states]),
-        gradients,
-    )

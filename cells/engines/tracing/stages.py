@@ -658,6 +658,7 @@ class StepWriter:
             "bool BY_ROW": [str(made.by_row).lower() for made in slots.vectors],
             "Place WRITE": list(map(places, slots.writes)),
             "bool IS_STATE": [str(n in slots.of_states).lower() for n in range(len(slots.writes))],
+            "int INSTEAD_OF": [str(slots.instead_of.get(n, -1)) for n in range(len(slots.writes))],
             "Place TOTAL": list(map(places, slots.totals)),
             "long DEPTH": [str(depth) for depth, _ in sizes],
             "long COLUMNS": [str(columns) for _, columns in sizes],
@@ -783,6 +784,7 @@ class Slots:
         before: the places of those reads whose stack holds what was after each step.
         added_to: by place, the states to which reads are added.
         of_states: the places of those writes that are of states, after the step.
+        instead_of: by place, the reads whose stacks writes may take, where nothing else needs them.
     """
 
     states: list[Made]
@@ -794,6 +796,7 @@ class Slots:
     before: frozenset[int] = frozenset()
     added_to: dict[int, int] = field(default_factory=dict)
     of_states: frozenset[int] = frozenset()
+    instead_of: dict[int, int] = field(default_factory=dict)
 
 
 class _Loop:

@@ -3,8 +3,9 @@
 import functools
 
 import tensorflow as tf
-from tensorflow.python.framework import func_graph, kernels  # no public names
+from tensorflow.python.framework import kernels  # no public name
 
+from cells.engines.scratch import scratch_graph
 from cells.engines.tracing.nodes import TRACED_BATCH, dimensions, is_differentiable, replay
 from cells.engines.tracing.rewrite import ELEMENTWISE, PRODUCTS
 
@@ -44,8 +45,7 @@ _KNOWN = frozenset(
 
 def unsupported(step):
     """The sentence that says why XLA cannot compile a step; None where it can."""
-    graph = func_graph.FuncGraph("step")
-    with graph.as_default():
+    with scratch_graph("step") as graph:
         leaves = [step.inputs, *step.states, *(leaf for leaf, _ in step.weights)]
         leaves += [draw.ref for draw in step.draws]
         batch = step.batch or TRACED_BATCH
@@ -58,11 +58,11 @@ def unsupported(step):
             tf.gradients([each for each in results if is_differentiable(each.dtype)], sources)
         except LookupError as error:
             return f"its gradient is not known: {error}"
-    for operation in graph.get_operations():
-        if operation.type not in _KNOWN and not any(
-            _takes(operation, each) for each in _kernels(operation.type)
-        ):
-            return f"XLA has no {operation.type} of {operation.outputs[0].dtype.name}"
+        for operation in graph.get_operations():
+            if operation.type not in _KNOWN and not any(
+                _takes(operation, each) for each in _kernels(operation.type)
+            ):
+                return f"XLA has no {operation.type} of {operation.outputs[0].dtype.name}"
     return None
 
 

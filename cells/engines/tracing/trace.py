@@ -24,6 +24,7 @@ from tensorflow.python.framework import ops as framework_ops
 from tensorflow.python.ops import array_ops
 
 from cells.engines.attributes import Attributes, layers_of
+from cells.engines.scratch import freed
 from cells.engines.tracing.nodes import (
     TRACED_BATCH,
     Batch,
@@ -100,9 +101,10 @@ def trace(cell, inputs, states, training):
     batch = batch_of(inputs, states)
 
     def record(size):
-        return _record(cell, inputs, states, training, batch, size)
+        graph = graphs.enter_context(freed(_StepGraph("step")))
+        return _record(graph, cell, inputs, states, training, batch, size)
 
-    with _LOCK:
+    with _LOCK, ExitStack() as graphs:
         if any(not layer.built for layer in layers_of(cell)):
             with suppress(Refused):
                 record(TRACED_BATCH)  # Keras builds in the first call what it has not built before
@@ -153,8 +155,8 @@ class _Record:
     makes_variable: bool = False
 
 
-def _record(cell, inputs, states, training, batch, size):
-    """Traces a step with `size` sequences in place of `batch`."""
+def _record(graph, cell, inputs, states, training, batch, size):
+    """Traces a step in a graph, with `size` sequences in place of `batch`."""
 
     def placeholder(dtype, shape):
         return tf.raw_ops.Placeholder(dtype=dtype, shape=shape)
@@ -169,7 +171,6 @@ def _record(cell, inputs, states, training, batch, size):
     arguments = {}
     if isinstance(cell, keras.Layer) and cell._call_has_training_arg:
         arguments["training"] = training
-    graph = _StepGraph("step")
     with graph.as_default():
         record = _Record(graph, placeholder(inputs.dtype, [size, *inputs.shape[1:]]), [])
         given = tree.map_structure(lambda spec: placeholder(spec.dtype, resized(spec)), states)
