@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import cells
 from cells import FusedRNN, GatedCell, GRUCell, LSTMCell, PeepholeLSTMCell, SLSTMCell
-from cells.engines import xla
+from cells.engines import stacks, xla
 from cells.tests.support import BATCH, FEATURES, TIMESTEPS, UNITS, arrays, assert_same, data, drawn
 
 FLOAT32 = {"rtol": 2e-5, "atol": 2e-6}  # two orders of summation, a few steps of a few units
@@ -352,8 +352,8 @@ def test_keeps_what_a_gradient_needs_only_where_one_is_likely(monkeypatch):
 def test_slices_at_a_position_known_at_run_time():
     @tf.function(jit_compile=True)
     def moved(stack, step):
-        row = xla.dynamic_slice(stack, tf.stack([step, 1]), [1, 2])
-        return xla.dynamic_update_slice(stack, -row, tf.stack([step - 1, 0]))
+        row = stacks.dynamic_slice(stack, tf.stack([step, 1]), [1, 2])
+        return stacks.dynamic_update_slice(stack, -row, tf.stack([step - 1, 0]))
 
     stack = np.arange(9.0).reshape(3, 3)
     stack = moved(tf.constant(stack), tf.constant(2))
