@@ -573,7 +573,11 @@ def test_xla_computes_what_keras_does_where_native_would(make, options):
         (WidthsCell, {**MASK, **LAST}),
         (HighwayCell, {}),
         (LastInputCell, MASK),
+        (LastInputCell, {}),
+        (LastInputCell, LAST),
         (NormalisedCell, {}),
+        (CounterCell, {}),
+        (DirectionCell, LAST),
         (stack, MASK),
     ],
 )
