@@ -184,13 +184,18 @@ INFERRED = [
 def test_infers_what_keras_does(monkeypatch, cell_class, batch, size):
     take_batches_for(monkeypatch, size)
     cell = make(cell_class)
-    inputs, mask = map(tf.constant, (data(cell, batch or BATCH, 5)[0], some_mask(batch or BATCH, 5)))
+    inputs, states = data(cell, timesteps=5)
+    some = slice(1, 2) if batch == 1 else slice(None)  # the first and the last begin masked
+    given = [tf.constant(each[some]) for each in (inputs, some_mask(BATCH, 5), *states)]
     options = {"return_sequences": True, "return_state": True, "dtype": "float64"}
-    expected = keras.layers.RNN(cell, **options)(inputs, mask=mask)
-    layer = FusedRNN(cell, engine="xla", **options)
-    signature = [tf.TensorSpec([batch, *each.shape[1:]], each.dtype) for each in (inputs, mask)]
-    infer = tf.function(lambda inputs, mask: layer(inputs, mask=mask), signature, autograph=False)
-    assert_same(infer(inputs, mask), expected, rtol=1e-9, atol=1e-11)
+    keras_layer, layer = keras.layers.RNN(cell, **options), FusedRNN(cell, engine="xla", **options)
+    expected = keras_layer(given[0], mask=given[1], initial_state=given[2:])
+
+    @tf.function(input_signature=[tf.TensorSpec([batch, *each.shape[1:]], each.dtype) for each in given])
+    def infer(inputs, mask, *states):
+        return layer(inputs, mask=mask, initial_state=list(states))
+
+    assert_same(infer(*given), expected, rtol=1e-9, atol=1e-11)
 
 
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
