@@ -35,12 +35,10 @@ the separate gates, their input parts, the late gates. What the recurrent produc
 from functools import partial
 
 import tensorflow as tf
-
-# TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
-from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
 from tensorflow.python.eager import forwardprop_util, record  # no public names
 
 from cells.engines.recurrence import pull_back
+from cells.engines.stacks import begun, row_part, write, zeros
 
 # Training with fewer sequences than this: the inputs of all steps are multiplied before the loop, which pays
 # where a step's own product is too small to be worth its call; it costs a stack of all gates. Time without /
@@ -400,12 +398,7 @@ class _Loop:
     def zeros(self, gates):
         """A stack of zeros."""
         shape = self.layout.row_shape(gates * self.layout.block)
-        return tf.zeros(self.with_steps(shape, self.steps), self.dtype)
-
-    def with_steps(self, shape, steps):
-        """The shape of that many rows of a stack."""
-        axis = self.layout.axis
-        return [*shape[:axis], steps, *shape[axis:]]
+        return zeros(shape, self.steps, self.dtype, self.layout.axis)
 
     def taken(self, stack, first, last=None):
         """The stack of the steps from `first` to before `last`."""
@@ -418,26 +411,13 @@ class _Loop:
     def row(self, stack, step, size, first=0):
         """That many of a step's columns, from the gate `first`."""
         shape = self.layout.row_shape(size)
-        sizes = tf.stack(self.with_steps(shape, 1))
-        return tf.reshape(dynamic_slice(stack, self.position(step, first), sizes), shape)
+        return row_part(stack, step, shape, first * self.layout.block, self.layout.axis)
 
     def write(self, stack, step, states):
-        """The stack with the states side by side in a step's row.
-
-        On a CPU one at a time: a fusion that ends in a concatenation is not vectorised there (1.1 to 1.5
-        times slower).
-        """
+        """The stack with the states side by side in a step's row, on a GPU by one kernel."""
         if self.layout.in_rows:
             states = [tf.concat(states, axis=-1)]
-        for gate, state in enumerate(states):
-            row = tf.expand_dims(state, self.layout.axis)
-            stack = dynamic_update_slice(stack, row, self.position(step, gate))
-        return stack
-
-    def position(self, step, gate):
-        """Where a step's gate begins in a stack."""
-        others = [0] * (len(self.layout.shape) - 1)
-        return tf.stack(self.with_steps([*others, gate * self.layout.block], step))
+        return write(stack, step, states, self.layout.axis)
 
     def part(self, stack, first, last):
         """The stack of the gates from `first` to before `last`."""
@@ -527,8 +507,7 @@ class _Forward(_Loop):
 
     def start(self, state):
         """A stack of one step more, that begins with a state."""
-        axis = self.layout.axis
-        return tf.concat([tf.expand_dims(state, axis), self.zeros(1)], axis=axis)
+        return begun(state, self.zeros(1), self.layout.axis)
 
     @property
     def is_hoisted(self):

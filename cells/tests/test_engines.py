@@ -367,6 +367,22 @@ class DirectionCell(PlainCell):
         return h, [h]
 
 
+class BatchMeanCell(PlainCell):
+    """A state that is one for all sequences: the mean of their last inputs."""
+
+    def __init__(self, units=UNITS, **kwargs):
+        super().__init__(units, **kwargs)
+        self.state_size = [units, FEATURES]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, self.units)), ops.zeros((1, FEATURES))]
+
+    def call(self, inputs, states):
+        h, mean = states
+        h = self.next(inputs - mean, h)
+        return h, [h, ops.mean(inputs, axis=0, keepdims=True)]
+
+
 def stack():
     return layers.StackedRNNCells([FourWeightsCell(), SlicesCell()])
 
@@ -573,8 +589,14 @@ def test_xla_computes_what_keras_does_where_native_would(make, options):
         (LateCell, MASK),
         (WidthsCell, {**MASK, **LAST}),
         (HighwayCell, {}),
+        (FourWeightsCell, {**MASK, **LAST, "zero_output_for_mask": True}),
         (LastInputCell, MASK),
+        (LastInputCell, {}),
+        (LastInputCell, LAST),
+        (LastInputCell, {**MASK, **LAST}),
         (NormalisedCell, {}),
+        (CounterCell, {}),
+        (BatchMeanCell, {}),
         (stack, MASK),
     ],
 )

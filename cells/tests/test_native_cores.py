@@ -34,6 +34,8 @@ LIMITS = {
     "version 1 in another order": ("4:cpuacct,cpu:/\n", version_1(200_000), 2),
     "version 1 alone": ("1:cpu:/a\n2:cpuacct:/\n", version_1(200_000, "cpu/a"), 2),
     "version 1 of other controllers": ("3:cpuset:/\n", version_1(200_000, "cpuset"), None),
+    "version 1 of a group of other controllers": ("3:cpuset:/a\n4:cpu:/b\n", version_1(1, "cpu/a"), None),
+    "version 1 in a folder of other controllers": ("4:cpu:/a\n", version_1(1, "cpuset/a"), None),
     "the least of both versions": (BOTH, {"cpu.max": "300000 100000", **version_1(200_000)}, 2),
     "version 2 beside version 1": ("1:cpu:/\n0::/a\n", {"unified/a/cpu.max": "200000 100000"}, 2),
     "of a container that is the root": ("0::/docker/1\n", {"cpu.max": "200000 100000"}, 2),
@@ -63,11 +65,11 @@ def test_no_control_groups_are_no_quota(tmp_path):
     assert cores.cpu_quota(tmp_path / "lacks", tmp_path / "lacks too") is None
 
 
-@pytest.mark.parametrize("quota", [None, 0.01, 0.5, 1, 1.5, 3, 100])
+@pytest.mark.parametrize("quota", [None, -1, 0.01, 0.5, 1, 1.5, 3, 100])
 def test_a_part_of_a_core_is_a_thread(quota, monkeypatch):
     monkeypatch.setattr(cores, "cpu_quota", lambda: quota)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    assert cores.usable_cores() == (min(math.ceil(quota), 8) if quota else 8)
+    assert cores.usable_cores() == (max(1, min(math.ceil(quota), 8)) if quota else 8)
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="cores cannot be chosen here")

@@ -16,12 +16,13 @@ import tensorflow as tf
 
 from cells.engines import native, xla
 from cells.engines.direct import Program
+from cells.engines.stacks import begun, sizes_of, zeros
 from cells.engines.tracing.hoist import over_steps
 from cells.engines.tracing.native_loop import NativeLoop, gates_of
 from cells.engines.tracing.nodes import Level, dimensions, is_differentiable, replay
 from cells.engines.tracing.plan import light_work_in_the_loop, plain_products
 from cells.engines.tracing.staged_loop import StagedLoop, Trial, staged
-from cells.engines.tracing.xla_loop import XlaLoop, sizes_of
+from cells.engines.tracing.xla_loop import XlaLoop
 
 
 def xla_programs(plan, of_inference):
@@ -248,8 +249,7 @@ class _Frame:
 
     def zeros(self, ref):
         """A stack of zeros."""
-        shape = dimensions(ref.shape, self.batch)
-        return tf.zeros([*shape[: self.axis], self.steps, *shape[self.axis :]], ref.dtype)
+        return zeros(dimensions(ref.shape, self.batch), self.steps, ref.dtype, self.axis)
 
     def _filled(self, stack):
         """A stack whose steps that are not taken are as the last that is: harmless, whatever reads them."""
@@ -266,7 +266,7 @@ class _Frame:
         later = self.stack_of(ref)
         later = later[:-1] if self.axis == 0 else later[:, :-1]
         first = tf.reshape(self._first(n), dimensions(state.shape, self.batch))
-        self.stacks[state] = tf.concat([tf.expand_dims(first, self.axis), later], axis=self.axis)
+        self.stacks[state] = begun(first, later, self.axis)
 
     def _first(self, n):
         """A state before the first step."""

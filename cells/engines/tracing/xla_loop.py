@@ -12,9 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-# TensorFlow's only slices at a position known at run time that XLA updates in place; no public name.
-from tensorflow.compiler.tf2xla.python.xla import dynamic_slice, dynamic_update_slice
-
+from cells.engines.stacks import begun, row, row_parts, write, zeros
 from cells.engines.tracing.nodes import Level, Ref, dimensions, is_differentiable, replay
 from cells.engines.tracing.rewrite import split_of_last_axis
 
@@ -167,13 +165,11 @@ class XlaLoop:
 
     def zeros(self, ref):
         """A stack of zeros for a value."""
-        shape = dimensions(ref.shape, self.batch)
-        return tf.zeros([*shape[: self.axis], self.steps, *shape[self.axis :]], ref.dtype)
+        return zeros(dimensions(ref.shape, self.batch), self.steps, ref.dtype, self.axis)
 
     def begun(self, ref, first):
         """A stack of one step more, which begins with a state."""
-        first = self.shaped(first, ref)
-        return tf.concat([first[None], self.zeros(ref)], axis=0)
+        return begun(self.shaped(first, ref), self.zeros(ref))
 
     def shaped(self, tensor, ref):
         """A value's tensor with the shape that it has in the loop."""
@@ -343,53 +339,6 @@ class _Step:
         return [
             _sum(self.total(part)) if self.total(part) else tf.zeros_like(part) for part in self.parts[ref]
         ]
-
-
-def row(stack, step, axis=0):
-    """A step's row of a stack."""
-    return _part(stack, step, _without(axis, sizes_of(stack)), 0, axis)
-
-
-def row_parts(stack, step, sizes, axis=0):
-    """A step's row in parts along its last axis, each read by itself."""
-    shape, parts, first = _without(axis, sizes_of(stack)), [], 0
-    for size in sizes:
-        parts.append(_part(stack, step, [*shape[:-1], size], first, axis))
-        first += size
-    return parts
-
-
-def _without(axis, sizes):
-    return [*sizes[:axis], *sizes[axis + 1 :]]
-
-
-def _part(stack, step, shape, first, axis):
-    where = _where(step, len(shape), first, axis)
-    return tf.reshape(dynamic_slice(stack, where, tf.stack([*shape[:axis], 1, *shape[axis:]])), shape)
-
-
-def _where(step, rank, first, axis):
-    """Where a step's row of that rank begins in a stack, from the place `first` of its last axis."""
-    others = [*[0] * (rank - 1), first] if rank else []
-    return tf.stack([*others[:axis], step, *others[axis:]])
-
-
-def sizes_of(tensor):
-    """The sizes of a tensor, ints where they are known."""
-    return [tf.shape(tensor)[axis] if size is None else size for axis, size in enumerate(tensor.shape)]
-
-
-def write(stack, step, pieces, axis=0):
-    """The stack with pieces side by side in a step's row.
-
-    One at a time: a fusion that ends in a concatenation is not vectorised.
-    """
-    first = 0
-    for piece in pieces:
-        where = _where(step, piece.shape.rank, first, axis)
-        stack = dynamic_update_slice(stack, tf.expand_dims(piece, axis), where)
-        first += piece.shape[-1] if piece.shape.rank else 0
-    return stack
 
 
 def _sum(tensors):
