@@ -17,6 +17,7 @@ import tensorflow as tf
 
 import cells
 from cells import FusedRNN, plain_keras
+from cells.engines import native
 from cells.engines.native import library
 from cells.tests import replay
 from cells.tests.replay import Compiler
@@ -44,6 +45,7 @@ PROGRAMS: dict[str, tuple] = {
     "shared by threads": (cells.LSTMCell, {}, "float32", 170, 1, 12, 6, False),
     "comparisons of doubles": (cells.GRUCell, {"activation": "soft_shrink"}, "float64", 21, 70, 6, 3, True),
     "every kind of gate": (EveryKindCell, {"implementation": 1, **DROPOUT}, "float32", 17, 70, 5, 3, True),
+    "weights summed in the loop": (EveryKindCell, {}, "float32", 16, 70, 5, 2, True),
     "layer norm": (cells.LayerNormGRUCell, {}, "float32", 21, 70, 6, 5, True),
     "matrix states": (cells.DeltaNetCell, {}, "float32", 9, 66, 5, 5, False),
     "chained products of doubles": (cells.RHNCell, {}, "float64", 37, 66, 5, 3, False),
@@ -56,6 +58,7 @@ ORDINARY = [
     ("no avx", "every kind of gate"),
     ("no avx512", "layer norm"),
     ("address sanitizer", "matrix states"),
+    ("address sanitizer", "weights summed in the loop"),
     ("thread sanitizer", "shared by threads"),
 ]
 PLAIN: dict[str, tuple] = {
@@ -124,6 +127,13 @@ def assert_replays(calls, name, folder):
 @pytest.mark.parametrize(("compiler", "program"), ORDINARY)
 def test_computes_the_same_elsewhere(compiler, program, monkeypatch, folder):
     assert_replays(recorded(monkeypatch, *PROGRAMS[program]), compiler, folder)
+
+
+def test_threads_that_share_a_group_sum_the_gradients_of_weights_without_a_race(monkeypatch, folder):
+    monkeypatch.setattr(native, "FEW_WEIGHTS", 10**9)
+    monkeypatch.setattr(native, "MANY_SEQUENCES", 0)
+    calls = recorded(monkeypatch, EveryKindCell, {}, "float32", 200, 1, 12, 6, False)
+    assert_replays(calls, "thread sanitizer", folder)
 
 
 @pytest.mark.thorough

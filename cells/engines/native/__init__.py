@@ -33,6 +33,10 @@ __all__ = ["NONE", "NO_MASK", "Unavailable", "compiled", "in_place", "programs",
 # What stands for an operand that there is not; not a tensor, which would cost as much as all else here.
 NONE = {dtype: np.zeros(0, dtype) for dtype in ("float32", "float64")}
 NO_MASK = np.zeros(0, bool)
+# The loop back sums the gradients of so few weights, for so many sequences. It takes 0.85 to 1.03 times as
+# long as products after it (LSTM, 16 units, batch 256 and 64); with 8192 weights 1.2 times, with 8 sequences
+# 1.05 to 1.3 times.
+FEW_WEIGHTS, MANY_SEQUENCES = 2048, 64
 
 
 def programs(recurrence):
@@ -126,22 +130,30 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
     """As `cells.engines.xla._backward`: the gradients of the operands."""
     products, kept = saved
     none = NONE[recurrence.dtype]
+    sums_weights = _sums_weights(recurrence, operands, constants)
     results = operation(
         *products,
         *_of_both(operands, constants, none),
+        *([operands["inputs"], operands["kernel"]] if sums_weights else [none, none]),
         *kept,
         none if outputs is None else outputs,
         *states,
         zero_masked=zero_masked,
+        sums_weights=sums_weights,
         threads=threads(),
     )
-    of_products, of_inputs, multiplied, waited, of_bias, of_separate_bias = results[:6]
-    if not recurrence.separate:
-        of_inputs = of_products
-    gradients = {"vectors": list(results[6 : 6 + recurrence.vectors])}
-    gradients["states"] = list(results[6 + recurrence.vectors :])
+    of_products, of_inputs, multiplied, waited, of_kernel, of_recurrent, of_bias, of_separate_bias = results[
+        :8
+    ]
+    gradients = {"vectors": list(results[8 : 8 + recurrence.vectors])}
+    gradients["states"] = list(results[8 + recurrence.vectors :])
     if recurrence.separate:
         gradients["separate_bias"] = of_separate_bias
+    if sums_weights:
+        gradients |= {"inputs": of_inputs, "kernel": of_kernel, "bias": of_bias}
+        return {**gradients, "recurrent": of_recurrent} if recurrence.recurrent else gradients
+    if not recurrence.separate:
+        of_inputs = of_products
     if recurrence.recurrent:
         drops = constants.get("drops")
         gradients["recurrent"] = _of_recurrent(recurrence, multiplied, waited, of_products, drops)
@@ -156,6 +168,15 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
     gradients["bias"] = of_bias
     gradients["inputs"] = tf.reshape(tf.matmul(rows, kernel, transpose_b=True), tf.shape(inputs))
     return gradients
+
+
+def _sums_weights(recurrence, operands, constants):
+    """Whether the loop back sums the gradients of the weights; else they are products after it."""
+    batch = operands["inputs"].shape[0]
+    if "kernel" not in operands or "drops" in constants or (batch is not None and batch < MANY_SEQUENCES):
+        return False
+    rows = operands["kernel"].shape[0] + recurrence.units * recurrence.recurrent
+    return rows * recurrence.gates * recurrence.units <= FEW_WEIGHTS
 
 
 def _of_both(operands, constants, none):

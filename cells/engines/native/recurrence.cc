@@ -104,11 +104,12 @@ struct Plan {
 // A member's part of a plan: a group's rows and a range of the vectors of units.
 struct Part {
   long row, rows, begin, end;
+  int group, member;
   Team* team;
   int round = 0;
 
   Part(const Sizes& sizes, const Plan& plan, Team* teams, int index) {
-    int group = index / plan.members, member = index % plan.members;
+    group = index / plan.members, member = index % plan.members;
     row = sizes.batch * group / plan.groups;
     rows = sizes.batch * (group + 1) / plan.groups - row;
     long pairs = (sizes.vectors() + PAIR - 1) / PAIR;
@@ -373,15 +374,21 @@ struct Forward : Pass {
       if (drops) drop(dropped[(step + 1) % 2], sequence_row, vector, after[0], 0, TOGETHER);
       for (int index = 1; index < STATES; index++) store(state[index] + here, after[index]);
       for (int index = 0; index < STATES; index++)
-        if (kept[index]) store(kept[index] + moment * units + unit, after[index], lanes);
+        if (kept[index]) keep(kept[index] + moment * units + unit, units, after[index], lanes);
       if (outputs)
-        store(outputs + moment * units + unit, shown->at(sequence_row, step) ? after[OUTPUT] : Vector{}, lanes);
+        keep(outputs + moment * units + unit, units, shown->at(sequence_row, step) ? after[OUTPUT] : Vector{}, lanes);
       if (!products) continue;
       for (int gate = 0; gate < GATES; gate++)
-        store(products + (moment * GATES + gate) * units + unit, z[block_of_h(gate)], lanes);
+        keep(products + (moment * GATES + gate) * units + unit, GATES * units, z[block_of_h(gate)], lanes);
       for (int n = 0; n < SEPARATE; n++)
-        store(apart + (moment * SEPARATE + n) * units + unit, z[block_of_x(SUMS + n)], lanes);
+        keep(apart + (moment * SEPARATE + n) * units + unit, SEPARATE * units, z[block_of_x(SUMS + n)], lanes);
     }
+  }
+
+  // Stores a part of a stack's moment, which the next step does `width` numbers further on.
+  static void keep(Number* to, long width, Vector value, long lanes) {
+    store(to, value, lanes);
+    expect(to + width);
   }
 };
 
@@ -393,24 +400,42 @@ struct Backward : Pass {
   Number *of_products, *of_inputs, *multiplied, *waited, *of_initial[STATES];
   // of all rows, padded; `of_gates` are [gate][row][unit], after the gates the inputs' parts of separate ones
   Number *packed, *of_state[STATES], *of_waited, *of_gates[2], *sums;
+  // Where the gradients of weights are summed here: the inputs' steps are read, nothing is written for later products.
+  bool sums_weights;
+  const Number *inputs, *kernel;
+  // `of_weights` are of each group, [feature, then unit that is multiplied][gate][unit]; a step's `late_inputs` of all rows
+  Number *packed_kernel, *of_weights, *late_inputs;
   static constexpr int SUMMED = BLOCKS + VECTORS;  // over all sequences and steps
-  static constexpr int GATE_BUFFERS = LATE ? BLOCKS : GATES;
+  static constexpr int GATE_BUFFERS = BLOCKS;
 
-  // The transposed weights of a pair of vectors of units: [gate][unit][N][LANES].
-  void pack_pair(long pair) {
-    long first = pair * PAIR, left = sizes.vectors() - first, N = left < PAIR ? left : PAIR;
+  // The transposed weights of a pair of vectors of `size` rows: [gate][unit][N][LANES].
+  void pack_pair(const Number* weights, long size, long pair, Number* packed) {
+    const long vectors = (size + LANES - 1) / LANES, first = pair * PAIR;
+    const long N = vectors - first < PAIR ? vectors - first : PAIR;
     Number* to = packed + first * GATES * sizes.units * LANES;
     memset(to, 0, N * GATES * sizes.units * LANES * sizeof(Number));
     for (long n = 0; n < N; n++)
-      for (long lane = 0; lane < LANES && lane < sizes.lanes(first + n); lane++) {
-        const Number* from = recurrent + ((first + n) * LANES + lane) * GATES * sizes.units;
+      for (long lane = 0; lane < LANES && lane < size - (first + n) * LANES; lane++) {
+        const Number* from = weights + ((first + n) * LANES + lane) * GATES * sizes.units;
         for (long k = 0; k < GATES * sizes.units; k++) to[(k * N + n) * LANES + lane] = from[k];
       }
   }
+  void pack_pair(long pair) {
+    const long recurrent_pairs = RECURRENT ? pairs(sizes.units) : 0;
+    if (pair < recurrent_pairs)
+      pack_pair(recurrent, sizes.units, pair, packed);
+    else
+      pack_pair(kernel, sizes.features, pair - recurrent_pairs, packed_kernel);
+  }
+  static long pairs(long size) { return ((size + LANES - 1) / LANES + PAIR - 1) / PAIR; }
+  long all_pairs() const {
+    return (RECURRENT ? pairs(sizes.units) : 0) + (sums_weights && !few_features() ? pairs(sizes.features) : 0);
+  }
+  long weights_size() const { return (sizes.features + (RECURRENT ? sizes.units : 0)) * GATES * sizes.padded(); }
 
   void run(int index) {
     Part part(sizes, plan, teams, index);
-    Memory product(part.rows * PAIR * LANES);
+    Memory product(part.rows * PAIR * LANES), rows_of_inputs(sums_weights && mask ? part.rows * sizes.features : 0);
     Number* own_sums = sums + index * SUMMED * sizes.padded();
     memset(own_sums, 0, SUMMED * sizes.padded() * sizeof(Number));
     for (int state = 0; state < STATES; state++)
@@ -430,6 +455,10 @@ struct Backward : Pass {
         part.team->meet(&part.round);
       }
       if (RECURRENT) through_weights(part, gates, 0, TOGETHER, product, of_state[0]);
+      if (!sums_weights) continue;
+      through_kernel(part, step, gates, product);
+      of_kernel(part, step, gates, rows_of_inputs);
+      if (RECURRENT) of_recurrent(part, step, gates);
     }
     for (int state = 0; state < CARRIED; state++)
       for (long row = part.row; row < part.row + part.rows; row++)
@@ -442,22 +471,34 @@ struct Backward : Pass {
   void read_step(long row, long step, long unit, long lanes, Vector* z, Vector* before) {
     const long units = sizes.units, moment = row * sizes.steps + step;
     for (int gate = 0; gate < GATES; gate++)
-      z[block_of_h(gate)] = load(products + (moment * GATES + gate) * units + unit, lanes);
+      z[block_of_h(gate)] = recall(products + (moment * GATES + gate) * units + unit, GATES * units, lanes);
     for (int n = 0; n < SEPARATE; n++)
-      z[block_of_x(SUMS + n)] = load(apart + (moment * SEPARATE + n) * units + unit, lanes);
+      z[block_of_x(SUMS + n)] = recall(apart + (moment * SEPARATE + n) * units + unit, SEPARATE * units, lanes);
     for (int index = 0; index < STATES; index++)
       before[index] = index >= CARRIED ? Vector{}
-                      : step           ? load(kept[index] + (moment - 1) * units + unit, lanes)
+                      : step           ? recall(kept[index] + (moment - 1) * units + unit, units, lanes)
                                        : load(initial[index] + row * units + unit, lanes);
+  }
+
+  // Loads a part of a stack's moment, which the step before does `width` numbers further in front.
+  static Vector recall(const Number* from, long width, long lanes) {
+    expect(from - width);
+    return load(from, lanes);
   }
 
   // The gradients of a step's blocks are known: nothing else reads its products, whose place they may take.
   void write(long row, long step, long unit, long lanes, const Vector* of_blocks, Vector h, Number* gates) {
     const long units = sizes.units, moment = row * sizes.steps + step;
-    if (RECURRENT && TOGETHER > 0) store(multiplied + moment * units + unit, h, lanes);
+    if (RECURRENT && TOGETHER > 0 && !sums_weights) {
+      store(multiplied + moment * units + unit, h, lanes);
+      expect(multiplied + (moment - 1) * units + unit);
+    }
+    for (int n = 0; n < SEPARATE; n++)
+      store(gates + ((GATES + n) * sizes.batch + row) * sizes.padded() + unit, of_blocks[block_of_x(SUMS + n)]);
     for (int gate = 0; gate < GATES; gate++) {
       Vector of_h = of_blocks[block_of_h(gate)];
       if (gate < TOGETHER) store(gates + (gate * sizes.batch + row) * sizes.padded() + unit, of_h);
+      if (sums_weights) continue;
       store(of_products + (moment * GATES + gate) * units + unit, of_h, lanes);
       if (SEPARATE)
         store(of_inputs + (moment * GATES + gate) * units + unit, of_blocks[block_of_x(gate)], lanes);
@@ -497,7 +538,7 @@ struct Backward : Pass {
       read_step(row, step, unit, lanes, z, before);
       for (int index = 0; index < STATES; index++) upstream[index] = load(of_state[index] + here);
       if (of_outputs && shown->at(row, step))
-        upstream[OUTPUT] += load(of_outputs + moment * units + unit, lanes);
+        upstream[OUTPUT] += recall(of_outputs + moment * units + unit, units, lanes);
       if (mask && !mask[moment]) {  // what the step did not change passes it by
         for (int index = 0; index < STATES; index++) of_states[index] = upstream[index];
       } else {
@@ -535,7 +576,10 @@ struct Backward : Pass {
           store(of_state[index] + here, load(of_state[index] + here) + of_states[index]);
       }
       for (int block = 0; block < BLOCKS; block++) of_blocks[block] += load(buffer(gates, block, here));
-      store(waited + moment * units + unit, result[0], lanes);
+      if (sums_weights)
+        store(late_inputs + row * padded + unit, result[0]);
+      else
+        store(waited + moment * units + unit, result[0], lanes);
       write(row, step, unit, lanes, of_blocks, before[0], gates);
     }
     totals.add_to(own_sums, padded);
@@ -572,12 +616,93 @@ struct Backward : Pass {
         }
     }
   }
+
+  // The gradient of a step's inputs, of the part's share of the features.
+  void through_kernel(const Part& part, long step, const Number* gates, Number* product) {
+    if (few_features()) return through_few_features(part, step, gates);
+    const long all = pairs(sizes.features), last = all * (part.member + 1) / plan.members;
+    for (long pair = all * part.member / plan.members; pair < last; pair++)
+      if (sizes.features - pair * PAIR * LANES <= LANES)
+        through_kernel_of<1>(part, step, pair * PAIR, gates, product);
+      else
+        through_kernel_of<PAIR>(part, step, pair * PAIR, gates, product);
+  }
+  template <int N>
+  void through_kernel_of(const Part& part, long step, long vector, const Number* gates, Number* product) {
+    static const Places<N> in_order;
+    const long padded = sizes.padded(), units = sizes.units, features = sizes.features, first = vector * LANES;
+    const Number* with = packed_kernel + first * GATES * units;
+    memset(product, 0, part.rows * N * LANES * sizeof(Number));
+    for (int gate = 0; gate < GATES; gate++)
+      multiply<N>(part.rows, units, gates + (buffer_of_x(gate) * sizes.batch + part.row) * padded, padded,
+                  with + gate * units * N * LANES, product, N * LANES, in_order.at);
+    for (long row = 0; row < part.rows; row++)
+      for (long n = 0; n < N; n++)
+        store(of_inputs + ((part.row + row) * sizes.steps + step) * features + first + n * LANES,
+              load(product + (row * N + n) * LANES), features - first - n * LANES);
+  }
+  // Where features are but a small part of a vector, each one's gradient is a sum over the units: a member does them all.
+  bool few_features() const { return 8 * sizes.features <= LANES && sizes.units % LANES == 0; }
+  void through_few_features(const Part& part, long step, const Number* gates) {
+    const long units = sizes.units, features = sizes.features;
+    for (long row = part.row; row < part.row + part.rows && part.member == 0; row++)
+      for (long feature = 0; feature < features; feature++) {
+        Vector sum = {};
+        for (int gate = 0; gate < GATES; gate++)
+          for (long unit = 0; unit < units; unit += LANES)
+            sum += load(gates + (buffer_of_x(gate) * sizes.batch + row) * units + unit) *
+                   load(kernel + (feature * GATES + gate) * units + unit);
+        of_inputs[(row * sizes.steps + step) * features + feature] = total(sum);
+      }
+  }
+  // Where the gradients of a gate's blocks lie.
+  static constexpr int buffer_of_x(int gate) { return gate < SUMS || gate >= TOGETHER ? gate : GATES + gate - SUMS; }
+  static constexpr int buffer_of_h(int gate) { return gate; }
+
+  // Adds to the gradient of the kernel. What masked steps hold, be it NaN, is passed over.
+  void of_kernel(const Part& part, long step, const Number* gates, Number* rows_of_inputs) {
+    const long features = sizes.features, by_row = sizes.steps * features;
+    const Number* left = inputs + (part.row * sizes.steps + step) * features;
+    for (long row = 0; mask && row < part.rows; row++)
+      for (long feature = 0; feature < features; feature++) {
+        const bool is_taken = mask[(part.row + row) * sizes.steps + step];
+        rows_of_inputs[row * features + feature] = is_taken ? left[row * by_row + feature] : 0;
+      }
+    of_products_with<GATES>(part, features, mask ? rows_of_inputs : left, mask ? features : by_row, 0, buffer_of_x, gates,
+                            of_weights + part.group * weights_size());
+  }
+  // The same of the recurrent weights.
+  void of_recurrent(const Part& part, long step, const Number* gates) {
+    const long units = sizes.units, padded = sizes.padded();
+    const Number* h = step ? kept[0] + (part.row * sizes.steps + step - 1) * units : initial[0] + part.row * units;
+    Number* to = of_weights + part.group * weights_size() + sizes.features * GATES * padded;
+    of_products_with<TOGETHER>(part, units, h, step ? sizes.steps * units : units, 0, buffer_of_h, gates, to);
+    of_products_with<LATE>(part, units, late_inputs + part.row * padded, padded, TOGETHER, buffer_of_h, gates, to);
+  }
+  // Adds to the gradient of the weights of COUNT gates what a step's rows of `left` and the gates' gradients give.
+  template <int COUNT>
+  void of_products_with(const Part& part, long rows, const Number* left, long left_stride, int gate,
+                        int (*buffer_of)(int), const Number* gates, Number* to) {
+    constexpr int N = wide(COUNT);
+    const long padded = sizes.padded();
+    for (int first = gate; first < gate + COUNT; first += N) {
+      long place[N], sum_place[N];
+      for (int n = 0; n < N; n++) {
+        place[n] = buffer_of(first + n) * sizes.batch * padded;
+        sum_place[n] = (first + n) * padded;
+      }
+      for (long vector = part.begin; vector < part.end; vector++)
+        fused_rnn_multiply_turned(N, rows, part.rows, left, left_stride,
+                                  gates + part.row * padded + vector * LANES, padded, place, to + vector * LANES,
+                                  GATES * padded, sum_place);
+    }
+  }
 };
 
 // --- the operations
 
 struct Settings {
-  bool save = false, sequence = false, zero_masked = false;
+  bool save = false, sequence = false, zero_masked = false, sums_weights = false;
   int threads = 1;
 };
 
@@ -590,6 +715,9 @@ void* make_settings(TF_OpKernelConstruction* construction) {
     settings->save = flag;
     TF_OpKernelConstruction_GetAttrBool(construction, "sequence", &flag, status);
     settings->sequence = flag;
+  } else {
+    TF_OpKernelConstruction_GetAttrBool(construction, "sums_weights", &flag, status);
+    settings->sums_weights = flag;
   }
   TF_OpKernelConstruction_GetAttrBool(construction, "zero_masked", &flag, status);
   settings->zero_masked = flag;
@@ -659,6 +787,17 @@ void compute_forward(void* kernel, TF_OpKernelContext* context) {
       [](void* self, int part) { static_cast<Forward*>(self)->run(part); }, &forward);
 }
 
+// The gradient of some rows of weights (rows, GATES * units), from those of all groups.
+void add_up_groups(const Number* of_groups, const Sizes& sizes, int groups, long first, long rows, Number* to) {
+  const long padded = sizes.padded(), size = (sizes.features + (RECURRENT ? sizes.units : 0)) * GATES * padded;
+  for (long gate = first * GATES; gate < (first + rows) * GATES; gate++)
+    for (long unit = 0; unit < sizes.units; unit++) {
+      Number total = 0;
+      for (int group = 0; group < groups; group++) total += of_groups[group * size + gate * padded + unit];
+      *to++ = total;
+    }
+}
+
 void compute_backward(void* kernel, TF_OpKernelContext* context) {
   const Settings& settings = *static_cast<Settings*>(kernel);
   FlushDenormals flush;
@@ -674,6 +813,10 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   backward.products = tensors.next("products", moments * width);
   backward.apart = tensors.next("products apart", SEPARATE * moments * sizes.units);
   backward.read(tensors);
+  const bool sums_weights = backward.sums_weights = settings.sums_weights;
+  if (sums_weights) backward.sizes.features = sizes.features = tensors.dimension(2);
+  backward.inputs = tensors.optional("inputs", moments * sizes.features);
+  backward.kernel = tensors.optional("kernel", sizes.features * width);
   for (int index = 0; index < CARRIED; index++)
     backward.kept[index] = tensors.next("states", moments * sizes.units);
   backward.of_outputs = tensors.optional("gradient of outputs", moments * sizes.units);
@@ -682,13 +825,18 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   if (tensors.failed()) return;
 
   // What the gradients need takes the place of what is read for the last time, if it is as large.
-  backward.of_products = tensors.output_instead_of(0);
-  backward.of_inputs = tensors.output_if(SEPARATE, sizes.batch, sizes.steps, GATES * sizes.units);
-  if (RECURRENT && TOGETHER > 0 && SEPARATE == 1)
+  backward.of_products = sums_weights ? tensors.output_if(false, 0, 0, 0) : tensors.output_instead_of(0);
+  backward.of_inputs = tensors.output_if(SEPARATE || sums_weights, sizes.batch, sizes.steps,
+                                         sums_weights ? sizes.features : width);
+  const bool multiplies = RECURRENT && TOGETHER > 0 && !sums_weights;
+  if (multiplies && SEPARATE == 1)
     backward.multiplied = tensors.output_instead_of(1);
   else
-    backward.multiplied = tensors.output_if(RECURRENT && TOGETHER > 0, sizes.batch, sizes.steps, sizes.units);
-  backward.waited = tensors.output_if(LATE, sizes.batch, sizes.steps, sizes.units);
+    backward.multiplied = tensors.output_if(multiplies, sizes.batch, sizes.steps, sizes.units);
+  backward.waited = tensors.output_if(LATE && !sums_weights, sizes.batch, sizes.steps, sizes.units);
+  const bool sums_recurrent = RECURRENT && sums_weights;
+  Number* of_kernel = tensors.output(2, sums_weights ? sizes.features : 0, width);
+  Number* of_recurrent = tensors.output(2, sums_recurrent ? sizes.units : 0, width);
   Number* of_bias = tensors.output(1, width);
   Number* of_separate_bias = tensors.output(1, SEPARATE * sizes.units);
   Number* of_vectors[VECTORS + 1];
@@ -700,8 +848,15 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   const long all_rows = sizes.batch * sizes.padded(), summed = Backward::SUMMED * sizes.padded();
   Memory packed(RECURRENT ? sizes.padded() * GATES * sizes.units : 0);
   Memory states(all_rows * (STATES + 2 * Backward::GATE_BUFFERS)), sums(backward.plan.parts() * summed);
-  Memory of_waited(LATE ? all_rows : 0);
-  if (!tensors.granted({packed, states, sums, of_waited})) return;
+  Memory of_waited(LATE ? all_rows : 0), late_inputs(LATE && sums_weights ? all_rows : 0);
+  const long vectors_of_features = sums_weights && !backward.few_features() ? (sizes.features + LANES - 1) / LANES : 0;
+  const long of_weights_size = sums_weights ? backward.plan.groups * backward.weights_size() : 0;
+  Memory packed_kernel(vectors_of_features * LANES * width), of_weights(of_weights_size);
+  if (!tensors.granted({packed, states, sums, of_waited, late_inputs, packed_kernel, of_weights})) return;
+  backward.late_inputs = late_inputs;
+  backward.packed_kernel = packed_kernel;
+  backward.of_weights = of_weights;
+  memset(of_weights, 0, of_weights_size * sizeof(Number));
   backward.of_waited = of_waited;
   backward.packed = packed;
   backward.sums = sums;
@@ -712,10 +867,9 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   backward.shown = &shown;
   Teams teams(backward.plan);
   backward.teams = teams.at;
-  if (RECURRENT)
-    fused_rnn_in_parallel(
-        backward.plan.packs_alone, (sizes.vectors() + PAIR - 1) / PAIR,
-        [](void* self, int pair) { static_cast<Backward*>(self)->pack_pair(pair); }, &backward);
+  fused_rnn_in_parallel(
+      backward.plan.packs_alone, backward.all_pairs(),
+      [](void* self, int pair) { static_cast<Backward*>(self)->pack_pair(pair); }, &backward);
   fused_rnn_in_parallel(
       backward.plan.threads == 1, backward.plan.parts(),
       [](void* self, int part) { static_cast<Backward*>(self)->run(part); }, &backward);
@@ -734,12 +888,14 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
       to[unit] = total;
     }
   }
+  if (sums_weights) add_up_groups(of_weights, sizes, backward.plan.groups, 0, sizes.features, of_kernel);
+  if (sums_recurrent) add_up_groups(of_weights, sizes, backward.plan.groups, sizes.features, sizes.units, of_recurrent);
 }
 
 struct Registration {
   Registration() {
     const char* const forward[] = {"save: bool", "sequence: bool", "zero_masked: bool", "threads: int", nullptr};
-    const char* const backward[] = {"zero_masked: bool", "threads: int", nullptr};
+    const char* const backward[] = {"zero_masked: bool", "sums_weights: bool", "threads: int", nullptr};
     add_operation(NAME "Forward", FORWARD, forward, make_settings, compute_forward, delete_settings);
     add_operation(NAME "Backward", BACKWARD, backward, make_settings, compute_backward, delete_settings);
   }

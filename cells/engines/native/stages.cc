@@ -153,7 +153,9 @@ struct Run {
     for (long row = 0; row < rows; row++) {
       const long moment = (begin + row) * steps + step;
       const Number* from = stack[n] + moment * place.size;
-      if (Step::IS_BEFORE[n]) from = step ? from - place.size : first[n] + (begin + row) * place.size;
+      if (Step::IS_BEFORE[n]) from -= place.size;
+      expect(from + (Step::BACK ? -1 : 1) * place.size, place.size);
+      if (Step::IS_BEFORE[n] && !step) from = first[n] + (begin + row) * place.size;
       if (state < 0) {
         copy(place.at(memory, rows, row), from, place.size);
         continue;
@@ -168,6 +170,7 @@ struct Run {
     const Place& place = Step::WRITE[n];
     for (long row = 0; row < rows; row++) {
       Number* to = written[n] + ((begin + row) * steps + step) * place.size;
+      expect(to + (Step::BACK ? -1 : 1) * place.size, place.size);
       if (!Step::IS_STATE[n] && hidden(begin + row, step))
         memset(to, 0, place.size * sizeof(Number));
       else

@@ -123,6 +123,43 @@ void multiply(long rows, long depth, const Number* left, long left_stride, const
   }
 }
 
+// sum[row][sum_place[n]] += left[k][row] * right[k][place[n]] for R rows and N vectors, over `depth`.
+template <int R, int N>
+void multiply_columns(long depth, const Number* left, long left_stride, const Number* right, long right_stride,
+                      const long* place, Number* sum, long sum_stride, const long* sum_place) {
+  Vector sums[R][N];
+  for (int row = 0; row < R; row++)
+    for (int n = 0; n < N; n++) sums[row][n] = load(sum + row * sum_stride + sum_place[n]);
+  for (long k = 0; k < depth; k++, left += left_stride, right += right_stride)
+#pragma GCC unroll 16
+    for (int row = 0; row < R; row++)
+#pragma GCC unroll 4
+      for (int n = 0; n < N; n++) sums[row][n] += left[row] * load(right + place[n]);
+  for (int row = 0; row < R; row++)
+    for (int n = 0; n < N; n++) store(sum + row * sum_stride + sum_place[n], sums[row][n]);
+}
+
+// The same for any number of rows.
+template <int N>
+void multiply_columns(long rows, long depth, const Number* left, long left_stride, const Number* right,
+                      long right_stride, const long* place, Number* sum, long sum_stride, const long* sum_place) {
+  constexpr int MOST = SUMS_IN_REGISTERS / N > 8 ? 8 : SUMS_IN_REGISTERS / N;
+  const long tiles = (rows + MOST - 1) / MOST;
+  for (long tile = 0; tile < tiles; tile++) {
+    const long first = rows * tile / tiles;
+    switch (rows * (tile + 1) / tiles - first) {
+#define ROWS(R)                                                                                                   \
+  case R:                                                                                                         \
+    if constexpr (R <= MOST)                                                                                      \
+      multiply_columns<R, N>(depth, left + first, left_stride, right, right_stride, place, sum + first * sum_stride, \
+                             sum_stride, sum_place);                                                              \
+    break;
+      ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8)
+#undef ROWS
+    }
+  }
+}
+
 }  // namespace
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
@@ -162,3 +199,13 @@ EXPORTED void fused_rnn_in_parallel(bool alone, int parts, void (*function)(void
     multiply<N>(rows, depth, left, left_stride, right, sum, sum_stride, place);                              \
   }
 MULTIPLY(1) MULTIPLY(2) MULTIPLY(3) MULTIPLY(4)
+
+__attribute__((visibility("default"))) void fused_rnn_multiply_turned(
+    int N, long rows, long depth, const Number* left, long left_stride, const Number* right, long right_stride,
+    const long* place, Number* sum, long sum_stride, const long* sum_place) {
+#define TURNED(COUNT)                                                                                           \
+  if (N == COUNT)                                                                                               \
+    multiply_columns<COUNT>(rows, depth, left, left_stride, right, right_stride, place, sum, sum_stride, sum_place);
+  TURNED(1) TURNED(2) TURNED(3) TURNED(4)
+#undef TURNED
+}

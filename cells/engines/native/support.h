@@ -13,6 +13,12 @@
 MULTIPLY(1) MULTIPLY(2) MULTIPLY(3) MULTIPLY(4)
 #undef MULTIPLY
 
+// sum[row][sum_place[n]] += sum over k of left[k][row] * right[k][place[n]], for N vectors n, at the most 4: what makes the
+// gradient of weights. Nothing is packed; rows of `left`, `right` and `sum` lie as far apart as their strides say.
+void fused_rnn_multiply_turned(int N, long rows, long depth, const Number* left, long left_stride, const Number* right,
+                               long right_stride, const long* place, Number* sum, long sum_stride,
+                               const long* sum_place);
+
 extern "C" {
 
 // Calls `function(argument, 0)` to `function(argument, parts - 1)`, on the caller's thread alone or on it and the

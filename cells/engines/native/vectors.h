@@ -50,6 +50,15 @@ inline void store(Number* to, Vector vector, long lanes) {
   for (long lane = 0; lane < lanes; lane++) to[lane] = vector[lane];
 }
 
+// The sum of a vector's elements, by halves.
+inline Number total(Vector vector) {
+  Number left[LANES];
+  store(left, vector);
+  for (int half = LANES / 2; half; half /= 2)
+    for (int lane = 0; lane < half; lane++) left[lane] += left[lane + half];
+  return left[0];
+}
+
 // --- functions that a cell's equation may use; NaN stays NaN
 
 // A result by itself: where it is a product, it is rounded before anything is added to it, as in TensorFlow, so
