@@ -189,16 +189,16 @@ def test_what_is_compiled_does_not_depend_on_recording():
 @pytest.mark.parametrize("what", ["values", "gradients"])
 def test_a_library_that_computes_something_else_is_found_out(what):
     recurrence = Equation(drawn(GRUCell(UNITS, reset_after=False))).recurrence
-    assert check.fault(recurrence, native.programs) is None
+    assert check.Trial(recurrence, lambda _, of_trial: native.programs(of_trial)).fault(None) is None
 
-    def programs_of(recurrence):
-        forward, backward = native.programs(recurrence)
+    def programs_of(_, of_trial):
+        forward, backward = native.programs(of_trial)
         wrong = lambda results: tf.nest.map_structure(tf.zeros_like, results)  # noqa: E731
         if what == "values":
             return lambda *args: (wrong(forward(*args)[0]), *forward(*args)[1:]), backward
         return forward, lambda *args: wrong(backward(*args))
 
-    assert check.fault(recurrence, programs_of) == f"its {what}"
+    assert check.Trial(recurrence, programs_of).fault(None) == f"its {what}"
 
 
 def test_a_gradient_that_is_zero_by_mistake_is_found_out(monkeypatch):
