@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from bench.backend.libraries import keras, tf
 from bench.cases.case import Case
 from bench.cases.layers.stack import initial_state_of
 from bench.timing.blocks import time_call
+
+_NAMING = Lock()
 
 
 class TracedAgain(RuntimeError):
@@ -163,7 +166,9 @@ def _copied(concrete) -> Callable[..., Any]:
     Python's part of a trace gives the same graph each time, and is half of the seconds that one takes.
     """
     graph = concrete.graph
-    prefix, nodes = graph.unique_name("copy"), graph.as_graph_def()
+    with _NAMING:  # of copies that are compiled at once
+        prefix = graph.unique_name("copy")
+    nodes = graph.as_graph_def()
     results = [tensor.name for tensor in graph.outputs]
     placeholders = {tensor.op.name for tensor in graph.inputs}  # XLA refuses those that nothing feeds
     kept = [node for node in nodes.node if node.name not in placeholders]

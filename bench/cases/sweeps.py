@@ -190,6 +190,7 @@ FUSED_SHAPES = (
     (64, 80, 256, 512),
     BASE,
 )
+UNDER_XLA_SHAPES = (*FUSED_SHAPES[:2], FUSED_SHAPES[3], BASE)
 LARGEST = (32, 79, 256, 1024)
 OF_KERAS = ("loop", "loop_xla")
 
@@ -312,6 +313,8 @@ SWEEPS: dict[str, Sweep] = {
             Grid(("lstm-fused",), (LARGEST,), user_cells=IN_FUSED, baselines=OF_KERAS),
             Grid(tuple(f"{cell}-fused" for cell in FROM_PAPERS), FUSED_SHAPES[3:4]),
             Grid(tuple(f"{cell}-fused" for cell in IN_PLAIN_KERAS), FUSED_SHAPES[1:2]),
+            # in a model that XLA compiles as a whole
+            Grid(FUSED, UNDER_XLA_SHAPES, ({"jit_compile": True},), baselines=("loop_xla",)),
             # what compiling and training take there
             Grid(
                 LOOPS,

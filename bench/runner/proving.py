@@ -65,9 +65,7 @@ class Proven:
         missing = max(0, number - len(self._more))
         if not missing or self.program.again is None:
             return
-        with ThreadPoolExecutor(1 if self.program.xla else self.compiled_at_once) as threads:
-            made = [threads.submit(self.program.again) for _ in range(missing)]
-        for another in (each.result() for each in made):
+        for another in _all_of(self.program.again, missing, 1 if self.program.xla else self.compiled_at_once):
             verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
             self._more.append(another)
 
@@ -80,6 +78,19 @@ class Proven:
         """About the seconds of making another instance, where none has been made: those that there are take
         none."""
         return 0.0 if self._more else self.program.again_s
+
+
+def _all_of(make: Callable[[], Program], count: int, at_once: int) -> list[Program]:
+    """Makes so many; the first error ends it, as Ctrl-C does, and what has not begun then never begins."""
+    if at_once == 1:
+        return [make() for _ in range(count)]
+    with ThreadPoolExecutor(at_once) as threads:
+        begun = [threads.submit(make) for _ in range(count)]
+        try:
+            return [each.result() for each in begun]
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 class CompileTimeout(RuntimeError):

@@ -364,7 +364,6 @@ def _run_trial(recurrence, natural, flat):
                 each.type == "StopGradient" or "_gradient_op_type" in each.node_def.attr
                 for each in operations
             )
-            del operations
             return *tf.nest.map_structure(lambda each: each.numpy(), program(*given)), has_own
 
 

@@ -30,7 +30,7 @@ def scratch_graph(name):
 
 
 def run_once(function, *arguments):
-    """What a `tf.function` computes of arguments; its graph is `freed` then."""
+    """Computes a `tf.function` of arguments once; its graph is `freed` then."""
     program = function.get_concrete_function(*arguments)
     with freed(program.graph):
         return program(*arguments)

@@ -59,7 +59,7 @@ def write(stack, step, pieces, axis=0):
 
 
 def _place(step, rank, first, axis):
-    """Where the place `first` of the last axis of a step's row lies in a stack."""
+    """The position in a stack of the place `first` of the last axis of a step's row."""
     return tf.stack(_inserted([*[0] * (rank - 1), first][:rank], step, axis))
 
 

@@ -82,9 +82,9 @@ def recorded(monkeypatch, function):
     calls: list[Call] = []
     operations, checked = native.operations, native.checked
 
-    def watched(header, source, bits):
+    def watched(header, source, bits, meanwhile):
         program = Program(header, source, bits)
-        both = zip(("Forward", "Backward"), operations(header, source, bits), strict=True)
+        both = zip(("Forward", "Backward"), operations(header, source, bits, meanwhile), strict=True)
         return tuple(_Watched(program, *each, calls) for each in both)
 
     def unwatched_trial(header, fault_of):

@@ -28,7 +28,8 @@ pytestmark = pytest.mark.skipif(library.compiler() is None, reason="there is no 
 def empty_cache(monkeypatch, tmp_path):
     """No library, in the folder or in memory."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (library.operations, library.compiler, library._cache_folder)
+    monkeypatch.setattr(library, "loaded", {})
+    caches = (library.compiler, library._cache_folder)
     for each in caches:
         each.cache_clear()
     yield tmp_path / "recurrent-cell-benchmark"
@@ -58,7 +59,7 @@ def test_compiles_an_equation_once(empty_cache, monkeypatch):
     assert sorted(made) == ["checked", "recurrence", "support"]
     # To link with TensorFlow is half of a compiler's time: what all cells share is, and brings it for theirs.
     assert [b"libtensorflow" in made[each] for each in ("recurrence", "support")] == [False, True]
-    library.operations.cache_clear()
+    library.loaded.clear()
     monkeypatch.setattr(subprocess, "Popen", None)
     assert not isinstance(refusal(OwnRNNCell(5)), str)
 

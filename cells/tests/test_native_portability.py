@@ -45,7 +45,7 @@ PROGRAMS: dict[str, tuple] = {
     "shared by threads": (cells.LSTMCell, {}, "float32", 170, 1, 12, 6, False),
     "comparisons of doubles": (cells.GRUCell, {"activation": "soft_shrink"}, "float64", 21, 70, 6, 3, True),
     "every kind of gate": (EveryKindCell, {"implementation": 1, **DROPOUT}, "float32", 17, 70, 5, 3, True),
-    "weights summed in the loop": (EveryKindCell, {}, "float32", 16, 70, 5, 2, True),
+    "weights summed in the loop": (EveryKindCell, {}, "float32", 16, 70, 5, 37, True),
     "layer norm": (cells.LayerNormGRUCell, {}, "float32", 21, 70, 6, 5, True),
     "matrix states": (cells.DeltaNetCell, {}, "float32", 9, 66, 5, 5, False),
     "chained products of doubles": (cells.RHNCell, {}, "float64", 37, 66, 5, 3, False),

@@ -250,6 +250,19 @@ def test_speed_ups_against_each_baseline():
     assert all(" in FusedRNN |" in row for row in text.splitlines()[2:]), "the loops are in another table"
 
 
+def test_the_fused_layer_under_xla_has_a_table_of_its_own():
+    swept = sample_records.fused_run()
+    compiled = [row for row in swept if row["layer"] == "fused" and row["jit_compile"]]
+    assert compiled and all(row["baseline"].endswith("-xla") for row in compiled)
+    (table,) = fused.under_xla(swept)
+    assert table.header[:3] == ("subject", "mode", "1 · 100 · 64 · 128")
+    assert len(table.rows) == 2 * 3, "modes, cells"
+    assert not any(cell.text == "–" for row in table.rows for cell in row)
+    plainly = [row for row in swept if row not in compiled]
+    assert fused.speed_ups(swept) == fused.speed_ups(plainly) and fused.costs(swept) == fused.costs(plainly)
+    assert fused.under_xla(plainly) == []
+
+
 def test_a_cell_in_plain_keras_has_its_engine_its_gains_and_a_place_in_their_median():
     swept = [
         record("cfc-fused", mode, figures=figures)

@@ -25,7 +25,7 @@ from tensorflow.python.saved_model import save_context  # no public name
 from cells.engines.direct import Program
 from cells.engines.native import check
 from cells.engines.native.cores import usable_cores
-from cells.engines.native.library import checked, operations, prepare
+from cells.engines.native.library import checked, operations
 from cells.engines.native.translation import Unavailable, header_of
 
 __all__ = ["NONE", "NO_MASK", "Unavailable", "compiled", "in_place", "programs", "threads"]
@@ -37,6 +37,7 @@ NO_MASK = np.zeros(0, bool)
 # long as products after it (LSTM, 16 units, batch 256 and 64); with 8192 weights 1.2 times, with 8 sequences
 # 1.05 to 1.3 times.
 FEW_WEIGHTS, MANY_SEQUENCES = 2048, 64
+LANES = 16  # numbers of a vector, at most
 
 
 def programs(recurrence):
@@ -72,8 +73,7 @@ def compiled(source, write_header, trial, dtype="float32"):
     if tf.config.list_logical_devices("GPU"):  # those in use: one that is hidden is none
         raise Unavailable("it is for the CPU, and TensorFlow uses a GPU")
     header, bits = write_header(), tf.as_dtype(dtype).size * 8
-    prepare(header, source, bits, meanwhile=lambda: trial.expected)
-    made = operations(header, source, bits)
+    made = operations(header, source, bits, meanwhile=lambda: trial.expected)
     fault = checked(header, lambda: trial.fault(made))
     if fault:
         raise Unavailable(f"what was compiled computes {fault} otherwise than TensorFlow")
@@ -126,11 +126,18 @@ def _forward(recurrence, operation, operands, constants, zero_masked, sequence, 
     return outputs, list(final), (products, kept[: recurrence.carried]) if save else None
 
 
-def _backward(recurrence, operation, operands, constants, zero_masked, saved, outputs, states):
-    """As `cells.engines.xla._backward`: the gradients of the operands."""
+def _backward(
+    recurrence, operation, operands, constants, zero_masked, saved, outputs, states, sums_weights=None
+):
+    """As `cells.engines.xla._backward`: the gradients of the operands.
+
+    Args:
+        sums_weights: whether the loop sums those of the weights; None: where that is quicker.
+    """
     products, kept = saved
     none = NONE[recurrence.dtype]
-    sums_weights = _sums_weights(recurrence, operands, constants)
+    if sums_weights is None:
+        sums_weights = _sums_weights(recurrence, operands, constants)
     results = operation(
         *products,
         *_of_both(operands, constants, none),
@@ -171,12 +178,14 @@ def _backward(recurrence, operation, operands, constants, zero_masked, saved, ou
 
 
 def _sums_weights(recurrence, operands, constants):
-    """Whether the loop back sums the gradients of the weights; else they are products after it."""
+    """Says if the loop back sums the gradients of the weights, as for an unknown number of sequences; else
+    they are products after it."""
     batch = operands["inputs"].shape[0]
     if "kernel" not in operands or "drops" in constants or (batch is not None and batch < MANY_SEQUENCES):
         return False
     rows = operands["kernel"].shape[0] + recurrence.units * recurrence.recurrent
-    return rows * recurrence.gates * recurrence.units <= FEW_WEIGHTS
+    columns = -(-recurrence.units // LANES) * LANES  # the loop works in whole vectors
+    return rows * recurrence.gates * columns <= FEW_WEIGHTS
 
 
 def _of_both(operands, constants, none):

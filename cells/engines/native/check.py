@@ -39,12 +39,15 @@ class Trial:
         operands, results, upstream, of_operands = self.expected
         with tf.init_scope():
             outputs, states, saved = forward(operands, {}, False, True, True)
-            gradients = backward(operands, {}, False, saved, upstream[0], upstream[1:])
+            ways = [
+                backward(operands, {}, False, saved, upstream[0], upstream[1:], sums_weights)
+                for sums_weights in (False, True)
+            ]
         all_close = partial(_all_close, tolerance=TOLERANCE[self.recurrence.dtype])
         if not all_close([outputs, *states], results):
             return "its values"
-        found = [gradients[name] for name in operands]
-        return None if all_close(found, list(of_operands.values())) else "its gradients"
+        found = [[gradients[name] for name in operands] for gradients in ways]
+        return None if all_close(found, [list(of_operands.values())] * len(ways)) else "its gradients"
 
 
 def _drawn(dtype, shape, seed):

@@ -108,34 +108,28 @@ def _processor():
     return platform.machine(), *sorted({line for line in lines if line.startswith(names)})
 
 
-@functools.cache
-def operations(header, source="recurrence", bits=32):
+loaded: dict = {}  # what `operations` has made, by its arguments
+
+
+def operations(header, source="recurrence", bits=32, meanwhile=lambda: None):
     """(forward, backward): the TensorFlow operations that a source file makes of a "cell.h".
 
     Args:
         header: the text of "cell.h".
         source: "recurrence" or "stages".
         bits: of the numbers that it computes with, 32 or 64.
+        meanwhile: called while the compiler runs; not at all where the library is in the cache.
 
     Their names begin with a namespace, "FusedRNN>", which who loads a SavedModel with one of them is told.
 
     Raises:
         Unavailable: there is no compiler, or it failed, or what it made cannot be loaded.
     """
-    with _failures_told():
-        return _load(*_libraries(header, source, bits))
-
-
-def prepare(header, source, bits, meanwhile):
-    """Has the compiler make what `operations` of the same would; calls `meanwhile()` while the compiler runs.
-
-    Where the library is in the cache already, `meanwhile` is not called.
-
-    Raises:
-        Unavailable: there is no compiler, or it failed.
-    """
-    with _failures_told():
-        _libraries(header, source, bits, meanwhile)
+    key = header, source, bits
+    if key not in loaded:
+        with _failures_told():
+            loaded[key] = _load(*_libraries(header, source, bits, meanwhile))
+    return loaded[key]
 
 
 @contextmanager

@@ -20,7 +20,8 @@ namespace {
 
 // --- the cell
 //
-// NAME; GATES, SEPARATE, LATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in `cells.fused.Recurrence`,
+// NAME; GATES, SEPARATE, LATE, STATES, VECTORS, OUTPUT, OWN_OUTPUT, RECURRENT, as in
+// `cells.engines.recurrence.Recurrence`,
 // but LATE is 0 without recurrent products;
 // `update(blocks, states, vectors, new)` and `late_input(blocks, states, vectors, result)`; and of each its
 // gradients, `pull_back_...(blocks, states, vectors, upstream, of_blocks, of_states, of_vectors)`.
@@ -403,10 +404,10 @@ struct Backward : Pass {
   // Where the gradients of weights are summed here: the inputs' steps are read, nothing is written for later products.
   bool sums_weights;
   const Number *inputs, *kernel;
-  // `of_weights` are of each group, [feature, then unit that is multiplied][gate][unit]; a step's `late_inputs` of all rows
+  // `of_weights` are of each group, [feature, then unit that is multiplied][gate][unit]; a step's `late_inputs`
+  // of all rows
   Number *packed_kernel, *of_weights, *late_inputs;
   static constexpr int SUMMED = BLOCKS + VECTORS;  // over all sequences and steps
-  static constexpr int GATE_BUFFERS = BLOCKS;
 
   // The transposed weights of a pair of vectors of `size` rows: [gate][unit][N][LANES].
   void pack_pair(const Number* weights, long size, long pair, Number* packed) {
@@ -493,7 +494,7 @@ struct Backward : Pass {
       store(multiplied + moment * units + unit, h, lanes);
       expect(multiplied + (moment - 1) * units + unit);
     }
-    for (int n = 0; n < SEPARATE; n++)
+    for (int n = 0; sums_weights && n < SEPARATE; n++)
       store(gates + ((GATES + n) * sizes.batch + row) * sizes.padded() + unit, of_blocks[block_of_x(SUMS + n)]);
     for (int gate = 0; gate < GATES; gate++) {
       Vector of_h = of_blocks[block_of_h(gate)];
@@ -641,7 +642,8 @@ struct Backward : Pass {
         store(of_inputs + ((part.row + row) * sizes.steps + step) * features + first + n * LANES,
               load(product + (row * N + n) * LANES), features - first - n * LANES);
   }
-  // Where features are but a small part of a vector, each one's gradient is a sum over the units: a member does them all.
+  // Where features are but a small part of a vector, each one's gradient is a sum over the units: a member does
+  // them all.
   bool few_features() const { return 8 * sizes.features <= LANES && sizes.units % LANES == 0; }
   void through_few_features(const Part& part, long step, const Number* gates) {
     const long units = sizes.units, features = sizes.features;
@@ -668,7 +670,8 @@ struct Backward : Pass {
         const bool is_taken = mask[(part.row + row) * sizes.steps + step];
         rows_of_inputs[row * features + feature] = is_taken ? left[row * by_row + feature] : 0;
       }
-    of_products_with<GATES>(part, features, mask ? rows_of_inputs : left, mask ? features : by_row, 0, buffer_of_x, gates,
+    of_products_with<GATES>(part, features, mask ? rows_of_inputs : left, mask ? features : by_row, 0, buffer_of_x,
+                            gates,
                             of_weights + part.group * weights_size());
   }
   // The same of the recurrent weights.
@@ -847,7 +850,7 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
 
   const long all_rows = sizes.batch * sizes.padded(), summed = Backward::SUMMED * sizes.padded();
   Memory packed(RECURRENT ? sizes.padded() * GATES * sizes.units : 0);
-  Memory states(all_rows * (STATES + 2 * Backward::GATE_BUFFERS)), sums(backward.plan.parts() * summed);
+  Memory states(all_rows * (STATES + 2 * BLOCKS)), sums(backward.plan.parts() * summed);
   Memory of_waited(LATE ? all_rows : 0), late_inputs(LATE && sums_weights ? all_rows : 0);
   const long vectors_of_features = sums_weights && !backward.few_features() ? (sizes.features + LANES - 1) / LANES : 0;
   const long of_weights_size = sums_weights ? backward.plan.groups * backward.weights_size() : 0;
@@ -862,7 +865,7 @@ void compute_backward(void* kernel, TF_OpKernelContext* context) {
   backward.sums = sums;
   for (int index = 0; index < STATES; index++) backward.of_state[index] = states + index * all_rows;
   for (int side = 0; side < 2; side++)
-    backward.of_gates[side] = states + (STATES + side * Backward::GATE_BUFFERS) * all_rows;
+    backward.of_gates[side] = states + (STATES + side * BLOCKS) * all_rows;
   const Shown shown(backward.mask, settings.zero_masked, sizes);
   backward.shown = &shown;
   Teams teams(backward.plan);
