@@ -17,6 +17,7 @@ from bench.proof.problem import Problem
 from bench.timing.blocks import Leg
 
 _NEED_NO_WARM_UP_S = 0.1  # calls from here on do not notice
+_WARM_UP_S = 0.01
 
 
 @dataclass
@@ -98,17 +99,19 @@ class Peers:
 
 
 def warmed_up(program: Program) -> Leg:
-    """A leg for programs that run in turns in two processes: a call that is not timed, then the one that is.
+    """A leg for programs that run in turns in two processes: calls that are not timed, one at least and so
+    many as take 10 ms, then the one that is.
 
-    While the other process computes, this one's threads fall asleep, and waking them made calls of a few
-    milliseconds slower, by a tenth in TensorFlow and by several times in PyTorch.
+    While the other process computes, this one's threads fall asleep, and its code and weights leave the
+    caches: that made calls of a few milliseconds slower, by a tenth in TensorFlow and by several times in
+    PyTorch, and those of a millisecond by more.
     """
-    seconds = 0.0
+    seconds = _WARM_UP_S
 
     def leg() -> float:
         nonlocal seconds
         if seconds < _NEED_NO_WARM_UP_S:
-            program.run()
+            program.queue(max(1, round(_WARM_UP_S / seconds)))
         seconds = program.time()
         return seconds
 

@@ -39,7 +39,7 @@ def speed_ups(records: Records) -> list[Table]:
 
 def under_xla(records: Records) -> list[Table]:
     """How many times faster the fused layer is than Keras' loop where XLA compiles both."""
-    both = [record for record in _of(records, "layer", "fused") if record["jit_compile"]]
+    both = [record for record in _of(records, "layer", "fused") if _is_apart(record, records)]
     if not both:
         return []
     compared = select.sorted_by(both, "mode_order")
@@ -90,11 +90,7 @@ def _median(values: Sequence[Value], write: Callable[[float], str] = formatting.
 
 def costs(records: Records) -> list[Table]:
     """Time to start and memory to train, of the fused layer and of Keras' loops."""
-    trained = [
-        record
-        for record in _of(records, "mode", "train")
-        if not (record["layer"] == "fused" and record["jit_compile"])
-    ]
+    trained = [record for record in _of(records, "mode", "train") if not _is_apart(record, records)]
     if not trained:
         return []
     caption = "Training: the time to trace and compile, and the peak memory, each in a process of its own."
@@ -186,8 +182,14 @@ def _in_plain_keras(records: Records) -> list[Record]:
 
 
 def _fused(records: Records) -> list[Record]:
-    """Those of the fused layer, as users run it: under XLA they have a table of their own."""
-    return [record for record in _of(records, "layer", "fused") if not record["jit_compile"]]
+    return [record for record in _of(records, "layer", "fused") if not _is_apart(record, records)]
+
+
+def _is_apart(record: Record, records: Records) -> bool:
+    """True for the fused layer under XLA, where it is also run as it is: it has a table of its own then. On a
+    GPU it is always under XLA."""
+    as_it_is = any(each["layer"] == "fused" and not each["jit_compile"] for each in records)
+    return record["layer"] == "fused" and bool(record["jit_compile"]) and as_it_is
 
 
 def _kinds(records: Records) -> list[str]:
