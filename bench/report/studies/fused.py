@@ -39,7 +39,7 @@ def speed_ups(records: Records) -> list[Table]:
 
 def under_xla(records: Records) -> list[Table]:
     """How many times faster the fused layer is than Keras' loop where XLA compiles both."""
-    both = [record for record in _of(records, "layer", "fused") if _is_apart(record, records)]
+    both = [record for record in _of(records, "layer", "fused") if _is_apart(record)]
     if not both:
         return []
     compared = select.sorted_by(both, "mode_order")
@@ -90,7 +90,7 @@ def _median(values: Sequence[Value], write: Callable[[float], str] = formatting.
 
 def costs(records: Records) -> list[Table]:
     """Time to start and memory to train, of the fused layer and of Keras' loops."""
-    trained = [record for record in _of(records, "mode", "train") if not _is_apart(record, records)]
+    trained = [record for record in _of(records, "mode", "train") if not _is_apart(record)]
     if not trained:
         return []
     caption = "Training: the time to trace and compile, and the peak memory, each in a process of its own."
@@ -182,14 +182,12 @@ def _in_plain_keras(records: Records) -> list[Record]:
 
 
 def _fused(records: Records) -> list[Record]:
-    return [record for record in _of(records, "layer", "fused") if not _is_apart(record, records)]
+    return [record for record in _of(records, "layer", "fused") if not _is_apart(record)]
 
 
-def _is_apart(record: Record, records: Records) -> bool:
-    """True for the fused layer under XLA, where it is also run as it is: it has a table of its own then. On a
-    GPU it is always under XLA."""
-    as_it_is = any(each["layer"] == "fused" and not each["jit_compile"] for each in records)
-    return record["layer"] == "fused" and bool(record["jit_compile"]) and as_it_is
+def _is_apart(record: Record) -> bool:
+    """True for the fused layer under XLA, which has a table of its own; not on a GPU, where it always is."""
+    return record["layer"] == "fused" and bool(record["jit_compile"]) and record["device"] == "cpu"
 
 
 def _kinds(records: Records) -> list[str]:

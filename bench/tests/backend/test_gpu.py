@@ -5,7 +5,6 @@ import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -30,7 +29,9 @@ from bench.tests.fake_nvml import FakeNvml
 from bench.timing import gpu_clocks
 from bench.timing.blocks import Budget
 from bench.timing.gpu_clocks import ClockState, Gpu, installed_nvml, throttled
+from cells import SLSTMCell
 from cells.engines import native
+from cells.engines.recurrence import Equation
 
 pytest_plugins = ["pytester"]
 
@@ -215,10 +216,12 @@ def test_the_native_engine_asks_which_gpus_are_used(monkeypatch, gpus, native_ru
     """One that is there and hidden is none."""
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: ["GPU:0"])
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: gpus)
-    monkeypatch.setattr(native, "operations", lambda header, source, bits: ("forward", "backward"))
+    monkeypatch.setattr(native, "operations", lambda header, source, bits, meanwhile: ("forward", "backward"))
     monkeypatch.setattr(native, "header_of", lambda recurrence: "header")
     monkeypatch.setattr(native, "checked", lambda header, check: None)
-    recurrence = SimpleNamespace(dtype="float32")
+    cell = SLSTMCell(4)
+    cell.build((None, 3))
+    recurrence = Equation(cell).recurrence
     if native_runs:
         assert len(native.programs(recurrence)) == 2
     else:

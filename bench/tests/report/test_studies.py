@@ -261,8 +261,9 @@ def test_the_fused_layer_under_xla_has_a_table_of_its_own():
     plainly = [row for row in swept if row not in compiled]
     assert fused.speed_ups(swept) == fused.speed_ups(plainly) and fused.costs(swept) == fused.costs(plainly)
     assert fused.under_xla(plainly) == []
-    assert fused.under_xla(compiled) == [], "on a GPU all are"
-    assert len(fused.speed_ups(compiled)[0].rows) == len(compiled)
+    on_gpu = [{**row, "device": "gpu"} for row in compiled]
+    assert fused.under_xla(on_gpu) == [], "there all are"
+    assert len(fused.speed_ups(on_gpu)[0].rows) == len(on_gpu)
 
 
 def test_a_cell_in_plain_keras_has_its_engine_its_gains_and_a_place_in_their_median():
