@@ -33,9 +33,9 @@ __all__ = ["NONE", "NO_MASK", "Unavailable", "compiled", "in_place", "programs",
 # What stands for an operand that there is not; not a tensor, which would cost as much as all else here.
 NONE = {dtype: np.zeros(0, dtype) for dtype in ("float32", "float64")}
 NO_MASK = np.zeros(0, bool)
-# The loop back sums the gradients of so few weights, for so many sequences. It takes 0.85 to 1.03 times as
-# long as products after it (LSTM, 16 units, batch 256 and 64); with 8192 weights 1.2 times, with 8 sequences
-# 1.05 to 1.3 times.
+# The loop back sums the gradients of so few weights, for so many sequences. On a busy machine that took 0.85
+# to 1.03 times as long as products after it (LSTM, 16 units and 1 feature, batch 256 and 64); with 8192
+# weights 1.2 times, with 8 sequences 1.05 to 1.3 times.
 FEW_WEIGHTS, MANY_SEQUENCES = 2048, 64
 LANES = 16  # numbers of a vector, at most
 
