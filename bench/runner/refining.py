@@ -1,4 +1,8 @@
-"""Decide which ratios are measured again, and for how long: the time goes where it brings most within ±2%."""
+"""Decide which ratios are measured again, and for how long.
+
+The time goes first to those that are wider than ±5%, which say little, and then where it brings most within
+±2%.
+"""
 
 import math
 from collections.abc import Mapping
@@ -9,6 +13,7 @@ from statistics import median
 from bench.cases.comparisons import Comparison
 from bench.runner.proving import Proven
 from bench.timing.blocks import Blocks, Plan, plan_again, summarise
+from bench.timing.intervals import LARGEST_HALF_WIDTH, WISHED_HALF_WIDTH, Interval
 
 
 @dataclass(frozen=True)
@@ -29,21 +34,36 @@ class Timed:
     instance_s: float | None
 
     @cached_property
-    def is_wide(self) -> bool:
-        """Whether the interval of the ratio is wider than ±2%."""
-        return not summarise(self.instances).ratio.converged
+    def ratio(self) -> Interval:
+        return summarise(self.instances).ratio
+
+    @cached_property
+    def is_urgent(self) -> bool:
+        """Whether the ratio is wider than ±5%, and can be brought there."""
+        return not self.ratio.is_within(LARGEST_HALF_WIDTH) and self._to(LARGEST_HALF_WIDTH) is not None
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The further instances that bring the ratio within ±2%; None where it is, or cannot be brought."""
-        if self.instance_s is None or not self.is_wide:
-            return None
-        return plan_again(self.instances, self.instance_s)
+        """The further instances that bring the ratio within ±5%, or once it is there within ±2%; None where
+        it is, or cannot be brought."""
+        return self._to(LARGEST_HALF_WIDTH if self.is_urgent else WISHED_HALF_WIDTH)
 
     @cached_property
     def seconds(self) -> float:
         """About what that takes; infinite where it cannot be had."""
-        plan = self.plan
+        return self._seconds(self.plan)
+
+    @cached_property
+    def wished_seconds(self) -> float:
+        """About what it takes to bring the ratio within ±2%; infinite where it cannot be had."""
+        return self._seconds(self._to(WISHED_HALF_WIDTH))
+
+    def _to(self, half_width: float) -> Plan | None:
+        if self.instance_s is None or self.ratio.is_within(half_width):
+            return None
+        return plan_again(self.instances, self.instance_s, half_width)
+
+    def _seconds(self, plan: Plan | None) -> float:
         if plan is None or self.instance_s is None:
             return math.inf
         block_s = median(seconds for blocks in self.instances for seconds in blocks.seconds())
@@ -52,10 +72,12 @@ class Timed:
 
 
 def next_of(timed: Mapping[int, Timed], seconds: float) -> int | None:
-    """The row that is brought within ±2% in the least time; None where there is none in so many seconds."""
-    needs = {number: each.seconds for number, each in timed.items()}
-    number = min(needs, key=needs.__getitem__, default=None)
-    return number if number is not None and needs[number] <= seconds else None
+    """The row that is measured again: of those that are urgent, or else of all, that which takes the least time.
+
+    None where none takes so few seconds.
+    """
+    needs = {number: each.seconds for number, each in timed.items() if each.seconds <= seconds}
+    return min(needs, key=lambda number: (not timed[number].is_urgent, needs[number]), default=None)
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,6 @@ class Rest:
 
 def rest_of(timed: Mapping[int, Timed]) -> Rest:
     """Says what of the rows is still wide, and what it would take."""
-    wide = [each for each in timed.values() if each.is_wide]
-    needs = [seconds for each in wide if math.isfinite(seconds := each.seconds)]
+    wide = [each for each in timed.values() if not each.ratio.converged]
+    needs = [seconds for each in wide if math.isfinite(seconds := each.wished_seconds)]
     return Rest(len(wide), len(timed), len(needs), sum(needs))

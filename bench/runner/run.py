@@ -103,8 +103,8 @@ class Run:
         return record
 
     def measure_again(self, seconds: float, say: Callable[[Record], None] = lambda record: None) -> Rest:
-        """Times further instances of the rows whose ratios are wider than ±2%, for so long: first those that
-        are brought there in the least time. Their records are written anew.
+        """Times further instances of the rows whose ratios are wider than ±2%, for so long, in the order of
+        `next_of`. Their records are written anew.
 
         Args:
             say: called with each record that was.

@@ -285,14 +285,17 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
     return max(least, min(MOST_INSTANCES, affordable))
 
 
-def plan_again(instances: Sequence[Blocks], instance_s: float) -> Plan | None:
-    """The further instances, and the blocks of each, that bring the interval of the ratio within ±2%.
+def plan_again(
+    instances: Sequence[Blocks], instance_s: float, wished: float = WISHED_HALF_WIDTH
+) -> Plan | None:
+    """The further instances, and the blocks of each, that make the interval of the ratio as narrow as wished.
 
     The blocks of each are the optimum that `plan_for` names: now the deviations are known, as far as these
     instances tell. None where they are too few to tell, or where it takes too many.
 
     Args:
         instance_s: the seconds of making an instance.
+        wished: half of the interval, relative.
     """
     if len(instances) < FEWEST_INSTANCES:
         return None
@@ -302,7 +305,7 @@ def plan_again(instances: Sequence[Blocks], instance_s: float) -> Plan | None:
     blocks = _even(math.sqrt(instance_s / block_s) * found.within / between)
     for more in range(LEAST_AGAIN, _MOST_AGAIN - len(instances) + 1):
         reached = half_width(found.between, found.within, len(instances) + more, there + more * blocks)
-        if reached <= WISHED_HALF_WIDTH:
+        if reached <= wished:
             return Plan(more, blocks)
     return None
 

@@ -10,6 +10,7 @@ from functools import cache
 from statistics import fmean, median, stdev, variance
 
 WISHED_HALF_WIDTH = 0.02  # of a ratio's interval, relative
+LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little: such rows are measured again first
 CONFIDENCE = 0.95
 # the lowest and the highest of 5 values hold the true median between them in 94% of samples, of 6 in 97%
 FEWEST_BLOCKS = 6
@@ -43,7 +44,11 @@ class Interval:
     @property
     def converged(self) -> bool:
         """Whether the interval lies within ±2% of the figure."""
-        return max(self.high - self.value, self.value - self.low) <= WISHED_HALF_WIDTH * self.value
+        return self.is_within(WISHED_HALF_WIDTH)
+
+    def is_within(self, half_width: float) -> bool:
+        """Whether neither end is further from the figure than this share of it."""
+        return max(self.high - self.value, self.value - self.low) <= half_width * self.value
 
     @property
     def is_vague(self) -> bool:
