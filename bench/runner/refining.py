@@ -72,9 +72,9 @@ class Timed:
 
 
 def next_of(timed: Mapping[int, Timed], seconds: float) -> int | None:
-    """The row that is measured again: of those that are urgent, or else of all, that which takes the least time.
+    """The row that is measured again, or None where none takes so few seconds.
 
-    None where none takes so few seconds.
+    Of those that are urgent, or else of all, it is the one that takes the least time.
     """
     needs = {number: each.seconds for number, each in timed.items() if each.seconds <= seconds}
     return min(needs, key=lambda number: (not timed[number].is_urgent, needs[number]), default=None)
