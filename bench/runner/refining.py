@@ -1,6 +1,6 @@
 """Decide which ratios are measured again, and for how long.
 
-The time goes first to those that are wider than ±5%, which say little, and then where it brings most within
+The time goes first to those that are wider than ±8%, which say little, and then where it brings most within
 ±2%.
 """
 
@@ -39,12 +39,12 @@ class Timed:
 
     @cached_property
     def is_urgent(self) -> bool:
-        """Whether the ratio is wider than ±5%, and can be brought there."""
+        """Whether the ratio is wider than ±8%, and can be brought there."""
         return not self.ratio.is_within(LARGEST_HALF_WIDTH) and self._to(LARGEST_HALF_WIDTH) is not None
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The further instances that bring the ratio within ±5%, or once it is there within ±2%; None where
+        """The further instances that bring the ratio within ±8%, or once it is there within ±2%; None where
         it is, or cannot be brought."""
         return self._to(LARGEST_HALF_WIDTH if self.is_urgent else WISHED_HALF_WIDTH)
 

@@ -116,7 +116,7 @@ def add_options(parser) -> None:
         metavar="MINUTES",
         type=positive(float),
         help="how long the run may take: what the first measurements leave of it goes to the ratios that are "
-        "wider than ±5%%, and then to those wider than ±2%% (default: 4.2 s a row, with --seconds=1).",
+        "wider than ±8%%, and then to those wider than ±2%% (default: 4.2 s a row, with --seconds=1).",
     )
     group.addoption(
         "--seconds",

@@ -52,9 +52,9 @@ def test_the_row_that_is_brought_there_in_the_least_time_is_next():
 
 
 def test_a_ratio_that_says_little_comes_first_though_others_take_less_time():
-    wide, near = timed(0.045, instances=4, prove_s=100.0), timed(0.03)
+    wide, near = timed(0.01, noise=0.2, instances=4, prove_s=100.0), timed(0.03)
     assert wide.is_urgent and not near.is_urgent
-    assert near.seconds < wide.seconds < wide.wished_seconds  # which goes to ±5% first
+    assert near.seconds < wide.seconds < wide.wished_seconds  # which goes to ±8% first
     assert next_of({0: near, 1: wide}, 1000.0) == 1
     assert next_of({0: near, 1: wide}, wide.seconds - 1) == 0
     rest = rest_of({0: near, 1: wide})
@@ -62,11 +62,11 @@ def test_a_ratio_that_says_little_comes_first_though_others_take_less_time():
 
 
 def test_a_ratio_that_cannot_become_fair_is_not_urgent():
-    assert not timed(0.15).is_urgent and not timed(0.15, instance_s=None).is_urgent
+    assert not timed(0.3).is_urgent and not timed(0.15, instance_s=None).is_urgent
 
 
 def test_what_no_time_would_help_is_not_tried():
-    assert timed(0.15).plan is None
+    assert timed(0.3).plan is None
 
 
 def test_where_instances_scatter_more_than_blocks_each_has_few_blocks():
