@@ -115,6 +115,7 @@ class FusedRNN(RNN):
         super().build(sequences_shape, initial_state_shape)
         self._built_shape, self._built_timesteps = tuple(sequences_shape), sequences_shape[1]
         if keras.backend.backend() == "tensorflow" and self.engine != "keras":
+            import cells.engines.converters
             import cells.engines.tracing.traced_cell  # noqa: F401 - takes 50 ms, which no call is to wait for
 
     def call(self, sequences, initial_state=None, mask=None, training=False):

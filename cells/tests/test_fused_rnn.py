@@ -6,6 +6,8 @@ Each case compiles a program of its own for about a second: few cases, each with
 
 import functools
 import re
+import subprocess
+import sys
 import warnings
 from typing import ClassVar
 
@@ -605,3 +607,20 @@ def test_explains_which_engine_runs_and_why():
 def test_refuses_to_unroll():
     with pytest.raises(ValueError, match="unroll"):
         FusedRNN(LSTMCell(2), unroll=True)
+
+
+def test_loads_its_engines_as_it_is_built_and_not_in_a_call():
+    script = """
+import sys, cells
+layer = cells.FusedRNN(cells.SLSTMCell(2))
+assert not any(name.startswith("cells.engines.tracing") for name in sys.modules)
+layer.build((2, 3, 4))
+before = {name for name in sys.modules if name.startswith("cells")}
+import tensorflow as tf
+layer(tf.zeros([2, 3, 4]))
+print(sorted({name for name in sys.modules if name.startswith("cells")} - before))
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert said.stdout.strip() == "[]"
