@@ -24,7 +24,7 @@ from bench.records.run_folder import write_environment, write_tasks
 from bench.records.schema import KILLED, Value, make_record
 from bench.runner import row
 from bench.runner.proving import Proven, Prover
-from bench.runner.refining import Rest, Timed, next_of, rest_of
+from bench.runner.refining import Rest, Timed, rest_of, spend
 from bench.runner.row import Record
 from bench.runner.tasks import Repeat, Settings, perform
 from bench.timing.blocks import (
@@ -103,8 +103,8 @@ class Run:
         return record
 
     def measure_again(self, seconds: float, say: Callable[[Record], None] = lambda record: None) -> Rest:
-        """Times further instances of the rows whose ratios are wider than ±2%, for so long, in the order of
-        `next_of`. Their records are written anew.
+        """Times further instances of the rows whose ratios are wider than ±2%, for so long, as `spend`
+        shares it out. Their records are written anew.
 
         Args:
             say: called with each record that was.
@@ -112,14 +112,14 @@ class Run:
         Returns:
             what is still wide.
         """
-        end = time.monotonic() + seconds
-        waiting = dict(self._timed)
-        while (number := next_of(waiting, end - time.monotonic())) is not None:
-            if self._time_more(number):
-                waiting[number] = self._timed[number]
-                say(self.records[number])
-            else:
-                del waiting[number]
+
+        def measure(number: int) -> Timed | None:
+            if not self._time_more(number):
+                return None
+            say(self.records[number])
+            return self._timed[number]
+
+        spend(self._timed, seconds, measure)
         return rest_of(self._timed)
 
     def perform(self, task: Task, settings: Settings, benchmark) -> Record:

@@ -37,7 +37,7 @@ Leg = Callable[[], float]  # runs a program once; the seconds it took
 Pair = tuple[Leg, Leg]  # of the subject and of the baseline
 
 PILOT_SHARE = 0.1  # of the allowed time, at most
-_QUEUE_SHARE = 0.1  # beyond it
+_QUEUE_SHARE = 0.03  # beyond it
 _QUEUE_CALLS = (3, 100)  # at least, at most
 PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
@@ -268,12 +268,14 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
         instance_s: the seconds of making an instance; None: there is one.
     """
     blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
-    return Plan(instances, _even(blocks / instances))
+    each = _even(blocks / instances)
+    enough = instances * each >= max(budget.min_rounds, FEWEST_BLOCKS)
+    return Plan(instances, each if enough else each + 2)
 
 
 def _even(blocks: float) -> int:
-    """So many blocks of an instance, or a few more: as many of one order as of the other."""
-    return max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2))
+    """About so many blocks of an instance: as many of one order as of the other."""
+    return max(LEAST_IN_INSTANCE, 2 * round(blocks / 2))
 
 
 def affordable_instances(instance_s: float | None, max_time_s: float) -> int:

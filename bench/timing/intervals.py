@@ -10,7 +10,7 @@ from functools import cache
 from statistics import fmean, median, stdev, variance
 
 WISHED_HALF_WIDTH = 0.02  # of a ratio's interval, relative
-LARGEST_HALF_WIDTH = 0.08  # beyond it a ratio says little: such rows are measured again first
+LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little: half of the further time is for such rows
 CONFIDENCE = 0.95
 # the lowest and the highest of 5 values hold the true median between them in 94% of samples, of 6 in 97%
 FEWEST_BLOCKS = 6
