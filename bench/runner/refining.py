@@ -17,6 +17,8 @@ from bench.runner.proving import Proven
 from bench.timing.blocks import Blocks, Plan, plan_again, summarise
 from bench.timing.intervals import LARGEST_HALF_WIDTH, WISHED_HALF_WIDTH, Interval
 
+ENOUGH_KNOWN = 0.6  # of the ratios, to ±2%
+
 
 @dataclass(frozen=True)
 class Timed:
@@ -84,27 +86,39 @@ def next_of(timed: Mapping[int, Timed], seconds: float, urgent: bool) -> int | N
     return min(needs, key=lambda number: (timed[number].is_urgent != urgent, needs[number]), default=None)
 
 
+def is_enough(timed: Mapping[int, Timed]) -> bool:
+    """Whether three in five of the ratios are known to ±2%, and none is wider than ±5% that could be brought
+    there."""
+    known = sum(each.ratio.converged for each in timed.values())
+    return known >= ENOUGH_KNOWN * len(timed) and not any(each.is_urgent for each in timed.values())
+
+
 def spend(
     timed: Mapping[int, Timed],
     seconds: float,
     measure: Callable[[int], Timed | None],
+    until_enough: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Measures rows again, one after another, for so long.
 
     Args:
         measure: measures that row again; None where it went wrong, and is not tried another time.
+        until_enough: whether it ends sooner where `is_enough` says so.
     """
-    waiting = dict(timed)
+    timed, waiting = dict(timed), dict(timed)
     spent = {True: 0.0, False: 0.0}  # by whether the row was urgent
     begun = now = clock()
-    while (number := next_of(waiting, begun + seconds - now, spent[True] <= spent[False])) is not None:
+    while not (until_enough and is_enough(timed)):
+        number = next_of(waiting, begun + seconds - now, spent[True] <= spent[False])
+        if number is None:
+            return
         before, start = waiting.pop(number), now
         after = measure(number)
         now = clock()
         spent[before.is_urgent] += now - start
         if after is not None:
-            waiting[number] = after
+            timed[number] = waiting[number] = after
 
 
 @dataclass(frozen=True)

@@ -102,12 +102,18 @@ class Run:
             self._timed.pop(len(self.records) - 1, None)
         return record
 
-    def measure_again(self, seconds: float, say: Callable[[Record], None] = lambda record: None) -> Rest:
+    def measure_again(
+        self,
+        seconds: float,
+        say: Callable[[Record], None] = lambda record: None,
+        until_enough: bool = False,
+    ) -> Rest:
         """Times further instances of the rows whose ratios are wider than ±2%, for so long, as `spend`
         shares it out. Their records are written anew.
 
         Args:
             say: called with each record that was.
+            until_enough: whether it ends sooner where `is_enough` says so.
 
         Returns:
             what is still wide.
@@ -119,7 +125,7 @@ class Run:
             say(self.records[number])
             return self._timed[number]
 
-        spend(self._timed, seconds, measure)
+        spend(self._timed, seconds, measure, until_enough)
         return rest_of(self._timed)
 
     def perform(self, task: Task, settings: Settings, benchmark) -> Record:

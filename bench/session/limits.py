@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from bench.timing.blocks import Budget
 
 
-# seconds of a row in the mean, to prove it, to compile it several times, and to measure it again
-_BESIDE_BLOCKS_S = 3.2
+# seconds of a row in the mean, to prove it and to compile it several times (2.3 s), and to measure it again:
+# on a quiet machine less is enough, see `is_enough`
+_BESIDE_BLOCKS_S = 5.0
 
 
 def heed_seconds(config) -> None:
@@ -32,7 +33,7 @@ def heed_seconds(config) -> None:
 
 def share_out(config, rows: list[Row]) -> None:
     """Fixes when the budget is spent, and what each case may take at first: what `--seconds` says;
-    less where, by the estimate, `--budget` does not suffice for that."""
+    less where, by the estimate, `--budget` does not suffice for that. Without it the run may end sooner."""
     max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
     timed = [row for row in rows if isinstance(row, Comparison)]
     budget_s = (_BESIDE_BLOCKS_S + max_time_s) * len(timed)

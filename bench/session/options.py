@@ -115,9 +115,9 @@ def add_options(parser) -> None:
         "--budget",
         metavar="MINUTES",
         type=positive(float),
-        help="how long the run may take: what the first measurements leave of it goes, half of it, to the "
-        "ratios wider than ±5%%, and half to where it brings most within ±2%% (default: 4.2 s a row, with "
-        "--seconds=1).",
+        help="how long the run takes: what the first measurements leave of it goes, half of it, to the "
+        "ratios wider than ±5%%, and half to where it brings most within ±2%% (default: until 60%% of the "
+        "ratios are known to ±2%% and none is wider than ±5%%, but at most 6 s a row, with --seconds=1).",
     )
     group.addoption(
         "--seconds",

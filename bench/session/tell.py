@@ -93,7 +93,8 @@ def measure_again(config, run: "Run") -> pytest.ExitCode | None:
             reporter.write(f"\n[again] {row_line(record, labels(config))}", flush=True)
 
     try:
-        config.stash[state.rest] = run.measure_again(left_s, say)
+        until_enough = config.getoption("budget") is None
+        config.stash[state.rest] = run.measure_again(left_s, say, until_enough)
     except KeyboardInterrupt:
         config.hook.pytest_keyboard_interrupt(excinfo=pytest.ExceptionInfo.from_current())
         return pytest.ExitCode.INTERRUPTED

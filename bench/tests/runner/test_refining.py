@@ -8,7 +8,7 @@ import pytest
 
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison
-from bench.runner.refining import Timed, next_of, rest_of, spend
+from bench.runner.refining import Timed, is_enough, next_of, rest_of, spend
 from bench.timing.blocks import Blocks, plain_rounds, summarise, time_planned
 
 CASE = Case("lstm", "builtin", "train", 32, 50, 64, 128)
@@ -81,7 +81,7 @@ def test_either_kind_has_half_of_the_time():
         spent[rows[number].is_urgent] += rows[number].seconds
 
     seconds = 20 * (wide.seconds + near.seconds)
-    spend(rows, seconds, measure, lambda: passed)
+    spend(rows, seconds, measure, clock=lambda: passed)
     assert passed <= seconds
     assert abs(spent[True] - spent[False]) <= max(wide.seconds, near.seconds)
 
@@ -97,6 +97,30 @@ def test_what_has_come_nearer_waits_for_its_next_turn_and_what_went_wrong_for_no
 
     spend({0: wide, 1: wide}, 1e9, measure)
     assert sorted(measured) == [0, 0, 1]
+
+
+def test_three_in_five_to_two_percent_and_none_beyond_five_are_enough():
+    narrow, near, wide = timed(0.0, noise=0.001), timed(0.03), timed(0.01, noise=0.15, instances=4)
+    assert narrow.ratio.converged and not near.ratio.converged and wide.is_urgent
+    assert is_enough(dict(enumerate([narrow, narrow, narrow, near, near])))
+    assert not is_enough(dict(enumerate([narrow, narrow, near, near])))
+    assert not is_enough(dict(enumerate([narrow, narrow, narrow, near, wide])))
+    hopeless = replace(wide, instance_s=None)
+    assert is_enough(dict(enumerate([narrow, narrow, narrow, near, hopeless])))
+
+
+@pytest.mark.parametrize(("until_enough", "measured"), [(True, 2), (False, 4)])
+def test_a_run_without_a_time_of_its_own_ends_where_enough_is_known(until_enough, measured):
+    narrow, near = timed(0.0, noise=0.001), timed(0.03)
+    rows = dict(enumerate([narrow, near, near, near, near]))
+    asked = []
+
+    def measure(number: int) -> Timed:
+        asked.append(number)
+        return narrow
+
+    spend(rows, 1e9, measure, until_enough)
+    assert len(asked) == measured
 
 
 def test_a_ratio_that_cannot_become_fair_is_not_urgent():
