@@ -83,7 +83,8 @@ def test_either_kind_has_half_of_the_time():
     seconds = 20 * (wide.seconds + near.seconds)
     spend(rows, seconds, measure, clock=lambda: passed)
     assert passed <= seconds
-    assert abs(spent[True] - spent[False]) <= max(wide.seconds, near.seconds)
+    assert abs(spent[True] - spent[False]) < 2 * max(wide.seconds, near.seconds)  # of over 200 s
+    assert passed > 200
 
 
 def test_what_has_come_nearer_waits_for_its_next_turn_and_what_went_wrong_for_none():
