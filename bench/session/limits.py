@@ -32,17 +32,21 @@ def heed_seconds(config) -> None:
 
 
 def share_out(config, rows: list[Row]) -> None:
-    """Fixes when the budget is spent, and what each case may take at first: what `--seconds` says;
-    less where, by the estimate, `--budget` does not suffice for that. Without it the run may end sooner."""
-    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
-    timed = [row for row in rows if isinstance(row, Comparison)]
-    budget_s = (_BESIDE_BLOCKS_S + max_time_s) * len(timed)
-    if config.getoption("budget") is not None:
-        budget_s = 60 * config.getoption("budget")
-        at_once = (config.getoption("workers") or 1) / (config.getoption("processes") or 1)
-        max_time_s = affordable_max_time(timed, budget_s * at_once, max_time_s, limit_s)
+    """Fixes when the budget is spent, and what each case may take at first."""
+    budget_s, max_time_s = shares(config, [row for row in rows if isinstance(row, Comparison)])
     config.stash[state.end_s] = time.monotonic() + budget_s
     config.stash[state.max_time_s] = max_time_s
+
+
+def shares(config, rows: list[Comparison]) -> tuple[float, float]:
+    """Seconds of the run at most, and of each case's calls at first: what `--seconds` says; less where, by
+    the estimate, `--budget` does not suffice for that."""
+    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
+    if config.getoption("budget") is None:
+        return (_BESIDE_BLOCKS_S + max_time_s) * len(rows), max_time_s
+    budget_s = 60 * config.getoption("budget")
+    at_once = (config.getoption("workers") or 1) / (config.getoption("processes") or 1)
+    return budget_s, affordable_max_time(rows, budget_s * at_once, max_time_s, limit_s)
 
 
 def budget(config) -> "Budget":

@@ -11,7 +11,7 @@ import pytest
 from bench.cases.comparisons import Comparison
 from bench.cases.cost_estimate import comparison_seconds, expected_seconds
 from bench.records.text import counted, one_line
-from bench.session import choose, gpu, state
+from bench.session import choose, gpu, limits, state
 
 if TYPE_CHECKING:
     from bench.report.progress import Progress
@@ -42,10 +42,11 @@ def wants_table(config) -> bool:
 def start_progress(session) -> "Progress":
     from bench.report.progress import Progress
 
-    limits = session.config.stash[state.max_time_s], session.config.getoption("compile_limit")
+    config = session.config
+    max_time_s, limit_s = config.stash[state.max_time_s], config.getoption("compile_limit")
     return Progress(
         [
-            comparison_seconds(row, *limits) if isinstance(row, Comparison) else None
+            comparison_seconds(row, max_time_s, limit_s) if isinstance(row, Comparison) else None
             for row in choose.rows_of(session)
         ]
     )
@@ -63,10 +64,13 @@ def print_expectation(session) -> None:
 
     for row in rows:
         reporter.write_line(f"{row.case.id}, compared with {_against(row)}")
-    max_time_s, limit_s = float(config.getoption("benchmark_max_time")), config.getoption("compile_limit")
-    seconds = expected_seconds(rows, max_time_s, limit_s)
+    budget_s, max_time_s = limits.shares(config, rows)
+    seconds = expected_seconds(rows, max_time_s, config.getoption("compile_limit"))
     machine = {"cpu": "two cores", "gpu": "a GPU"}[rows[0].case.device]
-    reporter.write_line(f"{counted(len(rows), 'case')}, about {duration(seconds)} on {machine}")
+    told = f"{counted(len(rows), 'case')}, about {duration(seconds)} on {machine}"
+    if budget_s > seconds and not (config.getoption("workers") or config.getoption("scheduler")):
+        told += f"; wide ratios are measured again, up to {duration(budget_s)} in all (--budget)"
+    reporter.write_line(told)
 
 
 def _against(row: Comparison) -> str:

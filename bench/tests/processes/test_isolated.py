@@ -299,3 +299,9 @@ def test_collect_only_says_how_many_cases_and_how_long(pytester, monkeypatch):
         "--benchmark-max-time=3",
     )
     result.stdout.fnmatch_lines(["3 cases, about 21 min on two cores"])
+    result = pytester.runpytest_inprocess(
+        "--benchmark-only", "--collect-only", "--sweep=char_shape", "--budget=30"
+    )
+    result.stdout.fnmatch_lines(
+        ["18 cases, about 7 min on two cores; wide ratios are measured again, up to 30 min in all (--budget)"]
+    )
