@@ -3,7 +3,7 @@
 The logarithm of a block's ratio is that of the layers, plus what its instance differs by (deviation τ), plus
 noise (deviation σ). Of few instances Student's interval is wide, since it must learn τ from them alone: 3.2
 standard errors for four. How far instances differ is known from before, though, and that is the prior of τ:
-half-Cauchy, as many above 0.5% as below, with a tail that instances at two speeds far apart soon outweigh.
+half-Cauchy, as many above 0.6% as below, with a tail that instances at two speeds far apart soon outweigh.
 The priors of the ratio and of log σ are flat. (Gelman 2006, "Prior distributions for variance parameters in
 hierarchical models", on this prior where groups are few; Röver 2020, "Bayesian random-effects meta-analysis
 using the bayesmeta R package", on the posterior by a grid, as here.)
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 # Half of all instances differ by less, as a deviation: in this project's runs 0% to 2%, seldom 6%. Over
 # simulated rows of four instances the interval holds the truth in 97% where they do not differ, in 95% at 1%,
-# 93% at 2%, 89% at 3% and 90% at two speeds 12% apart; it is a fifth to two fifths narrower than Student's.
-USUAL_DEVIATION = 0.005
+# 93% at 2%, 90% at 3% and at two speeds 12% apart; it is a fifth to two fifths narrower than Student's.
+USUAL_DEVIATION = 0.006
 # A block farther off the middle, in deviations, counts as this far (Huber's estimate): now and then other
 # work hits one side of a block. In two recordings of layers against themselves, 200 rows, the errors of the
 # ratios were a tenth smaller than with 2 deviations off the median of each instance, which few blocks make.
