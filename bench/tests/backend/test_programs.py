@@ -106,13 +106,46 @@ def test_a_copied_function_is_one_of_its_own_and_reads_the_same_variables():
     weight = tf.Variable([[2.0]])
     spec = tf.TensorSpec((None, 1))
     first = tf.function(lambda x: tf.tanh(x @ weight)).get_concrete_function(spec)
-    copied = tf.function(programs._copied(first), autograph=False).get_concrete_function(spec)
+    copied = tf.function(programs._copied(first, {}), autograph=False).get_concrete_function(spec)
     weight.assign([[3.0]])
     assert copied(tf.ones((1, 1))) == first(tf.ones((1, 1))) == tf.tanh(3.0)
     nodes = copied.graph.as_graph_def()
     assert {"MatMul", "Tanh"} <= {node.op for node in nodes.node} and not nodes.library.function
     computing = {node.name for node in nodes.node if node.op in ("MatMul", "Tanh")}
     assert not computing & {node.name for node in first.graph.as_graph_def().node}
+
+
+@pytest.mark.parametrize(
+    ("subject", "options"),
+    [
+        ("lstm-builtin", {}),
+        ("gru-fused", {}),
+        ("slstm-rnn", {"stateful": True}),
+        ("gru-rnn", {"jit_compile": True}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_another_instance_has_weights_and_inputs_of_its_own(subject, options, mode, monkeypatch):
+    """Where they lie decides how fast a program is, and is drawn anew too."""
+    moved = []
+    monkeypatch.setattr(programs, "_moved", lambda tensor: moved.append(tensor) or tensor)
+    program, problem = program_of(subject, mode, **options)
+    another, before = program.again(), program.answer().outputs[0]
+    assert len([tensor for tensor in moved if tensor is not None]) >= (2 if mode == "infer" else 3)
+    for weight in problem.layer.trainable_weights:
+        weight.assign(weight + 1.0)
+    assert not np.allclose(program.answer().outputs[0], before)
+    assert np.array_equal(another.answer().outputs[0], before)
+
+
+def test_a_moved_tensor_lies_elsewhere_in_memory():
+    tensor = tf.random.normal((64, 64))
+    address = tensor._numpy().ctypes.data
+    assert tf.identity(tensor)._numpy().ctypes.data == address
+    moved, variable = programs._moved(tensor), programs._copy_of(tf.Variable(tensor))
+    assert moved._numpy().ctypes.data != address != variable.read_value()._numpy().ctypes.data
+    assert np.array_equal(moved, tensor) and np.array_equal(variable, tensor)
+    assert programs._moved(None) is None
 
 
 def test_a_layer_is_made_under_the_cases_dtype_policy_and_leaves_the_global_one_alone():
