@@ -179,9 +179,10 @@ class Record(TypedDict):
     instances: Annotated[
         int | None,
         _Says(
-            "how often the two programs were compiled, each time a draw of a speed; from 3 on the "
-            "ratio's interval is over these, and true of the layers; below it is over blocks, and true of "
-            "the programs that were timed; empty: one, in a run from before they were counted"
+            "how often the two programs were compiled, with weights and inputs elsewhere in memory, each "
+            "time a draw of a speed; from 3 on the ratio's interval is over these, and true of the layers; "
+            "below it is over blocks, and true of the programs that were timed; empty: one, in a run from "
+            "before they were counted"
         ),
     ]
     processes: Annotated[

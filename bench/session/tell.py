@@ -65,7 +65,10 @@ def print_expectation(session) -> None:
     for row in rows:
         reporter.write_line(f"{row.case.id}, compared with {_against(row)}")
     budget_s, max_time_s = limits.shares(config, rows)
-    seconds = expected_seconds(rows, max_time_s, config.getoption("compile_limit"))
+    processes = config.getoption("processes") or 1  # in turn; what `--budget` says is of all
+    seconds = processes * expected_seconds(rows, max_time_s, config.getoption("compile_limit"))
+    if config.getoption("budget") is None:
+        budget_s *= processes
     machine = {"cpu": "two cores", "gpu": "a GPU"}[rows[0].case.device]
     told = f"{counted(len(rows), 'case')}, about {duration(seconds)} on {machine}"
     if budget_s > seconds and not (config.getoption("workers") or config.getoption("scheduler")):

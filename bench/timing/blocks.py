@@ -1,8 +1,9 @@
 """The timing: subject and baseline in disjoint blocks, ABBA and BAAB, each a round of pytest-benchmark.
 
-A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph,
-since TensorFlow draws the speed of a compiled graph and keeps it. Blocks lie within instances, and the
-interval of the ratio is over instances.
+A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph and
+with its weights and inputs elsewhere in memory, since TensorFlow draws the speed of a compiled graph, and the
+allocator how well a cache holds what it reads. Blocks lie within instances, and the interval of the ratio is
+over instances.
 
 Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
 (Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another

@@ -305,3 +305,16 @@ def test_collect_only_says_how_many_cases_and_how_long(pytester, monkeypatch):
     result.stdout.fnmatch_lines(
         ["18 cases, about 7 min on two cores; wide ratios are measured again, up to 30 min in all (--budget)"]
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "minutes"), [("--benchmark-max-time=1", "7 min"), ("--budget=30", "30 min")]
+)
+def test_collect_only_says_the_minutes_of_all_processes(option, minutes, pytester, monkeypatch):
+    pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
+    shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
+    monkeypatch.setattr("bench.session.tell.expected_seconds", lambda rows, max_time_s, limit_s: 60.0)
+    result = pytester.runpytest_inprocess(
+        "--benchmark-only", "--collect-only", "--sweep=char_shape", "--processes=4", option
+    )
+    result.stdout.fnmatch_lines([f"18 cases, about 4 min on two cores; *, up to {minutes} in all (--budget)"])
