@@ -2,9 +2,9 @@
 
 A case is timed against a second instance of itself, in the shapes of the sweep `default`, as a run times a
 row: both programs are compiled anew and their weights moved, several times, and the interval is over these
-instances. It is done again and again, each time with new instances, and with a delay of 5% and of 10% in the subject. What the
-intervals say is then counted. *Observed*: of rows as they were timed. *Resampled*: of A/A rows slowed by
-multiplication, or of suites that are put together from rows.
+instances. It is done again and again, each time with new instances, and with a delay of 5% and of 10% in the
+subject. What the intervals say is then counted. *Observed*: of rows as they were timed. *Resampled*: of A/A
+rows slowed by multiplication, or of suites that are put together from rows.
 """
 
 import sys
