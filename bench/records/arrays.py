@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.records.csv_file import EMPTY, read_value
-from bench.records.schema import BY_NAME, COLUMNS, REASONS, STATUSES, TIMINGS, RecordError, Value
+from bench.records.csv_file import read_value
+from bench.records.schema import (
+    BY_NAME,
+    COLUMNS,
+    EMPTY,
+    REASONS,
+    STATUSES,
+    TIMINGS,
+    RecordError,
+    Value,
+)
 
 if TYPE_CHECKING:
     pass

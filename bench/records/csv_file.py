@@ -19,6 +19,7 @@ from bench.records.schema import (
     BY_NAME,
     COLUMNS,
     DEFAULTS,
+    EMPTY,
     KEY,
     KILLED,
     Column,
@@ -31,9 +32,7 @@ from bench.records.schema import (
 from bench.records.text import counted
 
 RECORDS_FILE = "records.csv"
-# what stands for an empty value in a CSV that another program has written: pandas writes its index without a
-# name, and reads it back as `Unnamed: 0`
-EMPTY = ("", "NaN", "<NA>")
+# pandas writes its index without a name, and reads it back as `Unnamed: 0`
 _INDEX = ("", "Unnamed: 0")
 CUT = "the last line was cut and is left out"
 

@@ -316,6 +316,8 @@ COLUMNS: tuple[Column, ...] = tuple(
 BY_NAME: dict[str, Column] = {column.name: column for column in COLUMNS}
 DEFAULTS: dict[str, Value] = {column.name: column.default for column in COLUMNS}
 KEY = ("run_id", "sweep", "case", "baseline")
+# the texts that stand for an empty value, the last two in a CSV that another program has written
+EMPTY = ("", "NaN", "<NA>")
 # what only a row that is `ok` has
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
@@ -378,7 +380,7 @@ def check_value(column: Column, value: Value) -> Value:
     """The value as the column holds it; raises RecordError where it cannot."""
     if isinstance(value, str):
         value = _as_one_line(value)
-    if value is None or value == "":
+    if value is None or value in EMPTY:
         return column.default
     if column.kind is float and type(value) is int and -_MOST <= value < _MOST:
         value = float(value)

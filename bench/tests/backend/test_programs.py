@@ -85,6 +85,8 @@ def test_nothing_is_traced_again_while_running():
         ("gru-fused", {"depth": 2}),
         ("keras_lstm-rnn", {"jit_compile": True}),
         ("lstm-rnn", {"static_timesteps": False, "static_batch": False}),
+        ("lstm-fused", {"dtype": "float64"}),
+        ("lstm-rnn", {"dtype": "mixed_bfloat16"}),
     ],
 )
 def test_another_instance_computes_the_same_without_a_trace_of_the_layer(subject, options, monkeypatch):

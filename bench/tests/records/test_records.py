@@ -77,6 +77,13 @@ def test_round_trip_of_every_kind_of_value(tmp_path_factory, figures):
     assert read_records(file) == [row]
 
 
+@pytest.mark.parametrize("text", ["", "NaN", "<NA>"])
+def test_a_text_that_stands_for_an_empty_value_is_one(text, tmp_path):
+    row = make_record(status="ok", baseline=text, dtype=text)
+    assert row["baseline"] is None and row["dtype"] == "float32"
+    assert read_records(written(tmp_path / "run", row)) == [row]
+
+
 def test_a_text_of_several_lines_becomes_one(tmp_path):
     row = make_record(**{**FAILED, "message": "boom:\n  in line 1\r\nand 2\rand\u2028more\n"})
     assert row["message"] == "boom:   in line 1 and 2 and more"
