@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,6 @@ from bench.records.schema import (
     RecordError,
     Value,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # measured: nearly all values differ, and pandas converts them; of the other columns each different text is
 # converted once
