@@ -42,8 +42,10 @@ class Program:
         xla: whether XLA compiles it, as a whole or the layer by itself.
         fallback: why a faster kernel does not run, of `kernels.fallback_of`.
         peak_bytes: how far its making and first call raised the memory of a process of its own; else None.
-        again: compiles a copy of the same graph anew, its weights and inputs elsewhere in memory: another
-            instance, which may run at another speed; None where that cannot be done.
+        again: another instance, which may run at another speed: a copy of the same graph, compiled anew, its
+            weights and inputs elsewhere in memory. What compiles to the same program each time is not
+            compiled again. None where that cannot be done.
+        again_s: about the seconds that it takes.
     """
 
     run: Callable[[], Any]
@@ -59,11 +61,7 @@ class Program:
     fallback: str | None = None
     peak_bytes: int | None = None
     again: Callable[[], "Program"] | None = None
-
-    @property
-    def again_s(self) -> float:
-        """About the seconds that `again` takes: to copy the graph takes little beside compiling it."""
-        return 0.0 if self.again is None else self.compile_s or 0.0
+    again_s: float = 0.0
 
 
 def compile_program(layer, case: Case, data: Data) -> Program:
@@ -86,54 +84,91 @@ def compile_program(layer, case: Case, data: Data) -> Program:
         mask = None if data.mask is None else tf.constant(data.mask)
     reset = _reset(layer, states)
     function, arguments = _function(layer, case, inputs, states, mask, cotangents)
-    wait = wait_for_device()
+    traced = _Traced.of(function, arguments, case)
+    facts: dict[str, Any] = {}
+    program = partial(_program, case=case, data=data, reset=reset, wait=wait_for_device(), facts=facts)
 
     def again() -> Program:
-        """Compiles a copy of the graph anew; its size and its kernel are those of the first time."""
+        """Another instance; its size and its kernel are those of the first time."""
         weights = {id(weight.value.handle): _copy_of(weight.value) for weight in layer.trainable_variables}
         elsewhere = tf.nest.map_structure(_moved, arguments)
-        return _traced(_copied(concrete, weights), elsewhere, case, data, reset, wait, facts)[0]
+        if case.compiles_alike:
+            return program(traced.reading(weights), elsewhere)
+        return program(_Traced.of(_copied(traced.concrete, weights), elsewhere, case), elsewhere)
 
-    facts: dict[str, Any] = {"again": again}
-    program, concrete = _traced(function, arguments, case, data, reset, wait, facts)
-    graph = concrete.graph.as_graph_def()
+    first = program(traced, arguments)
+    graph = traced.concrete.graph.as_graph_def()
     nodes = list(kernels.graph_nodes(graph))
     kernel = kernels.kernel_of(nodes)
     facts |= {
         "graph_nodes": len(nodes),
         "kernel": kernel,
-        "xla": kernels.uses_xla(concrete.function_def, *graph.library.function),
+        "xla": kernels.uses_xla(traced.concrete.function_def, *graph.library.function),
         "fallback": kernels.fallback_of(layer, case, kernel),
+        "again": again,
+        # to copy weights, inputs and the graph takes little beside compiling it
+        "again_s": first.time() if case.compiles_alike else first.compile_s,
     }
-    return replace(program, **facts)
+    return replace(first, **facts)
 
 
-def _traced(function, arguments, case: Case, data: Data, reset, wait, facts: Mapping[str, Any]):
-    """The program of the function, traced, compiled and called once, and its concrete function.
+@dataclass(frozen=True)
+class _Traced:
+    """A traced function.
+
+    Attributes:
+        compiled: calls the concrete function of a call's arguments, which is always the same here.
+        captured: what the concrete function reads beside its arguments.
+        seconds: of tracing.
+        keeps: what must live as long.
+    """
+
+    compiled: Any
+    concrete: Any
+    captured: Sequence[tf.Tensor]
+    seconds: float
+    keeps: Any = None
+
+    @staticmethod
+    def of(function, arguments, case: Case) -> "_Traced":
+        compiled = tf.function(function, jit_compile=case.jit_compile, autograph=False)
+        start = time.perf_counter()
+        concrete = compiled.get_concrete_function(*_signature(case, arguments))
+        return _Traced(compiled, concrete, concrete.captured_inputs, time.perf_counter() - start)
+
+    def reading(self, variables: Mapping[int, tf.Variable]) -> "_Traced":
+        """The same, which reads these variables instead, by the `id` of the handles that it captured."""
+        captured = _read_instead(self.captured, variables)
+        return replace(self, captured=captured, keeps=variables)
+
+    def __call__(self, *arguments):
+        self.concrete.set_external_captures(self.captured)  # 50 ns
+        return self.compiled(*arguments)
+
+
+def _program(traced: _Traced, arguments, case: Case, data: Data, reset, wait, facts: Mapping[str, Any]):
+    """The program of a traced function, compiled and called once.
 
     Args:
         reset: sets the layer's states and seeds to what they were.
         wait: waits for the device.
-        facts: the other fields of the program.
+        facts: the other fields of the program, where they are known.
     """
-    compiled = tf.function(function, jit_compile=case.jit_compile, autograph=False)
-    start = time.perf_counter()
-    concrete = compiled.get_concrete_function(*_signature(case, arguments))
-    traced = time.perf_counter()
     reset()
-    compiled(*arguments)
+    start = time.perf_counter()
+    traced(*arguments)
     wait()
-    called = time.perf_counter()
-    _call_at_another_size(compiled, case, arguments)
+    compile_s = time.perf_counter() - start
+    _call_at_another_size(traced, case, arguments)
 
     def run():
-        result = compiled(*arguments)
+        result = traced(*arguments)
         wait()
         return result
 
     def run_queue(count):
         for _ in range(count):
-            compiled(*arguments)
+            traced(*arguments)
         wait()
 
     def answer():
@@ -148,17 +183,16 @@ def _traced(function, arguments, case: Case, data: Data, reset, wait, facts: Map
             ),
         )
 
-    program = Program(
+    return Program(
         run,
         answer,
         partial(time_call, run),
         lambda count: time_call(partial(run_queue, count)),
-        compiled.experimental_get_tracing_count,
-        traced - start,
-        called - traced,
+        traced.compiled.experimental_get_tracing_count,
+        traced.seconds,
+        compile_s,
         **{"graph_nodes": 0, "kernel": "", "xla": False, **facts},
     )
-    return program, concrete
 
 
 def _copy_of(variable) -> tf.Variable:
@@ -198,9 +232,7 @@ def _copied(concrete, variables: Mapping[int, tf.Variable]) -> Callable[..., Any
 
     def copy(*arguments):
         given = [each for each in tf.nest.flatten(arguments) if each is not None]
-        read = [
-            variables[id(each)].handle if id(each) in variables else each for each in concrete.captured_inputs
-        ]
+        read = _read_instead(concrete.captured_inputs, variables)
         captured = map(tf.compat.v1.get_default_graph().capture, read)
         fed = zip(graph.inputs, [*given, *captured], strict=True)
         found = tf.graph_util.import_graph_def(
@@ -212,6 +244,11 @@ def _copied(concrete, variables: Mapping[int, tf.Variable]) -> Callable[..., Any
         return tf.nest.pack_sequence_as(concrete.structured_outputs, found)
 
     return copy
+
+
+def _read_instead(captured: Sequence[tf.Tensor], variables: Mapping[int, tf.Variable]) -> list[tf.Tensor]:
+    """What a function captured, with the handles of these variables where their `id` is a handle's."""
+    return [variables[id(each)].handle if id(each) in variables else each for each in captured]
 
 
 def given_inputs(case: Case, data: Data) -> np.ndarray:
@@ -322,7 +359,7 @@ def _changed(case: Case, arguments, change: Callable[[tf.Tensor, bool], Any]):
     ]
 
 
-def _call_at_another_size(compiled, case: Case, arguments) -> None:
+def _call_at_another_size(traced: _Traced, case: Case, arguments) -> None:
     """One step more where the timesteps are left open, one sequence more where the batch size is."""
 
     def larger(tensor, has_steps):
@@ -332,7 +369,8 @@ def _call_at_another_size(compiled, case: Case, arguments) -> None:
 
     if case.static_batch and case.static_timesteps:
         return
-    traces = compiled.experimental_get_tracing_count()
-    compiled(*_changed(case, arguments, larger))
-    if compiled.experimental_get_tracing_count() != traces:
+    trace_count = traced.compiled.experimental_get_tracing_count
+    traces = trace_count()
+    traced(*_changed(case, arguments, larger))
+    if trace_count() != traces:
         raise TracedAgain("another size was traced anew, though it was left open")

@@ -212,6 +212,16 @@ class Case:
         return shape_id(vars(self))
 
     @property
+    def compiles_alike(self) -> bool:
+        """Whether its graph compiled twice is the same program, so that instances can share it.
+
+        On a CPU XLA leaves nothing to chance: of four compilations, each with its weights and inputs in four
+        places, times differed by 0.2% to 0.6% between places and by nothing more between compilations. To
+        compile again takes 0.2 to 0.6 s. On a GPU it chooses among kernels by timing them.
+        """
+        return self.jit_compile and self.device == "cpu"
+
+    @property
     def options(self) -> tuple[str, ...]:
         """The options that are not the default, as ids write them."""
         return tuple(

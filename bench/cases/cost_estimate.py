@@ -42,18 +42,18 @@ _START_S = {"cpu": 0.0, "gpu": 20.0}  # of a session: CUDA, cuDNN and XLA are lo
 # on a CPU to fork it, and to warm it up; on a GPU it starts from nothing, and opens the GPU
 _WORKER_S = {"cpu": 1.0, "gpu": 10.0}
 _PEER_S = 4.0  # its program, and the wait until its threads are still
-_PROOF_S = {"infer": 0.6, "train": 1.0}
+_PROOF_S = {"infer": 0.3, "train": 0.5}
 _COMPILE_S = {
-    ("cpu", "infer"): 0.4,
-    ("cpu", "train"): 0.8,
+    ("cpu", "infer"): 0.3,
+    ("cpu", "train"): 0.6,
     ("gpu", "infer"): 0.15,
     ("gpu", "train"): 0.4,
 }
-_AGAIN = 0.25  # of that, to compile it once more
+_AGAIN = 0.3  # of that, to compile it once more
 # on a GPU XLA tries several kernels for each product
 _XLA_COMPILE_S = {
-    ("cpu", "infer"): 0.6,
-    ("cpu", "train"): 1.6,
+    ("cpu", "infer"): 0.4,
+    ("cpu", "train"): 1.2,
     ("gpu", "infer"): 0.8,
     ("gpu", "train"): 3.5,
 }
@@ -145,7 +145,7 @@ def comparison_seconds(
     compile_s = _compile_seconds(case)
     seconds = _PROOF_S[case.mode] + _COMPILED[case.device] * compile_s if comparison.first else 0.0
     if comparison.retraced and comparison.first:
-        again_s = _AGAIN * compile_s
+        again_s = 0.0 if case.compiles_alike else _AGAIN * compile_s
         seconds += (affordable_instances(again_s, max_time_s) - 1) * again_s
     if comparison.isolated:
         try:

@@ -58,7 +58,7 @@ class Programs:
         figures = {
             field.name: getattr(program, field.name)
             for field in fields(program)
-            if field.name not in (*_REMOTE, "again")
+            if field.name not in (*_REMOTE, "again", "again_s")
         }
         gc.collect()  # by itself it never runs in a worker
         return {**figures, "peak_bytes": rise()}
@@ -184,7 +184,8 @@ class Isolated:
         name = f"{next(self._numbers)} {case.id}"
         figures = call("compile", name, case, problem.data, exact, time_limit_s=self._limits.compile_s)
         calls: dict[str, Any] = {method: partial(call, method, name) for method in _REMOTE}
-        return Program(**figures, **calls, again=partial(self.compile_program, problem, exact))
+        again = partial(self.compile_program, problem, exact)
+        return Program(**figures, **calls, again=again, again_s=figures["compile_s"])
 
     def matmul_peak(self, dtype: str, device: str) -> float:
         """`devices.matmul_peak` in the worker's process."""

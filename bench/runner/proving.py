@@ -69,10 +69,6 @@ class Proven:
             verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
             self._more.append(another)
 
-    def without_instances(self) -> "Proven":
-        """The same, whose instances from 1 on are still to be made."""
-        return replace(self, _more=[])
-
     @property
     def instance_s(self) -> float:
         """About the seconds of making another instance, where none has been made: those that there are take

@@ -1,8 +1,8 @@
 """Decide which ratios are measured again, and for how long.
 
-Half of the time goes to those that are wider than ±5%, which say little, and half where it brings most within
-±2%; what one half has no use for is the other's. All of it for the wide ones left three in ten of a layer
-against itself within ±2% on a noisy machine, and none of it every seventieth more than 5% off.
+A third of the time goes to those that are wider than ±5%, which say little, and the rest where it brings most
+within ±2%; what one part has no use for is the other's. All of it for the wide ones left three in ten of a
+layer against itself within ±2% on a noisy machine, and none of it every seventieth more than 5% off.
 """
 
 import math
@@ -18,6 +18,7 @@ from bench.timing.blocks import Blocks, Plan, plan_again, summarise
 from bench.timing.intervals import LARGEST_HALF_WIDTH, WISHED_HALF_WIDTH, Interval
 
 ENOUGH_KNOWN = 0.6  # of the ratios, to ±2%
+_URGENT_SHARE = 1 / 3  # of the time, for those wider than ±5%
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Timed:
 
     Attributes:
         instances: the blocks of each instance.
-        pair: the two, proven, without the instances that were timed; None where they must be proven again.
+        pair: the two, proven, with the instances that were timed; None where they must be proven again.
         prove_s: seconds of that.
         instance_s: seconds of making an instance of the two; None where there can be one alone.
     """
@@ -48,8 +49,8 @@ class Timed:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The further instances that bring the ratio within ±5%, or once it is there within ±2%; None where
-        it is, or cannot be brought."""
+        """The further blocks that bring the ratio within ±5%, or once it is there within ±2%; None where it
+        is, or cannot be brought."""
         return self._to(LARGEST_HALF_WIDTH if self.is_urgent else WISHED_HALF_WIDTH)
 
     @cached_property
@@ -65,14 +66,13 @@ class Timed:
     def _to(self, half_width: float) -> Plan | None:
         if self.instance_s is None or self.ratio.is_within(half_width):
             return None
-        return plan_again(self.instances, self.instance_s, half_width)
+        return plan_again(self.instances, self.instance_s, self.pair is not None, half_width)
 
     def _seconds(self, plan: Plan | None) -> float:
         if plan is None or self.instance_s is None:
             return math.inf
         block_s = median(seconds for blocks in self.instances for seconds in blocks.seconds())
-        prove_s = 0.0 if self.pair else self.prove_s
-        return prove_s + plan.instances * (self.instance_s + plan.blocks * block_s)
+        return (0.0 if self.pair else self.prove_s) + plan.seconds(self.instance_s, block_s)
 
 
 def next_of(timed: Mapping[int, Timed], seconds: float, urgent: bool) -> int | None:
@@ -110,7 +110,8 @@ def spend(
     spent = {True: 0.0, False: 0.0}  # by whether the row was urgent
     begun = now = clock()
     while not (until_enough and is_enough(timed)):
-        number = next_of(waiting, begun + seconds - now, spent[True] <= spent[False])
+        urgent = spent[True] <= _URGENT_SHARE * sum(spent.values())
+        number = next_of(waiting, begun + seconds - now, urgent)
         if number is None:
             return
         before, start = waiting.pop(number), now

@@ -108,8 +108,8 @@ class Run:
         say: Callable[[Record], None] = lambda record: None,
         until_enough: bool = False,
     ) -> Rest:
-        """Times further instances of the rows whose ratios are wider than ±2%, for so long, as `spend`
-        shares it out. Their records are written anew.
+        """Times further blocks of the rows whose ratios are wider than ±2%, for so long, as `spend` shares it
+        out. Their records are written anew.
 
         Args:
             say: called with each record that was.
@@ -226,7 +226,7 @@ class Run:
         }
 
     def _time_more(self, number: int) -> bool:
-        """Times further instances of a row; False where that went wrong: the record stays as it was."""
+        """Times further blocks of a row; False where that went wrong: the record stays as it was."""
         timed = self._timed[number]
         plan, comparison = timed.plan, timed.comparison
         if plan is None:
@@ -235,10 +235,9 @@ class Run:
             if timed.pair is None:
                 self._prover.start_anew()
             subject, baseline = timed.pair or self._pair(comparison)
-            first = 0 if timed.pair is None else 1  # that which was kept has been timed
-            numbers = range(first, first + plan.instances)
-            # the baseline's instances are kept
-            further = 0 if comparison.isolated else len(timed.instances) - first
+            numbers = range(plan.instances)
+            # of what is proven again the baseline may be that which was timed, with its instances
+            further = 0 if timed.pair or comparison.isolated else len(timed.instances)
             pairs = self._prover.legs_of_more(subject, baseline, numbers, further)
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
             for each in numbers:
@@ -246,8 +245,10 @@ class Run:
                 verify_again(subject.problem, subject.answer, after, subject.proof)
         except Exception:  # of a row that has its figures
             return False
-        kept = timed.pair and (subject.without_instances(), baseline)
-        self._timed[number] = replace(timed, instances=[*timed.instances, *blocks], pair=kept)
+        kept, new = blocks[: plan.kept], blocks[plan.kept :]
+        continued = [earlier + later for earlier, later in zip(timed.instances, kept, strict=False)]
+        instances = [*(continued or timed.instances), *new]
+        self._timed[number] = replace(timed, instances=instances)
         self.records[number] = row.revised(
             self.records[number], comparison.case, summarise(self._timed[number].instances)
         )
@@ -265,7 +266,7 @@ class Run:
         if comparison.isolated or any(self.subjects[case.subject].peer for case in cases):
             return None
         self._kept_bytes += program_bytes(comparison.case)
-        return (subject.without_instances(), baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
+        return (subject, baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
 
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The two sides, proven; what a peer is whose process has just started goes into the environment."""

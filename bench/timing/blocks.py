@@ -2,8 +2,9 @@
 
 A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph and
 with its weights and inputs elsewhere in memory, since TensorFlow draws the speed of a compiled graph, and the
-allocator how well a cache holds what it reads. Blocks lie within instances, and the interval of the ratio is
-over instances.
+allocator how well a cache holds what it reads. What XLA compiles for a CPU is the same program each time:
+there weights and inputs alone are moved. Blocks lie within instances, and the interval of the ratio is over
+instances.
 
 Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
 (Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another
@@ -27,12 +28,13 @@ from bench.timing.intervals import (
     WISHED_HALF_WIDTH,
     Interval,
     blocks_for,
+    blocks_in_all,
     drift_of,
     half_width,
     instances_interval,
     ratio_interval,
 )
-from bench.timing.random_effects import USUAL_DEVIATION, RandomEffects
+from bench.timing.random_effects import RandomEffects
 
 Leg = Callable[[], float]  # runs a program once; the seconds it took
 Pair = tuple[Leg, Leg]  # of the subject and of the baseline
@@ -50,8 +52,7 @@ MOST_INSTANCES = 8  # of a first measurement
 # instances, and training under XLA 3.
 _INSTANCES_SHARE = 0.5
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
-LEAST_AGAIN = 2  # further instances of a row that is measured again
-_MOST_AGAIN = 24  # instances of a row altogether: what needs more is too noisy for this
+_MOST_AGAIN = 24  # instances of a row that is measured again: what needs more is too noisy for this
 
 
 class BrokenClock(RuntimeError):
@@ -82,6 +83,9 @@ class Blocks:
         """Subject's time / baseline's time of each block, by the quicker call of each."""
         pairs = zip(_by_two(self.subject, min), _by_two(self.baseline, min), strict=True)
         return [subject / baseline for subject, baseline in pairs]
+
+    def __add__(self, later: "Blocks") -> "Blocks":
+        return Blocks(self.subject + later.subject, self.baseline + later.baseline)
 
     def seconds(self) -> list[float]:
         """The time of each block."""
@@ -132,10 +136,24 @@ class Timing:
 
 @dataclass(frozen=True)
 class Plan:
-    """How many instances are timed, and how many blocks of each."""
+    """How many instances are timed, and how many blocks of each.
 
-    instances: int
+    Attributes:
+        made: instances that are still to be made.
+        kept: those that there are, and are timed on.
+    """
+
+    made: int
     blocks: int
+    kept: int = 0
+
+    @property
+    def instances(self) -> int:
+        return self.made + self.kept
+
+    def seconds(self, instance_s: float, block_s: float) -> float:
+        """About what it takes, by the seconds of making an instance and of a block."""
+        return self.made * instance_s + self.instances * self.blocks * block_s
 
 
 def time_call(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
@@ -279,6 +297,11 @@ def _even(blocks: float) -> int:
     return max(LEAST_IN_INSTANCE, 2 * round(blocks / 2))
 
 
+def _even_at_least(blocks: float) -> int:
+    """So many at least."""
+    return _even(2 * math.ceil(blocks / 2))
+
+
 def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
     """How many instances a case has at first, of which making one takes so long; None: there is one."""
     if instance_s is None or instance_s > _MOST_INSTANCE_S * max_time_s:
@@ -289,28 +312,36 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
 
 
 def plan_again(
-    instances: Sequence[Blocks], instance_s: float, wished: float = WISHED_HALF_WIDTH
+    instances: Sequence[Blocks], instance_s: float, kept: bool, wished: float = WISHED_HALF_WIDTH
 ) -> Plan | None:
-    """The further instances, and the blocks of each, that make the interval of the ratio as narrow as wished.
+    """The cheapest way to make the interval of the ratio as narrow as wished: more blocks, of instances that
+    there are and of new ones.
 
-    The blocks of each are the optimum that `plan_for` names: now the deviations are known, as far as these
-    instances tell. None where they are too few to tell, or where it takes too many.
+    Where new instances alone are timed, each has the number of blocks that `plan_for` names: now the
+    deviations are known, as far as these instances tell. None where they are too few to tell, or where it
+    takes too many.
 
     Args:
         instance_s: the seconds of making an instance.
+        kept: whether the instances are still there.
         wished: half of the interval, relative.
     """
-    if len(instances) < FEWEST_INSTANCES:
+    there = len(instances)
+    if there < FEWEST_INSTANCES:
         return None
     found = RandomEffects([blocks.ratios() for blocks in instances])
+    timed = sum(map(len, found.instances))
+    # few instances leave open how far they differ, so that the interval is wider than by their deviations
+    wider = summarise(instances).ratio.half_width / half_width(found.between, found.within, there, timed)
+    aim = wished / max(1.0, wider)
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
-    between, there = max(found.between, USUAL_DEVIATION), sum(map(len, found.instances))
-    blocks = _even(math.sqrt(instance_s / block_s) * found.within / between)
-    for more in range(LEAST_AGAIN, _MOST_AGAIN - len(instances) + 1):
-        reached = half_width(found.between, found.within, len(instances) + more, there + more * blocks)
-        if reached <= wished:
-            return Plan(more, blocks)
-    return None
+    plans = []
+    for made in range(0 if kept else 1, _MOST_AGAIN - there + 1):
+        again = there if kept else 0
+        blocks = blocks_in_all(found.between, found.within, there + made, aim)
+        if blocks is not None:
+            plans.append(Plan(made, _even_at_least((blocks - timed) / (made + again)), again))
+    return min(plans, key=lambda plan: plan.seconds(instance_s, block_s), default=None)
 
 
 def summarise(instances: Sequence[Blocks]) -> Timing:

@@ -10,7 +10,7 @@ from functools import cache
 from statistics import fmean, median, stdev, variance
 
 WISHED_HALF_WIDTH = 0.02  # of a ratio's interval, relative
-LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little: half of the further time is for such rows
+LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little: a third of the further time is for such rows
 CONFIDENCE = 0.95
 # the lowest and the highest of 5 values hold the true median between them in 94% of samples, of 6 in 97%
 FEWEST_BLOCKS = 6
@@ -46,9 +46,14 @@ class Interval:
         """Whether the interval lies within ±2% of the figure."""
         return self.is_within(WISHED_HALF_WIDTH)
 
+    @property
+    def half_width(self) -> float:
+        """How far the end that is further off lies from the figure, as a share of it."""
+        return max(self.high - self.value, self.value - self.low) / self.value
+
     def is_within(self, half_width: float) -> bool:
         """Whether neither end is further from the figure than this share of it."""
-        return max(self.high - self.value, self.value - self.low) <= half_width * self.value
+        return self.half_width <= half_width
 
     @property
     def is_vague(self) -> bool:
@@ -175,6 +180,12 @@ def half_width(between: float, within: float, instances: int, blocks: int) -> fl
     """
     between = max(between, _LEAST_BETWEEN)
     return _STANDARD_ERRORS * math.sqrt(between**2 / instances + within**2 / blocks)
+
+
+def blocks_in_all(between: float, within: float, instances: int, wished: float) -> int | None:
+    """How many blocks of all instances make `half_width` as small as wished; None: no number does."""
+    spare = (wished / _STANDARD_ERRORS) ** 2 - max(between, _LEAST_BETWEEN) ** 2 / instances
+    return math.ceil(within**2 / spare) if spare > 0 else None
 
 
 def blocks_for(pilot_ratios: Sequence[float]) -> int:

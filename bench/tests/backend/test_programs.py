@@ -84,6 +84,9 @@ def test_nothing_is_traced_again_while_running():
         ("gru-builtin", {"dropout": 0.5, "bidirectional": True}),
         ("gru-fused", {"depth": 2}),
         ("keras_lstm-rnn", {"jit_compile": True}),
+        ("slstm-rnn", {"jit_compile": True, "stateful": True}),
+        ("gru-builtin", {"jit_compile": True, "dropout": 0.5, "masked": "right"}),
+        ("lstm-rnn", {"jit_compile": True, "static_batch": False}),
         ("lstm-rnn", {"static_timesteps": False, "static_batch": False}),
         ("lstm-fused", {"dtype": "float64"}),
         ("lstm-rnn", {"dtype": "mixed_bfloat16"}),
@@ -138,6 +141,20 @@ def test_another_instance_has_weights_and_inputs_of_its_own(subject, options, mo
         weight.assign(weight + 1.0)
     assert not np.allclose(program.answer().outputs[0], before)
     assert np.array_equal(another.answer().outputs[0], before)
+
+
+def test_what_compiles_alike_is_compiled_once(monkeypatch):
+    """XLA's program on a CPU: an instance is then the first one's, called with other weights and inputs."""
+    alike, drawn = (program_of("lstm-rnn", "train", jit_compile=jit)[0] for jit in (True, False))
+    copied, copy = [], programs._copied
+    monkeypatch.setattr(programs, "_copied", lambda *of: copied.append(of) or copy(*of))
+    assert alike.again().compile_s < alike.compile_s / 3 and not copied
+    assert alike.again_s < alike.compile_s / 3
+    drawn.again()
+    assert len(copied) == 1 and drawn.again_s == drawn.compile_s
+    shape = (4, 5, 3, 6)
+    assert Case("lstm", "rnn", "train", *shape, jit_compile=True).compiles_alike
+    assert not Case("lstm", "rnn", "train", *shape, jit_compile=True, device="gpu").compiles_alike
 
 
 def test_a_moved_tensor_lies_elsewhere_in_memory():

@@ -21,6 +21,8 @@ from bench.processes.worker import NO_LIMITS, Limits, MemoryLimit, TimeLimit, Wo
 from bench.proof.problem import prepare
 from bench.proof.verify import prove
 from bench.records.csv_file import read_records
+from bench.report import html
+from bench.report.charts import run_charts
 from bench.runner import proving
 
 pytest_plugins = ["pytester"]
@@ -167,8 +169,8 @@ def test_sweeps_that_measure_memory_or_may_be_too_large_are_isolated(name):
 def run_isolated(pytester, monkeypatch, one_nursery):
     """run_isolated(sweep, *options): the records of a run of the sweep."""
 
-    monkeypatch.setattr("bench.report.charts.run_charts.draw", lambda folder, records: [])
-    monkeypatch.setattr("bench.report.html.write_report", lambda folders, target: target)
+    monkeypatch.setattr(run_charts, "draw", lambda folder, records: [])
+    monkeypatch.setattr(html, "write_report", lambda folders, target: target)
     pytester.makeconftest('pytest_plugins = ["bench.plugin"]')
     shutil.copy(BENCHMARK, pytester.path / "test_cost.py")
 
