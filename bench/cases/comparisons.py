@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def retraced(self) -> bool:
-        """True where it is traced several times: its traces together take little memory."""
+        """True where it is timed in several instances: together they take little memory."""
         return not self.of.isolated and sum(map(memory_bytes, (self.case, self.baseline))) <= _RETRACED
 
 

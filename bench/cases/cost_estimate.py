@@ -57,6 +57,8 @@ _XLA_COMPILE_S = {
     ("gpu", "infer"): 0.8,
     ("gpu", "train"): 3.5,
 }
+_STEP_BYTES = (200_000, 400_000)  # of what is compiled of a step, without and with its gradient
+_LOOPS_STEPS = 5  # as many as a loop is compiled to
 _COMPILED = {"cpu": 1, "gpu": 2}  # programs of a case: on a GPU the proven one, and its twin in TF32
 # an unrolled step's share of tracing and compiling, by mode and `jit_compile`
 _UNROLLED_STEP_S = {
@@ -108,6 +110,13 @@ def program_bytes(case: Case) -> int:
     return 4 * (_weights(case) * (3 if train else 2) + 2 * _data(case) + kept)
 
 
+def instance_bytes(case: Case) -> int:
+    """Bytes that one more instance of the case's program keeps: weights, data and what is compiled of it."""
+    data = 4 * (_weights(case) + (2 if case.mode == "train" else 1) * _data(case))
+    steps = case.timesteps if case.unroll else _LOOPS_STEPS
+    return data + (0 if case.compiles_alike else steps * _layers(case) * _STEP_BYTES[case.mode != "infer"])
+
+
 def _weights(case: Case) -> int:
     return _gates(case) * (case.features + case.units) * case.units * _layers(case)
 
@@ -145,7 +154,8 @@ def comparison_seconds(
     compile_s = _compile_seconds(case)
     seconds = _PROOF_S[case.mode] + _COMPILED[case.device] * compile_s if comparison.first else 0.0
     if comparison.retraced and comparison.first:
-        again_s = 0.0 if case.compiles_alike else _AGAIN * compile_s
+        alike = case.compiles_alike and not comparison.isolated
+        again_s = 0.0 if alike else _AGAIN * compile_s
         seconds += (affordable_instances(again_s, max_time_s) - 1) * again_s
     if comparison.isolated:
         try:

@@ -23,7 +23,8 @@ from bench.proof.problem import Problem, WrongAnswer, prepare
 from bench.proof.verify import Proof, forget_references, prove, verify_again
 from bench.timing.blocks import Pair
 
-# TensorFlow optimises a graph on one core: two at once take 0.5 to 0.8 of the seconds; XLA uses all cores
+# TensorFlow optimises a graph on one core: two at once take 0.5 to 0.8 of the seconds. XLA uses all cores;
+# instances that share what it compiled are not safe in two threads
 _COMPILED_AT_ONCE = 2
 
 
@@ -45,8 +46,7 @@ class Proven:
     _more: list[Program] = field(default_factory=list)
 
     def instance(self, number: int) -> Program:
-        """The program as compiled the `number`-th time, from 0; one that cannot be compiled again is the same
-        each time.
+        """The `number`-th instance of the program, from 0; one that has no other is the same each time.
 
         Raises:
             WrongAnswer: another instance gives another answer.
@@ -186,16 +186,16 @@ class Prover:
         return programs[0].time, programs[1].time
 
     def legs_of_more(
-        self, subject: Proven, baseline: Proven, numbers: range, of_baseline: int = 0
+        self, subject: Proven, baseline: Proven, numbers: range, baseline_ahead: int = 0
     ) -> list[Pair]:
         """The legs of these instances, compiled together.
 
         Args:
-            of_baseline: how much higher the baseline's numbers are.
+            baseline_ahead: how much higher the baseline's numbers are.
         """
-        for side, more in ((subject, 0), (baseline, of_baseline)):
-            side.make_instances(max(numbers, default=0) + more)
-        return [self.legs(subject, baseline, number, number + of_baseline) for number in numbers]
+        for side, ahead in ((subject, 0), (baseline, baseline_ahead)):
+            side.make_instances(max(numbers, default=0) + ahead)
+        return [self.legs(subject, baseline, number, number + baseline_ahead) for number in numbers]
 
     def check_contract(self, case: Case) -> None:
         """Asks a user's cell the contract, and proves its case once in a process that it may end.

@@ -12,7 +12,7 @@ from bench.backend import devices, layers
 from bench.backend.flops import Flops
 from bench.cases.case import Case
 from bench.cases.comparisons import Comparison, Task
-from bench.cases.cost_estimate import program_bytes
+from bench.cases.cost_estimate import instance_bytes
 from bench.cases.subjects import WHOLE, Subject
 from bench.cases.user_cells import NO_USER_CELLS, UserCells, loaded
 from bench.contract.switches import described
@@ -42,7 +42,8 @@ from bench.timing.blocks import (
 from bench.timing.gpu_clocks import Gpu, installed_nvml
 from bench.timing.machine_state import watch
 
-_MOST_KEPT_BYTES = 2**30  # what is proven once need not be proven again to be timed again
+# Of the machine's memory, for instances that may be timed again; what is not kept is proven anew.
+_KEPT_SHARE = 0.25
 
 
 class Run:
@@ -76,7 +77,7 @@ class Run:
         self.records: list[Record] = []
         self._timed: dict[int, Timed] = {}  # by the number of their record
         self._extra: list[dict[str, Any]] = []  # of each record, what pytest-benchmark writes
-        self._kept_bytes = 0  # of the proven pairs that wait there, about
+        self._most_kept_bytes = _KEPT_SHARE * (environment.memory_bytes() or 2**32)
         self._artefacts: list[dict[str, Any]] = []
         self._prover = Prover(device, subjects, limits, user_cells, forking)
         self._step_flops: dict[Case, Flops | None] = {}
@@ -186,14 +187,16 @@ class Run:
         subject, baseline = self._pair(comparison)
         prove_s = time.monotonic() - start
         program = subject.program
-        traces = {0: program.trace_count()}
+        traced = {program.trace_count: program.trace_count()}  # once for those that share what was compiled
         if not benchmark.enabled:
             benchmark.pedantic(program.run)
             return {"status": "ok"}
 
         def others(numbers: range) -> list[Pair]:
             legs = self._prover.legs_of_more(subject, baseline, numbers)
-            traces.update({number: subject.instance(number).trace_count() for number in numbers})
+            for number in numbers:
+                trace_count = subject.instance(number).trace_count
+                traced.setdefault(trace_count, trace_count())
             return legs
 
         more = Instances(others, subject.instance_s + baseline.instance_s) if comparison.retraced else None
@@ -205,15 +208,15 @@ class Run:
         )
         timing = summarise(instances)
         instance_s = program.again_s + baseline.program.again_s if comparison.retraced else None
-        kept = None if timing.ratio.converged else self._kept(comparison, subject, baseline)
-        self._timed[len(self.records)] = Timed(comparison, instances, kept, prove_s, instance_s)
+        pair = subject, baseline
+        self._keep_timed(len(self.records), Timed(comparison, instances, pair, prove_s, instance_s))
         queued_s = time_queue(program.queue, timing.median_s, budget)
-        for number in traces:
+        for number in range(len(instances)):
             after = subject.instance(number).answer()
             verify_again(subject.problem, subject.answer, after, subject.proof)
         return {
             "status": "ok",
-            "retraces": sum(subject.instance(number).trace_count() - made for number, made in traces.items()),
+            "retraces": sum(trace_count() - before for trace_count, before in traced.items()),
             "throttled": throttled,
             **asdict(disturbance),
             "sync_s": devices.sync_seconds(),
@@ -236,19 +239,21 @@ class Run:
                 self._prover.start_anew()
             subject, baseline = timed.pair or self._pair(comparison)
             numbers = range(plan.instances)
-            # of what is proven again the baseline may be that which was timed, with its instances
-            further = 0 if timed.pair or comparison.isolated else len(timed.instances)
-            pairs = self._prover.legs_of_more(subject, baseline, numbers, further)
+            # a subject that was proven anew has new instances; of its baseline, which is kept, the first ones
+            # have been timed
+            ahead = 0 if timed.pair or comparison.isolated else len(timed.instances)
+            pairs = self._prover.legs_of_more(subject, baseline, numbers, ahead)
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
             for each in numbers:
                 after = subject.instance(each).answer()
                 verify_again(subject.problem, subject.answer, after, subject.proof)
         except Exception:  # of a row that has its figures
             return False
-        kept, new = blocks[: plan.kept], blocks[plan.kept :]
-        continued = [earlier + later for earlier, later in zip(timed.instances, kept, strict=False)]
-        instances = [*(continued or timed.instances), *new]
-        self._timed[number] = replace(timed, instances=instances)
+        instances = timed.instances
+        if plan.kept:
+            continued = zip(instances, blocks[: plan.kept], strict=True)
+            instances = [earlier + later for earlier, later in continued]
+        self._keep_timed(number, replace(timed, instances=[*instances, *blocks[plan.kept :]]))
         self.records[number] = row.revised(
             self.records[number], comparison.case, summarise(self._timed[number].instances)
         )
@@ -257,16 +262,16 @@ class Run:
             self._writer.revise(number, self.records[number])
         return True
 
-    def _kept(
-        self, comparison: Comparison, subject: Proven, baseline: Proven
-    ) -> tuple[Proven, Proven] | None:
-        """The pair as it waits to be timed again; None where it lives in another process, or where too many
-        wait."""
+    def _keep_timed(self, number: int, timed: Timed) -> None:
+        """Keeps the row as it waits to be timed again: without its pair where that lives in another process,
+        where it need not be timed again, or where too much is kept already."""
+        comparison = timed.comparison
         cases = comparison.case, comparison.baseline
-        if comparison.isolated or any(self.subjects[case.subject].peer for case in cases):
-            return None
-        self._kept_bytes += program_bytes(comparison.case)
-        return (subject, baseline) if self._kept_bytes < _MOST_KEPT_BYTES else None
+        elsewhere = comparison.isolated or any(self.subjects[case.subject].peer for case in cases)
+        others = sum(_bytes(each) for other, each in self._timed.items() if each.pair and other != number)
+        too_much = others + _bytes(timed) > self._most_kept_bytes
+        done = timed.instance_s is None or timed.ratio.converged
+        self._timed[number] = replace(timed, pair=None) if elsewhere or done or too_much else timed
 
     def _pair(self, comparison: Comparison) -> tuple[Proven, Proven]:
         """The two sides, proven; what a peer is whose process has just started goes into the environment."""
@@ -310,6 +315,12 @@ class Run:
             dtype = np.dtype(layers.float_dtype(layer)).name
             columns["roofline_fraction"] = per_s / proven.matmul_peak(dtype, self.device)
         return columns
+
+
+def _bytes(timed: Timed) -> int:
+    """Bytes that the instances of a row take, about."""
+    cases = timed.comparison.case, timed.comparison.baseline
+    return len(timed.instances) * sum(map(instance_bytes, cases))
 
 
 def _show(record: Record, extra: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 # seconds of a row in the mean, to prove it and to compile it several times (2.3 s), and to measure it again:
 # on a quiet machine less is enough, see `is_enough`
 _BESIDE_BLOCKS_S = 5.0
-# of a budget, what all rows take before some are measured again: where that is, they tell themselves
+# of a budget, until all rows have been measured: which of them take more is known only then
 _FIRST_SHARE = 0.75
 
 
@@ -48,7 +48,8 @@ def shares(config, rows: list[Comparison]) -> tuple[float, float]:
         return (_BESIDE_BLOCKS_S + max_time_s) * len(rows), max_time_s
     budget_s = 60 * config.getoption("budget")
     at_once = (config.getoption("workers") or 1) / (config.getoption("processes") or 1)
-    first_s = _FIRST_SHARE * budget_s * at_once
+    once = config.getoption("scheduler") or config.getoption("workers")  # a cluster measures no row again
+    first_s = (1.0 if once else _FIRST_SHARE) * budget_s * at_once
     return budget_s, affordable_max_time(rows, first_s, max_time_s, limit_s)
 
 

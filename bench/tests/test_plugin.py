@@ -509,7 +509,6 @@ def test_what_is_wide_is_measured_again_and_its_row_written_anew(tiny, pytester,
     for record in records:
         assert record["converged"] is False
         assert record["instances"] == len(record["instance_ratios"].split()) >= 9
-        assert record["rounds"] > 4 * record["instances"] - 4  # those that there were have been timed on
         assert record["instance_spread"] >= 0 and record["retraces"] == 0
         assert record["timesteps_per_s"] == pytest.approx(8 / record["median_s"])
 

@@ -2,7 +2,7 @@
 
 A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph and
 with its weights and inputs elsewhere in memory, since TensorFlow draws the speed of a compiled graph, and the
-allocator how well a cache holds what it reads. What XLA compiles for a CPU is the same program each time:
+allocator how well a cache holds what it reads. What XLA compiles whole for a CPU is the same each time:
 there weights and inputs alone are moved. Blocks lie within instances, and the interval of the ratio is over
 instances.
 
@@ -48,8 +48,8 @@ LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what diffe
 _USUAL_INSTANCES = 4  # at least, where making one takes no longer than the blocks
 MOST_INSTANCES = 8  # of a first measurement
 # Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its blocks. To
-# compile a built-in's two sides takes 0.1 to 0.5 s, under XLA 0.5 to 2 s, and blocks 1 s: so most have 4
-# instances, and training under XLA 3.
+# compile a built-in's two sides takes 0.1 to 0.5 s, and blocks 1 s: so most have 4 instances; XLA's programs,
+# which are compiled once on a CPU, have more.
 _INSTANCES_SHARE = 0.5
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 _MOST_AGAIN = 24  # instances of a row that is measured again: what needs more is too noisy for this
@@ -287,6 +287,8 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
         instance_s: the seconds of making an instance; None: there is one.
     """
     blocks, instances = rounds_for(pilot, budget), affordable_instances(instance_s, budget.max_time_s)
+    block_s = median(pilot.seconds())
+    instances = min(instances, max(_USUAL_INSTANCES, int(budget.max_time_s / (LEAST_IN_INSTANCE * block_s))))
     each = _even(blocks / instances)
     enough = instances * each >= max(budget.min_rounds, FEWEST_BLOCKS)
     return Plan(instances, each if enough else each + 2)
@@ -295,11 +297,6 @@ def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
 def _even(blocks: float) -> int:
     """About so many blocks of an instance: as many of one order as of the other."""
     return max(LEAST_IN_INSTANCE, 2 * round(blocks / 2))
-
-
-def _even_at_least(blocks: float) -> int:
-    """So many at least."""
-    return _even(2 * math.ceil(blocks / 2))
 
 
 def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
@@ -312,18 +309,17 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
 
 
 def plan_again(
-    instances: Sequence[Blocks], instance_s: float, kept: bool, wished: float = WISHED_HALF_WIDTH
+    instances: Sequence[Blocks], instance_s: float, continued: bool, wished: float = WISHED_HALF_WIDTH
 ) -> Plan | None:
     """The cheapest way to make the interval of the ratio as narrow as wished: more blocks, of instances that
     there are and of new ones.
 
-    Where new instances alone are timed, each has the number of blocks that `plan_for` names: now the
-    deviations are known, as far as these instances tell. None where they are too few to tell, or where it
-    takes too many.
+    The deviations are those that these instances tell. None where they are too few to tell, or where it takes
+    too many.
 
     Args:
         instance_s: the seconds of making an instance.
-        kept: whether the instances are still there.
+        continued: whether these instances are still there, and can have further blocks.
         wished: half of the interval, relative.
     """
     there = len(instances)
@@ -335,12 +331,13 @@ def plan_again(
     wider = summarise(instances).ratio.half_width / half_width(found.between, found.within, there, timed)
     aim = wished / max(1.0, wider)
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
+    kept = there if continued else 0
     plans = []
-    for made in range(0 if kept else 1, _MOST_AGAIN - there + 1):
-        again = there if kept else 0
+    for made in range(0 if continued else 1, _MOST_AGAIN - there + 1):
         blocks = blocks_in_all(found.between, found.within, there + made, aim)
         if blocks is not None:
-            plans.append(Plan(made, _even_at_least((blocks - timed) / (made + again)), again))
+            each = max(LEAST_IN_INSTANCE, 2 * math.ceil((blocks - timed) / (made + kept) / 2))
+            plans.append(Plan(made, each, kept))
     return min(plans, key=lambda plan: plan.seconds(instance_s, block_s), default=None)
 
 
