@@ -22,6 +22,7 @@ from bench.records.schema import (
     EMPTY,
     KEY,
     KILLED,
+    TRUTH,
     Column,
     Record,
     RecordError,
@@ -225,16 +226,11 @@ def _integer(text: str) -> int:
         return int(float(text))
 
 
-# as Python writes them, as spreadsheets do, and as pandas does where other values of the column are empty
-_TRUTH = {
-    **dict.fromkeys(("True", "TRUE", "true", "1.0"), True),
-    **dict.fromkeys(("False", "FALSE", "false", "0.0"), False),
-}
 _READERS: dict[type, Callable[[str], Value]] = {
     str: str,
     int: _integer,
     float: float,
-    bool: _TRUTH.__getitem__,
+    bool: TRUTH.__getitem__,
 }
 
 
@@ -243,8 +239,6 @@ def read_value(column: Column, text: str) -> Value:
     try:
         if "_" in text and column.kind is not str:  # Python reads 1_0 as 10
             raise ValueError(text)
-        if column.name == "use_cudnn":  # a text, which others take for a truth value
-            text = str(_TRUTH.get(text, text))
         value = _READERS[column.kind](text)
     except (ValueError, KeyError, OverflowError):
         raise RecordError(f"{column.name}: {text!r} is not a {column.kind.__name__}") from None

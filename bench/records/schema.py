@@ -318,6 +318,11 @@ DEFAULTS: dict[str, Value] = {column.name: column.default for column in COLUMNS}
 KEY = ("run_id", "sweep", "case", "baseline")
 # the texts that stand for an empty value, the last two in a CSV that another program has written
 EMPTY = ("", "NaN", "<NA>")
+# as Python writes them, as spreadsheets do, and as pandas does where other values of the column are empty
+TRUTH = {
+    **dict.fromkeys(("True", "TRUE", "true", "1.0"), True),
+    **dict.fromkeys(("False", "FALSE", "false", "0.0"), False),
+}
 # what only a row that is `ok` has
 TIMINGS = (
     *("median_s", "min_s", "iqr_s", "queued_s", "rounds", "baseline_median_s"),
@@ -380,6 +385,8 @@ def check_value(column: Column, value: Value) -> Value:
     """The value as the column holds it; raises RecordError where it cannot."""
     if isinstance(value, str):
         value = _as_one_line(value)
+        if column.name == "use_cudnn":  # a text, which others take for a truth value
+            value = str(TRUTH.get(value, value))
     if value is None or value in EMPTY:
         return column.default
     if column.kind is float and type(value) is int and -_MOST <= value < _MOST:

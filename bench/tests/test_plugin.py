@@ -539,3 +539,23 @@ def test_the_table_of_pytest_benchmark_is_there_where_it_is_asked_for(tiny, opti
 def test_other_options_ask_for_the_table_too(pytester, option):
     config = pytester.parseconfig("-p", "bench.plugin", *([option] if option else []))
     assert tell.wants_table(config) is bool(option)
+
+
+@pytest.mark.parametrize(
+    ("options", "first_s"),
+    [
+        ([], None),
+        (["--budget=4"], 3 * 60),  # the rest is for rows that are measured again
+        (["--budget=4", "--workers=2"], 8 * 60),  # whose workers measure each once
+        (["--budget=4", "--processes=4"], 45),
+    ],
+)
+def test_a_budget_leaves_time_to_measure_again(pytester, monkeypatch, options, first_s):
+    from bench.session import limits
+
+    asked = []
+    monkeypatch.setattr(limits, "affordable_max_time", lambda rows, seconds, *_: asked.append(seconds) or 0.5)
+    config = pytester.parseconfig("-p", "bench.plugin", "--benchmark-max-time=1", *options)
+    budget_s, max_time_s = limits.shares(config, [None] * 10)
+    assert asked == ([] if first_s is None else [first_s])
+    assert (budget_s, max_time_s) == ((60.0, 1.0) if first_s is None else (240.0, 0.5))

@@ -58,6 +58,13 @@ def test_round_trip(tmp_path):
     assert read_records(file) == read_records(file.parent) == rows
 
 
+@pytest.mark.parametrize("text", ["False", "FALSE", "false", "0.0"])
+def test_what_others_take_for_a_truth_value_is_a_text_where_the_column_has_texts(tmp_path, text):
+    row = make_record(use_cudnn=text, status="ok")
+    assert row["use_cudnn"] == "False"
+    assert read_records(written(tmp_path / "run", row)) == [row]
+
+
 VALUES = {
     str: st.text(),
     int: st.integers(-(2**63), 2**63 - 1),
