@@ -89,8 +89,12 @@ def next_of(timed: Mapping[int, Timed], seconds: float, urgent: bool) -> int | N
 def is_enough(timed: Mapping[int, Timed]) -> bool:
     """Whether three in five of the ratios are known to ±2%, and none is wider than ±5% that could be brought
     there."""
-    known = sum(each.ratio.converged for each in timed.values())
-    return known >= ENOUGH_KNOWN * len(timed) and not any(each.is_urgent for each in timed.values())
+    return enough_known(timed) and not any(each.is_urgent for each in timed.values())
+
+
+def enough_known(timed: Mapping[int, Timed]) -> bool:
+    """Whether three in five of the ratios are known to ±2%."""
+    return sum(each.ratio.converged for each in timed.values()) >= ENOUGH_KNOWN * len(timed)
 
 
 def spend(
@@ -110,7 +114,8 @@ def spend(
     spent = {True: 0.0, False: 0.0}  # by whether the row was urgent
     begun = now = clock()
     while not (until_enough and is_enough(timed)):
-        urgent = spent[True] <= _URGENT_SHARE * sum(spent.values())
+        urgent = until_enough and enough_known(timed)
+        urgent = urgent or spent[True] <= _URGENT_SHARE * sum(spent.values())
         number = next_of(waiting, begun + seconds - now, urgent)
         if number is None:
             return

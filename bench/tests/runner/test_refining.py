@@ -124,6 +124,21 @@ def test_a_run_without_a_time_of_its_own_ends_where_enough_is_known(until_enough
     assert len(asked) == measured
 
 
+def test_once_enough_is_known_the_time_is_for_those_that_say_little():
+    narrow, near = timed(0.0, noise=0.001), timed(0.03, prove_s=0.0, instance_s=0.01)
+    wide = timed(0.01, noise=0.15, instances=4)
+    assert near.seconds < wide.seconds
+    rows = dict(enumerate([narrow, narrow, narrow, near, wide, wide, wide, narrow, narrow, narrow]))
+    asked = []
+
+    def measure(number: int) -> Timed:
+        asked.append(number)
+        return near
+
+    spend(rows, 1e9, measure, until_enough=True)
+    assert asked == [4, 5, 6]
+
+
 def test_a_ratio_that_cannot_become_fair_is_not_urgent():
     assert not timed(0.3).is_urgent and not timed(0.15, instance_s=None).is_urgent
 
