@@ -121,7 +121,7 @@ class _Traced:
         compiled: calls the concrete function of a call's arguments, which is always the same here.
         captured: what the concrete function reads beside its arguments.
         seconds: of tracing.
-        keeps: what must live as long.
+        keeps: the variables among it that nothing else keeps.
     """
 
     compiled: Any

@@ -57,8 +57,8 @@ _XLA_COMPILE_S = {
     ("gpu", "infer"): 0.8,
     ("gpu", "train"): 3.5,
 }
-_STEP_BYTES = (200_000, 400_000)  # of what is compiled of a step, without and with its gradient
-_LOOPS_STEPS = 5  # as many as a loop is compiled to
+_STEP_BYTES = (200_000, 400_000)  # of what is compiled of an unrolled step, without and with its gradient
+_LOOPS_STEPS = 5  # a loop takes as much as so many of these
 _COMPILED = {"cpu": 1, "gpu": 2}  # programs of a case: on a GPU the proven one, and its twin in TF32
 # an unrolled step's share of tracing and compiling, by mode and `jit_compile`
 _UNROLLED_STEP_S = {

@@ -172,7 +172,7 @@ def _not_native(measured: Sequence[Record]) -> Iterator[str]:
 
 _NOTES: dict[str, tuple[Callable[[Record], Any], str]] = {
     "throttled": (lambda record: record["throttled"], "the GPU's clocks were held down"),
-    "two speeds": (two_speeds, "each compilation draws one of two and keeps it; the report has both"),
+    "two speeds": (two_speeds, "each instance draws one of two and keeps it; the report has both"),
     "drift": (
         lambda record: record["drift"] is not None,
         "the ratio moved while it was measured: the machine throttles or warms up",

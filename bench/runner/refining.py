@@ -14,7 +14,7 @@ from statistics import median
 
 from bench.cases.comparisons import Comparison
 from bench.runner.proving import Proven
-from bench.timing.blocks import Blocks, Plan, plan_again, summarise
+from bench.timing.blocks import Blocks, Plan, Timing, plan_again, summarise
 from bench.timing.intervals import LARGEST_HALF_WIDTH, WISHED_HALF_WIDTH, Interval
 
 ENOUGH_KNOWN = 0.6  # of the ratios, to ±2%
@@ -39,8 +39,12 @@ class Timed:
     instance_s: float | None
 
     @cached_property
+    def timing(self) -> Timing:
+        return summarise(self.instances)
+
+    @property
     def ratio(self) -> Interval:
-        return summarise(self.instances).ratio
+        return self.timing.ratio
 
     @cached_property
     def is_urgent(self) -> bool:
@@ -66,7 +70,7 @@ class Timed:
     def _to(self, half_width: float) -> Plan | None:
         if self.instance_s is None or self.ratio.is_within(half_width):
             return None
-        return plan_again(self.instances, self.instance_s, self.pair is not None, half_width)
+        return plan_again(self.instances, self.ratio, self.instance_s, self.pair is not None, half_width)
 
     def _seconds(self, plan: Plan | None) -> float:
         if plan is None or self.instance_s is None:

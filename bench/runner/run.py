@@ -33,7 +33,6 @@ from bench.timing.blocks import (
     Pair,
     Timing,
     plain_rounds,
-    summarise,
     time_call,
     time_instances,
     time_planned,
@@ -206,10 +205,10 @@ class Run:
                 lambda: time_instances(self._prover.legs(subject, baseline), benchmark.pedantic, budget, more)
             ),
         )
-        timing = summarise(instances)
         instance_s = program.again_s + baseline.program.again_s if comparison.retraced else None
-        pair = subject, baseline
-        self._keep_timed(len(self.records), Timed(comparison, instances, pair, prove_s, instance_s))
+        timed = Timed(comparison, instances, (subject, baseline), prove_s, instance_s)
+        timing = timed.timing
+        self._keep_timed(len(self.records), timed)
         queued_s = time_queue(program.queue, timing.median_s, budget)
         for number in range(len(instances)):
             after = subject.instance(number).answer()
@@ -245,18 +244,17 @@ class Run:
             pairs = self._prover.legs_of_more(subject, baseline, numbers, ahead)
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
             for each in numbers:
-                after = subject.instance(each).answer()
-                verify_again(subject.problem, subject.answer, after, subject.proof)
+                answer = subject.instance(each).answer()
+                verify_again(subject.problem, subject.answer, answer, subject.proof)
         except Exception:  # of a row that has its figures
             return False
         instances = timed.instances
         if plan.kept:
             continued = zip(instances, blocks[: plan.kept], strict=True)
             instances = [earlier + later for earlier, later in continued]
-        self._keep_timed(number, replace(timed, instances=[*instances, *blocks[plan.kept :]]))
-        self.records[number] = row.revised(
-            self.records[number], comparison.case, summarise(self._timed[number].instances)
-        )
+        after = replace(timed, instances=[*instances, *blocks[plan.kept :]])
+        self._keep_timed(number, after)
+        self.records[number] = row.revised(self.records[number], comparison.case, after.timing)
         _show(self.records[number], self._extra[number])
         if self._writer:
             self._writer.revise(number, self.records[number])

@@ -309,7 +309,11 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
 
 
 def plan_again(
-    instances: Sequence[Blocks], instance_s: float, continued: bool, wished: float = WISHED_HALF_WIDTH
+    instances: Sequence[Blocks],
+    ratio: Interval,
+    instance_s: float,
+    continued: bool,
+    wished: float = WISHED_HALF_WIDTH,
 ) -> Plan | None:
     """The cheapest way to make the interval of the ratio as narrow as wished: more blocks, of instances that
     there are and of new ones.
@@ -318,6 +322,7 @@ def plan_again(
     too many.
 
     Args:
+        ratio: theirs, with its interval.
         instance_s: the seconds of making an instance.
         continued: whether these instances are still there, and can have further blocks.
         wished: half of the interval, relative.
@@ -328,7 +333,7 @@ def plan_again(
     found = RandomEffects([blocks.ratios() for blocks in instances])
     timed = sum(map(len, found.instances))
     # few instances leave open how far they differ, so that the interval is wider than by their deviations
-    wider = summarise(instances).ratio.half_width / half_width(found.between, found.within, there, timed)
+    wider = ratio.half_width / half_width(found.between, found.within, there, timed)
     aim = wished / max(1.0, wider)
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
     kept = there if continued else 0

@@ -150,7 +150,7 @@ def test_a_drift_is_told():
 
 def test_traces_of_two_speeds_are_told():
     figures = {**FIGURES, "instances": 4, "instance_ratios": "0.65 0.66 0.75 0.76"}
-    line = "two speeds: infer-slstm-rnn-b32-t50-f64-u128: each compilation draws one of two and keeps it"
+    line = "two speeds: infer-slstm-rnn-b32-t50-f64-u128: each instance draws one of two and keeps it"
     assert any(said.startswith(line) for said in summary_lines([record(figures=figures)], LABELS))
     assert not any("two speeds" in said for said in summary_lines([record(figures=FIGURES)], LABELS))
 
