@@ -120,3 +120,28 @@ def test_no_more_is_kept_than_a_share_of_the_memory(run, monkeypatch):
     run._most_kept_bytes = 250
     kept = measured(run, of("slstm"), of("gru"), of("lstm"))
     assert [timed.pair is not None for timed in kept] == [True, True, False]
+
+
+def test_a_trace_that_instances_share_is_counted_once(run, monkeypatch):
+    from bench.runner import run as module
+
+    traces, pair = [1], run._prover.pair
+
+    def trace_count() -> int:
+        return traces[0]
+
+    def counted(comparison):
+        subject, baseline = pair(comparison)
+        program = replace(subject.program, trace_count=trace_count)
+        program = replace(program, again=lambda: replace(subject.program.again(), trace_count=trace_count))
+        return replace(subject, program=program), baseline
+
+    def traced_again(*_) -> float:
+        traces[0] += 1
+        return 1e-3
+
+    monkeypatch.setattr(run._prover, "pair", counted)
+    monkeypatch.setattr(module, "time_queue", traced_again)
+    (timed,) = measured(run, of("slstm", jit_compile=True))
+    assert len(timed.instances) > 1
+    assert run.records[0]["retraces"] == 1

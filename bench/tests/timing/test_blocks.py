@@ -304,6 +304,11 @@ def test_a_trace_that_takes_long_is_made_seldom(instance_s, instances):
     assert plan.instances == instances
 
 
+@pytest.mark.parametrize(("call_s", "instances"), [(0.01, blocks.MOST_INSTANCES), (0.02, 6), (0.1, 4)])
+def test_instances_that_take_nothing_are_no_more_than_have_time_for_their_blocks(call_s, instances):
+    assert plan_for(blocks_of(*NOISY, seconds=call_s), Budget(1.0, 1), 0.0).instances == instances
+
+
 def test_the_blocks_that_the_time_allows_are_spread_over_the_instances():
     pilot = blocks_of(*NOISY)
     rounds = rounds_for(pilot, Budget(100.0, 1))
