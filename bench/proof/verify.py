@@ -129,6 +129,8 @@ def _check_alike(problem: Problem, when: str, before: Answer, after: Answer, pro
     """Raises WrongAnswer where the answers differ by more than the proof allowed of what is timed."""
     coarser = _coarser(problem)
     for name, got, wanted in zip(_output_names(problem), after.outputs, before.outputs, strict=True):
+        if np.array_equal(got, wanted):  # as a rule, and a tenth of the time of the rest
+            continue
         _compare(
             f"{when}, {name}",
             np.asarray(got, float),
@@ -136,6 +138,8 @@ def _check_alike(problem: Problem, when: str, before: Answer, after: Answer, pro
             coarser * proof.tolerance,
         )
     for name, wanted in before.gradients.items():
+        if np.array_equal(after.gradients[name], wanted):
+            continue
         difference = np.linalg.norm(np.asarray(after.gradients[name] - wanted, float))
         allowed = coarser * (proof.gradient_tolerance or 0) * np.linalg.norm(np.asarray(wanted, float))
         if not difference <= allowed:

@@ -1,7 +1,7 @@
 """Proves the two sides of a row, each in the process where it belongs: ours, one of its own, or a peer's."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,21 +53,21 @@ class Proven:
         """
         if self.program.again is None:
             return self.program
-        self.make_instances(number)
+        make_instances([(self, number)])
         return [self.program, *self._more][number]
 
-    def make_instances(self, number: int) -> None:
-        """Compiles and proves the instances up to the `number`-th.
+    def missing(self, number: int) -> int:
+        """How many instances there are not yet, of those up to the `number`-th."""
+        return 0 if self.program.again is None else max(0, number - len(self._more))
+
+    def add(self, another: Program) -> None:
+        """Keeps another instance.
 
         Raises:
-            WrongAnswer: another instance gives another answer.
+            WrongAnswer: it gives another answer.
         """
-        missing = max(0, number - len(self._more))
-        if not missing or self.program.again is None:
-            return
-        for another in _all_of(self.program.again, missing, 1 if self.program.xla else self.compiled_at_once):
-            verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
-            self._more.append(another)
+        verify_again(self.problem, self.answer, another.answer(), self.proof, "in another instance")
+        self._more.append(another)
 
     @property
     def instance_s(self) -> float:
@@ -76,12 +76,29 @@ class Proven:
         return 0.0 if self._more else self.program.again_s
 
 
-def _all_of(make: Callable[[], Program], count: int, at_once: int) -> list[Program]:
-    """Makes so many; the first error ends it, as Ctrl-C does, and what has not begun then never begins."""
+def make_instances(wanted: Sequence[tuple[Proven, int]]) -> None:
+    """Compiles and proves the instances of each up to the number that stands beside it, as many at once as
+    its process compiles.
+
+    Raises:
+        WrongAnswer: another instance gives another answer.
+    """
+    by_number: dict[int, list[Proven]] = {}
+    for proven, number in wanted:
+        at_once = 1 if proven.program.xla else proven.compiled_at_once
+        by_number.setdefault(at_once, []).extend([proven] * proven.missing(number))
+    for at_once, of_these in by_number.items():
+        programs = _all_of([proven.program.again for proven in of_these], at_once)
+        for proven, another in zip(of_these, programs, strict=True):
+            proven.add(another)
+
+
+def _all_of(make: Sequence[Callable[[], Program]], at_once: int) -> list[Program]:
+    """Makes them all; the first error ends it, as Ctrl-C does, and what has not begun then never begins."""
     if at_once == 1:
-        return [make() for _ in range(count)]
+        return [each() for each in make]
     with ThreadPoolExecutor(at_once) as threads:
-        begun = [threads.submit(make) for _ in range(count)]
+        begun = [threads.submit(each) for each in make]
         try:
             return [each.result() for each in begun]
         except BaseException:
@@ -193,8 +210,8 @@ class Prover:
         Args:
             baseline_ahead: how much higher the baseline's numbers are.
         """
-        for side, ahead in ((subject, 0), (baseline, baseline_ahead)):
-            side.make_instances(max(numbers, default=0) + ahead)
+        highest = max(numbers, default=0)
+        make_instances([(subject, highest), (baseline, highest + baseline_ahead)])
         return [self.legs(subject, baseline, number, number + baseline_ahead) for number in numbers]
 
     def check_contract(self, case: Case) -> None:

@@ -10,7 +10,7 @@ from bench.cases.case import Case
 from bench.cases.subjects import SUBJECTS
 from bench.proof.problem import WrongAnswer, prepare
 from bench.proof.verify import prove
-from bench.runner.proving import Proven
+from bench.runner.proving import Proven, make_instances
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,26 @@ def meeting(proven: Proven, seconds: float, **facts) -> Proven:
 
 
 def test_two_instances_are_compiled_at_once(proven):
-    meeting(proven, seconds=10).make_instances(4)
+    make_instances([(meeting(proven, seconds=10), 4)])
+
+
+def test_an_instance_of_either_side_compiles_at_once(proven):
+    """One is missing on each; alone it would wait for ever."""
+    barrier = Barrier(2)
+    meets = replace(proven.program, again=lambda: barrier.wait(timeout=10) is None or proven.program)
+    sides = [replace(proven, program=meets, _more=[]) for _ in range(2)]
+    make_instances([(side, 1) for side in sides])
+    assert [side.missing(1) for side in sides] == [0, 0]
 
 
 def test_those_of_xla_are_compiled_one_after_another(proven):
     with pytest.raises(BrokenBarrierError):
-        meeting(proven, seconds=0.1, xla=True).make_instances(2)
+        make_instances([(meeting(proven, seconds=0.1, xla=True), 2)])
 
 
 def test_those_of_another_process_are_compiled_one_after_another(proven):
     with pytest.raises(BrokenBarrierError):
-        replace(meeting(proven, seconds=0.1), compiled_at_once=1).make_instances(2)
+        make_instances([(replace(meeting(proven, seconds=0.1), compiled_at_once=1), 2)])
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, WrongAnswer])
@@ -56,13 +65,13 @@ def test_what_has_not_begun_to_compile_when_one_fails_never_does(proven, error):
         return proven.program
 
     with pytest.raises(error, match="planted"):
-        replace(proven, program=replace(proven.program, again=again), _more=[]).make_instances(40)
+        make_instances([(replace(proven, program=replace(proven.program, again=again), _more=[]), 40)])
     assert len(begun) < 40
 
 
 def test_instances_are_compiled_once(proven):
     case = replace(proven, _more=[])
     second = case.instance(1)
-    case.make_instances(3)
+    make_instances([(case, 3)])
     assert case.instance(1) is second
     assert len({id(case.instance(number)) for number in range(4)}) == 4

@@ -373,7 +373,7 @@ BENCHMARK = """
             return partial(time_call, run, lambda: now[0])
 
         timing = time_pair(program("S", 0.5), program("B", 0.25), benchmark.pedantic, Budget(4000.0, 10))
-        print("legs", "".join(calls[18:]))
+        print("legs", "".join(calls[14:]))
         print("timing", timing.ratio.value, timing.rounds, timing.median_s)
         print("stats", benchmark.stats.stats.rounds)
 """
