@@ -1,5 +1,6 @@
 """The summary of a run, in words. Reads records only."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,7 @@ from bench.report.quantities import (
     two_speeds,
 )
 from bench.report.select import base_shape, framed, grouped
+from bench.timing.intervals import ENOUGH_KNOWN
 
 
 def summary_lines(records: Sequence[Record], labels: Mapping[str, str]) -> list[str]:
@@ -198,12 +200,22 @@ def _against_itself(compared: Sequence[Record]) -> Iterator[str]:
     ratios = [ratio_of(record) for record in compared if record["baseline"] == record["case"]]
     if len(ratios) < _FEWEST_AGAINST_ITSELF:
         return
-    within = sum(ratio_of(record).converged for record in compared) / len(compared)
-    ends = sorted(datetime.fromisoformat(str(record["timestamp"])) for record in compared)
-    yield (
-        f"layers against themselves: {coverage_in_words(ratios)}; {within:.0%} of all ratios are known to "
-        f"±2%, in {(ends[-1] - ends[0]).total_seconds() / 60:.1f} minutes"
-    )
+    known = _minutes([record for record in compared if ratio_of(record).converged], compared)
+    said = f"{len(known) / len(compared):.0%} of all ratios are known to ±2%"
+    if len(known) >= (enough := math.ceil(ENOUGH_KNOWN * len(compared))):
+        said += f" ({ENOUGH_KNOWN:.0%} after {known[enough - 1]:.1f} minutes)"
+    took = _minutes(compared, compared)[-1]
+    yield f"layers against themselves: {coverage_in_words(ratios)}; {said}, in {took:.1f} minutes"
+
+
+def _minutes(records: Sequence[Record], since: Sequence[Record]) -> list[float]:
+    """When each was measured, for the last time, in minutes after the first of `since`; the earliest first."""
+    start, *_ = sorted(map(_when, since))
+    return sorted((_when(record) - start).total_seconds() / 60 for record in records)
+
+
+def _when(record: Record) -> datetime:
+    return datetime.fromisoformat(str(record["timestamp"]))
 
 
 _FEWEST_AGAINST_ITSELF = 10

@@ -115,9 +115,9 @@ def add_options(parser) -> None:
         "--budget",
         metavar="MINUTES",
         type=positive(float),
-        help="how long the run takes: three quarters of it at most before some are measured again; a third "
-        "of the rest for ratios wider than ±5%%, two thirds where it brings most within ±2%% (default: until "
-        "60%% of the ratios are known to ±2%% and none is wider than ±5%%, but at most 6 s a row, with "
+        help="how long the run takes: three quarters of it at most before some are measured again; a fifth "
+        "of the rest for ratios wider than ±5%%, the others where it brings most within ±2%% (default: until "
+        "60%% of the ratios are known to ±2%% and then none is wider than ±5%%, but at most 6 s a row, with "
         "--seconds=1).",
     )
     group.addoption(

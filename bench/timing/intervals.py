@@ -10,7 +10,8 @@ from functools import cache
 from statistics import fmean, median, stdev, variance
 
 WISHED_HALF_WIDTH = 0.02  # of a ratio's interval, relative
-LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little: a third of the further time is for such rows
+LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little
+ENOUGH_KNOWN = 0.6  # of a run's ratios, to the wished half width
 CONFIDENCE = 0.95
 # the lowest and the highest of 5 values hold the true median between them in 94% of samples, of 6 in 97%
 _FEWEST_RATIOS = 6

@@ -138,8 +138,36 @@ def test_what_layers_show_against_themselves_is_told():
     off = rows(1, ratio=1.06, ratio_low=1.05, ratio_high=1.07)
     said = "layers against themselves: 9 of 10 intervals (90.0%) hold 1, 1 of the ratios are off by more than"
     (told,) = [line for line in summary_lines([*held, *off], LABELS) if "themselves" in line]
-    assert told.startswith(said) and "100% of all ratios are known to ±2%, in 0.0 minutes" in told
+    assert told.startswith(said)
+    assert "100% of all ratios are known to ±2% (60% after 0.0 minutes), in 0.0 minutes" in told
     assert not any("themselves" in line for line in summary_lines(held, LABELS))
+
+
+@pytest.mark.parametrize(
+    ("known", "told"),
+    [
+        ([0, 1, 2, 3, 4, 7], "60% of all ratios are known to ±2% (60% after 7.0 minutes), in 9.0 minutes"),
+        ([0, 1, 2, 3, 4], "50% of all ratios are known to ±2%, in 9.0 minutes"),
+    ],
+)
+def test_when_enough_was_known_is_told(known, told):
+    """Of rows that were measured at these minutes, the last time."""
+    rows = [
+        record(
+            "lstm-builtin",
+            figures={
+                **FIGURES,
+                "baseline": "infer-lstm-builtin-b32-t50-f64-u128",
+                "ratio": 1.0,
+                "ratio_low": 0.99 if minute in known else 0.9,
+                "ratio_high": 1.01,
+                "timestamp": f"2026-01-01T10:{minute:02}:00+00:00",
+            },
+        )
+        for minute in range(10)
+    ]
+    (said,) = [line for line in summary_lines(rows[::-1], LABELS) if "themselves" in line]
+    assert told in said
 
 
 def test_a_drift_is_told():

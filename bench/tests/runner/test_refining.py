@@ -71,7 +71,7 @@ def test_a_turn_that_has_no_row_is_the_others(urgent):
     assert next_of({0: near if urgent else wide}, 1000.0, urgent) == 0
 
 
-def test_those_that_say_little_have_a_third_of_the_time():
+def test_those_that_say_little_have_a_fifth_of_a_given_time():
     wide, near = timed(0.01, noise=0.15, instances=4), timed(0.03)
     rows = {number: wide if number < 50 else near for number in range(100)}
     passed, spent = 0.0, {True: 0.0, False: 0.0}
@@ -84,7 +84,7 @@ def test_those_that_say_little_have_a_third_of_the_time():
     seconds = 20 * (wide.seconds + near.seconds)
     spend(rows, seconds, measure, clock=lambda: passed)
     assert passed <= seconds
-    assert abs(2 * spent[True] - spent[False]) < 3 * max(wide.seconds, near.seconds)  # of over 100 s
+    assert abs(4 * spent[True] - spent[False]) < 5 * max(wide.seconds, near.seconds)  # of over 100 s
     assert passed > 100
 
 
@@ -123,6 +123,22 @@ def test_a_run_without_a_time_of_its_own_ends_where_enough_is_known(until_enough
 
     spend(rows, 1e9, measure, until_enough)
     assert len(asked) == measured
+
+
+def test_a_run_without_a_time_of_its_own_knows_enough_before_it_turns_to_those_that_say_little():
+    narrow, near, wide = timed(0.0, noise=0.001), timed(0.03), timed(0.01, noise=0.15, instances=4)
+    rows = dict(enumerate([narrow, narrow, near, near, wide]))
+    asked = []
+
+    def measure(number: int) -> Timed:
+        asked.append(number)
+        return narrow
+
+    spend(rows, 1e9, measure, until_enough=True)
+    assert asked == [2, 4]
+    asked.clear()
+    spend(rows, 1e9, measure)
+    assert asked[0] == 4
 
 
 def test_once_enough_is_known_the_time_is_for_those_that_say_little():
