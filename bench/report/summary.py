@@ -209,7 +209,7 @@ def _against_itself(compared: Sequence[Record]) -> Iterator[str]:
 
 
 def _minutes(records: Sequence[Record], since: Sequence[Record]) -> list[float]:
-    """When each was measured, for the last time, in minutes after the first of `since`; the earliest first."""
+    """When each was measured last, in minutes after the first of `since`; the earliest first."""
     start, *_ = sorted(map(_when, since))
     return sorted((_when(record) - start).total_seconds() / 60 for record in records)
 

@@ -2,9 +2,9 @@
 
 A case is timed as several *instances*: its two programs are compiled anew, each from a copy of its graph and
 with its weights and inputs elsewhere in memory, since TensorFlow draws the speed of a compiled graph, and the
-allocator how well a cache holds what it reads. What XLA compiles whole for a CPU is the same each time:
-there weights and inputs alone are moved. Blocks lie within instances, and the interval of the ratio is over
-instances.
+allocator how well a cache holds what it reads. Inference that XLA compiles for a CPU runs
+alike each time: there weights and inputs alone are moved. Blocks lie within instances, and the interval of the
+ratio is over instances.
 
 A block has two ratios, each of neighbouring calls: what slows the machine down for longer than a call cancels
 in them, and what hits one call alone makes one ratio of many far off, which then counts less. The two orders
@@ -50,8 +50,8 @@ LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what diffe
 _USUAL_INSTANCES = 4  # at least, where making one takes no longer than the blocks
 MOST_INSTANCES = 8  # of a first measurement
 # Seconds of compiling that a case may take for its instances, as a multiple of the seconds of its blocks. To
-# compile a built-in's two sides takes 0.1 to 0.5 s, and blocks 1 s: so most have 4 instances; XLA's programs,
-# which are compiled once on a CPU, have more.
+# compile a built-in's two sides takes 0.1 to 0.5 s, and blocks 1 s: so most have 4 instances; inference
+# under XLA, which is compiled once on a CPU, has more.
 _INSTANCES_SHARE = 0.5
 _MOST_INSTANCE_S = 4.0  # seconds of an instance, with blocks of 1 s, beyond which one must do
 _MOST_AGAIN = 24  # instances of a row that is measured again: what needs more is too noisy for this

@@ -1,5 +1,7 @@
 """What stands between the suite and TensorFlow: kernels, names, states, gradients, devices."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -144,8 +146,8 @@ def test_another_instance_has_weights_and_inputs_of_its_own(subject, options, mo
 
 
 def test_what_compiles_alike_is_compiled_once(monkeypatch):
-    """XLA's program on a CPU: an instance is then the first one's, called with other weights and inputs."""
-    alike, drawn = (program_of("lstm-rnn", "train", jit_compile=jit)[0] for jit in (True, False))
+    """XLA's inference on a CPU: an instance is then the first one's, called with other weights and inputs."""
+    alike, drawn = (program_of("lstm-rnn", mode, jit_compile=True)[0] for mode in ("infer", "train"))
     copied, copy = [], programs._copied
     monkeypatch.setattr(programs, "_copied", lambda *of: copied.append(of) or copy(*of))
     assert alike.again().compile_s < alike.compile_s / 3 and not copied
@@ -153,8 +155,10 @@ def test_what_compiles_alike_is_compiled_once(monkeypatch):
     drawn.again()
     assert len(copied) == 1 and drawn.again_s == drawn.compile_s
     shape = (4, 5, 3, 6)
-    assert Case("lstm", "rnn", "train", *shape, jit_compile=True).compiles_alike
-    assert not Case("lstm", "rnn", "train", *shape, jit_compile=True, device="gpu").compiles_alike
+    alike = Case("lstm", "rnn", "infer", *shape, jit_compile=True)
+    assert alike.compiles_alike and not replace(alike, jit_compile=False).compiles_alike
+    assert not replace(alike, mode="train").compiles_alike
+    assert not replace(alike, device="gpu").compiles_alike
 
 
 def test_a_moved_tensor_lies_elsewhere_in_memory():
