@@ -83,13 +83,14 @@ def make_instances(wanted: Sequence[tuple[Proven, int]]) -> None:
     Raises:
         WrongAnswer: another instance gives another answer.
     """
-    by_number: dict[int, list[Proven]] = {}
+    missing: dict[int, list[tuple[Proven, Callable[[], Program]]]] = {}  # by how many are compiled at once
     for proven, number in wanted:
-        at_once = 1 if proven.program.xla else proven.compiled_at_once
-        by_number.setdefault(at_once, []).extend([proven] * proven.missing(number))
-    for at_once, of_these in by_number.items():
-        programs = _all_of([proven.program.again for proven in of_these], at_once)
-        for proven, another in zip(of_these, programs, strict=True):
+        if (again := proven.program.again) is not None:
+            at_once = 1 if proven.program.xla else proven.compiled_at_once
+            missing.setdefault(at_once, []).extend([(proven, again)] * proven.missing(number))
+    for at_once, of_these in missing.items():
+        programs = _all_of([again for _, again in of_these], at_once)
+        for (proven, _), another in zip(of_these, programs, strict=True):
             proven.add(another)
 
 
