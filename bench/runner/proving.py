@@ -80,14 +80,21 @@ def make_instances(wanted: Sequence[tuple[Proven, int]]) -> None:
     """Compiles and proves the instances of each up to the number that stands beside it, as many at once as
     its process compiles.
 
+    Of two instances the one that is made later runs quicker by 0.5% to 1%: with all of the subject's made
+    first, ratios of layers against themselves were off by that. So one of each is made in turn, and either
+    side is the first of every other two.
+
     Raises:
         WrongAnswer: another instance gives another answer.
     """
     missing: dict[int, list[tuple[Proven, Callable[[], Program]]]] = {}  # by how many are compiled at once
-    for proven, number in wanted:
-        if (again := proven.program.again) is not None:
-            at_once = 1 if proven.program.xla else proven.compiled_at_once
-            missing.setdefault(at_once, []).extend([(proven, again)] * proven.missing(number))
+    most = max((proven.missing(number) for proven, number in wanted), default=0)
+    for left in reversed(range(most)):
+        for proven, number in wanted if left % 2 == 0 else wanted[::-1]:
+            again = proven.program.again
+            if again is not None and proven.missing(number) > left:
+                at_once = 1 if proven.program.xla else proven.compiled_at_once
+                missing.setdefault(at_once, []).append((proven, again))
     for at_once, of_these in missing.items():
         programs = _all_of([again for _, again in of_these], at_once)
         for (proven, _), another in zip(of_these, programs, strict=True):

@@ -75,3 +75,24 @@ def test_instances_are_compiled_once(proven):
     make_instances([(case, 3)])
     assert case.instance(1) is second
     assert len({id(case.instance(number)) for number in range(4)}) == 4
+
+
+def test_either_side_is_made_first_every_other_time(proven):
+    """What is made later runs quicker."""
+    made = []
+
+    def side(name):
+        def again():
+            made.append(name)
+            return proven.program
+
+        program = replace(proven.program, again=again)
+        return replace(proven, program=program, compiled_at_once=1, _more=[])
+
+    subject, baseline = side("subject"), side("baseline")
+    make_instances([(subject, 2)])
+    make_instances([(subject, 3), (baseline, 4)])
+    assert made == ["subject"] * 2 + ["baseline"] * 3 + ["subject", "baseline"]
+    made.clear()
+    make_instances([(subject, 6), (baseline, 7)])
+    assert made == ["subject", "baseline", "baseline", "subject", "subject", "baseline"]
