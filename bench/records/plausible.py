@@ -14,9 +14,9 @@ from bench.records.schema import COLUMNS, DEFAULTS, SHAPE, Value
 from bench.records.text import one_line
 
 _LEAST, _MOST = 1e-12, 1e18  # of anything: seconds, times as slow, operations of a call
-# A ratio is the median over the blocks, not the quotient of the medians, and times drift while they are
+# A ratio is of neighbouring calls, not the quotient of the medians, and times drift while they are
 # measured. In 3,065 rows the two differed by 1.3% in the median, by a factor of 1.10 in one row of a hundred,
-# and by 1.26 at most; beside other work on one core, where a block counts the quicker of two calls, by 2.4.
+# and by 1.26 at most; beside other work on one core by 2.4.
 _AGREEMENT = 5.0
 NUMBERS = tuple(column.name for column in COLUMNS if column.kind is not str)
 REQUIRED = tuple(column.name for column in COLUMNS if column.required)

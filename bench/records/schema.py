@@ -211,8 +211,8 @@ class Record(TypedDict):
         float | None,
         _Says(
             "subject's time / baseline's time; above 1 the subject is slower. The geometric mean of the "
-            "instances', of whose blocks what is far off counts less; with fewer than 3 instances the median "
-            "over the blocks",
+            "instances', each that of the ratios of neighbouring calls, where what is far off counts less; "
+            "with fewer than 3 instances the median of those ratios",
             "ratio",
         ),
     ]

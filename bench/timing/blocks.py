@@ -6,11 +6,12 @@ allocator how well a cache holds what it reads. Inference that XLA compiles for 
 alike each time: there weights and inputs alone are moved. Blocks lie within instances, and the interval of
 the ratio is over instances.
 
-Of its two calls of a program a block counts the quicker: other work makes calls slower and never quicker
-(Chen and Revels 2016, "Robust benchmarking in noisy environments"), and so does the first call after another
-instance's. ABBA alone would lean to one side then, as a burst of two calls hits both calls in the middle and
-never both at the ends. On two busy cores intervals of the same time became narrower by a quarter than with
-the sums of both calls, in visits of three blocks that began with calls that were not timed.
+A block has two ratios, each of neighbouring calls: what slows the machine down for longer than a call cancels
+in them, and what hits one call alone makes one ratio of many far off, which then counts less. The two orders
+keep a drift, a burst of two calls, and the second of two calls of one program, which is quicker, from leaning
+to one side. In three recordings of layers against themselves, 307 rows, the errors of the ratios were smaller
+by 10% in inference and 4% in training than with one ratio a block, of the quicker of its two calls of each
+program; 52% and 10% of the rows were known to ±2%, instead of 47% and 8%.
 """
 
 import gc
@@ -27,12 +28,12 @@ from bench.timing.intervals import (
     FEWEST_INSTANCES,
     WISHED_HALF_WIDTH,
     Interval,
-    blocks_for,
-    blocks_in_all,
     drift_of,
     half_width,
     instances_interval,
     ratio_interval,
+    ratios_for,
+    ratios_in_all,
 )
 from bench.timing.random_effects import RandomEffects
 
@@ -42,7 +43,8 @@ Pair = tuple[Leg, Leg]  # of the subject and of the baseline
 PILOT_SHARE = 0.1  # of the allowed time, at most
 _QUEUE_SHARE = 0.03  # beyond it
 _QUEUE_CALLS = (3, 100)  # at least, at most
-PILOT_BLOCKS = (2, 6)  # at least, for a spread; at most
+_RATIOS_IN_BLOCK = 2
+PILOT_BLOCKS = (1, 4)  # at least, for a spread; at most
 LEAST_CALLS = 1 + 2 * (PILOT_BLOCKS[0] + FEWEST_BLOCKS)  # of a program that is timed, however slow
 LEAST_IN_INSTANCE = 2  # blocks: one of each order; fewer do not tell what differs within an instance
 _USUAL_INSTANCES = 4  # at least, where making one takes no longer than the blocks
@@ -80,21 +82,21 @@ class Blocks:
     baseline: list[float] = field(default_factory=list)
 
     def ratios(self) -> list[float]:
-        """Subject's time / baseline's time of each block, by the quicker call of each."""
-        pairs = zip(_by_two(self.subject, min), _by_two(self.baseline, min), strict=True)
-        return [subject / baseline for subject, baseline in pairs]
+        """Subject's time / baseline's time of neighbouring calls, two of each block."""
+        return [subject / baseline for subject, baseline in zip(self.subject, self.baseline, strict=True)]
+
+    @property
+    def count(self) -> int:
+        """How many blocks these are."""
+        return len(self.subject) // _RATIOS_IN_BLOCK
 
     def __add__(self, later: "Blocks") -> "Blocks":
         return Blocks(self.subject + later.subject, self.baseline + later.baseline)
 
     def seconds(self) -> list[float]:
         """The time of each block."""
-        pairs = zip(_by_two(self.subject, sum), _by_two(self.baseline, sum), strict=True)
-        return [subject + baseline for subject, baseline in pairs]
-
-
-def _by_two(times: list[float], of_block: Callable[[tuple[float, float]], float]) -> list[float]:
-    return [of_block(calls) for calls in zip(times[::2], times[1::2], strict=True)]
+        calls = [subject + baseline for subject, baseline in zip(self.subject, self.baseline, strict=True)]
+        return [first + second for first, second in zip(calls[::2], calls[1::2], strict=True)]
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,8 @@ def rounds_for(pilot: Blocks, budget: Budget) -> int:
     """The number of blocks: enough for the wished interval, at most what the time allows, and at least
     `min_rounds` and what an interval takes."""
     allowed = int(budget.max_time_s / median(pilot.seconds()))
-    return max(min(blocks_for(pilot.ratios()), allowed), budget.min_rounds, FEWEST_BLOCKS)
+    wished = math.ceil(ratios_for(pilot.ratios()) / _RATIOS_IN_BLOCK)
+    return max(min(wished, allowed), budget.min_rounds, FEWEST_BLOCKS)
 
 
 def plan_for(pilot: Blocks, budget: Budget, instance_s: float | None) -> Plan:
@@ -339,10 +342,10 @@ def plan_again(
     kept = there if continued else 0
     plans = []
     for made in range(0 if continued else 1, _MOST_AGAIN - there + 1):
-        blocks = blocks_in_all(found.between, found.within, there + made, aim)
-        if blocks is not None:
-            each = max(LEAST_IN_INSTANCE, 2 * math.ceil((blocks - timed) / (made + kept) / 2))
-            plans.append(Plan(made, each, kept))
+        ratios = ratios_in_all(found.between, found.within, there + made, aim)
+        if ratios is not None:
+            blocks = (ratios - timed) / (made + kept) / _RATIOS_IN_BLOCK
+            plans.append(Plan(made, max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2)), kept))
     return min(plans, key=lambda plan: plan.seconds(instance_s, block_s), default=None)
 
 
@@ -359,7 +362,7 @@ def summarise(instances: Sequence[Blocks]) -> Timing:
         iqr_s=third - first,
         baseline_median_s=median(chain.from_iterable(blocks.baseline for blocks in instances)),
         ratio=instances_interval(ratios) if effects else ratio_interval(list(chain.from_iterable(ratios))),
-        rounds=sum(map(len, ratios)),
+        rounds=sum(blocks.count for blocks in instances),
         instances=tuple(of_instances),
         instance_spread=effects.between if effects else None,
         drift=drift_of(ratios),
@@ -371,11 +374,11 @@ def _pilot(subject: Leg, baseline: Leg, budget: Budget) -> Blocks:
     least, most = PILOT_BLOCKS
     for time_once in (baseline, subject):  # the first call after compiling is the slowest
         time_once()
-    while len(blocks.ratios()) < most:
+    while blocks.count < most:
         blocks.baseline.append(baseline())
         blocks.subject.extend(subject() for _ in range(2))
         blocks.baseline.append(baseline())
-        if len(blocks.ratios()) >= least and sum(blocks.seconds()) > PILOT_SHARE * budget.max_time_s:
+        if blocks.count >= least and sum(blocks.seconds()) > PILOT_SHARE * budget.max_time_s:
             break
     return blocks
 

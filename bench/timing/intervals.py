@@ -1,6 +1,6 @@
 """Confidence intervals: of a ratio from its blocks and instances, and of a line through points.
 
-Says too how many blocks, or instances, an interval of a wished width takes.
+Says too how many ratios an interval of a wished width takes.
 """
 
 import math
@@ -14,23 +14,24 @@ LARGEST_HALF_WIDTH = 0.05  # beyond it a ratio says little
 ENOUGH_KNOWN = 0.6  # of a run's ratios, to the wished half width
 CONFIDENCE = 0.95
 # the lowest and the highest of 5 values hold the true median between them in 94% of samples, of 6 in 97%
+_FEWEST_RATIOS = 6
 FEWEST_BLOCKS = 6
 # The percentile bootstrap of a median of few values is too narrow: it held the true median in 87% of 2000
 # simulated samples of 7, 92% of 15, 94% of 30 to 50. The order statistics keep their 95% at any number, for
 # intervals wider by 29% at 15 and by 11% at 30.
-_BOOTSTRAP_BLOCKS = 50  # at least
+_BOOTSTRAP_RATIOS = 50  # at least
 _RESAMPLES = 4000  # the ends of the interval then move by less than a tenth of its width from seed to seed
 # Below, Student's interval is too wide to say anything: 12.7 standard errors for two, 4.3 for three.
 FEWEST_INSTANCES = 3
 _VAGUE = 1.2  # high / low of an interval
 # half the 95% interval of a median of n normal values is 1.96 * sqrt(pi / 2) * deviation / sqrt(n)
 _MEDIAN_FACTOR = 1.96 * math.sqrt(math.pi / 2)
-# With these two 68-84% of simulated intervals (normal and exponential noise, pilots of 3 and 6 blocks) came
+# With these two 68-84% of simulated intervals (normal and exponential noise, pilots of 3 and 6 ratios) came
 # within the wish, without them 14-37%.
 _ASSURANCE = 0.8  # that the true spread is no larger than what the pilot's is taken for
 _DRIFT_BY_CHANCE = 0.001  # of a run of 158 rows without any drift one in six says that a row has some
 _STANDARD_ERRORS = 2.1  # half an interval of `RandomEffects`
-_LEAST_BETWEEN = 0.006  # what of its prior remains where instances look alike
+_LEAST_BETWEEN = 0.007  # what of its prior remains where instances look alike
 _LONGER_SIDE = 1.3  # the longer side of an interval, as a multiple of half of it
 
 
@@ -63,25 +64,25 @@ class Interval:
         return width > _VAGUE and width > max(self.value, 1 / self.value)
 
 
-def ratio_interval(block_ratios: Sequence[float]) -> Interval:
-    """The median of the blocks' ratios, with its interval.
+def ratio_interval(ratios: Sequence[float]) -> Interval:
+    """The median of the ratios, with its interval.
 
-    That of few blocks is exact: two of the sorted ratios, by the binomial distribution of how many lie below
+    That of few ratios is exact: two of the sorted ratios, by the binomial distribution of how many lie below
     the true median; that of many is the percentile bootstrap's.
 
     Args:
-        block_ratios: one ratio for each of the disjoint ABBA blocks, `FEWEST_BLOCKS` at least.
+        ratios: of disjoint pairs of calls, six at least.
     """
     import numpy as np
 
-    ratios = np.asarray(block_ratios, dtype=float)
-    if ratios.ndim != 1 or len(ratios) < FEWEST_BLOCKS:
-        raise ValueError(f"{ratios.size} blocks: an interval takes at least {FEWEST_BLOCKS}")
-    if not np.isfinite(ratios).all():
-        raise ValueError(f"ratios {ratios}: must be finite")
-    ends = _exact_ends if len(ratios) < _BOOTSTRAP_BLOCKS else _bootstrap_ends
-    low, high = ends(ratios)
-    return Interval(float(np.median(ratios)), float(low), float(high))
+    found = np.asarray(ratios, dtype=float)
+    if found.ndim != 1 or len(found) < _FEWEST_RATIOS:
+        raise ValueError(f"{found.size} ratios: an interval takes at least {_FEWEST_RATIOS}")
+    if not np.isfinite(found).all():
+        raise ValueError(f"ratios {found}: must be finite")
+    ends = _exact_ends if len(found) < _BOOTSTRAP_RATIOS else _bootstrap_ends
+    low, high = ends(found)
+    return Interval(float(np.median(found)), float(low), float(high))
 
 
 def _exact_ends(ratios) -> tuple[float, float]:
@@ -123,7 +124,7 @@ def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
     timed again until they are within ±2%. It does not know of a speed that none of the instances drew.
 
     Args:
-        instances: of each instance, `FEWEST_INSTANCES` at least, the ratios of its blocks, two at least.
+        instances: of each instance, `FEWEST_INSTANCES` at least, its ratios, two at least.
     """
     from bench.timing.random_effects import RandomEffects
 
@@ -156,11 +157,11 @@ def _check_enough(drawn: Sequence) -> None:
 
 
 def drift_of(instances: Sequence[Sequence[float]]) -> float | None:
-    """Spearman's rank correlation of the time of a block and its ratio, where it is no chance (p < 0.001);
+    """Spearman's rank correlation of the time of a ratio and its size, where it is no chance (p < 0.001);
     else None.
 
     Args:
-        instances: of each instance the ratios of its blocks, in the order of time.
+        instances: of each instance its ratios, in the order of time.
     """
     from scipy.stats import spearmanr
 
@@ -172,34 +173,34 @@ def drift_of(instances: Sequence[Sequence[float]]) -> float | None:
     return float(found.statistic) if found.pvalue < _DRIFT_BY_CHANCE else None
 
 
-def half_width(between: float, within: float, instances: int, blocks: int) -> float:
+def half_width(between: float, within: float, instances: int, ratios: int) -> float:
     """About the half of the interval of a ratio, relative.
 
     Args:
-        between, within: the deviations of instances, and of blocks within them.
-        blocks: of all instances together.
+        between, within: the deviations of instances, and of ratios within them.
+        ratios: of all instances together.
     """
     between = max(between, _LEAST_BETWEEN)
-    return _STANDARD_ERRORS * math.sqrt(between**2 / instances + within**2 / blocks)
+    return _STANDARD_ERRORS * math.sqrt(between**2 / instances + within**2 / ratios)
 
 
-def blocks_in_all(between: float, within: float, instances: int, wished: float) -> int | None:
-    """How many blocks of all instances make `half_width` as small as wished; None: no number does."""
+def ratios_in_all(between: float, within: float, instances: int, wished: float) -> int | None:
+    """How many ratios of all instances make `half_width` as small as wished; None: no number does."""
     spare = (wished / _STANDARD_ERRORS) ** 2 - max(between, _LEAST_BETWEEN) ** 2 / instances
     return math.ceil(within**2 / spare) if spare > 0 else None
 
 
-def blocks_for(pilot_ratios: Sequence[float]) -> int:
-    """How many blocks bring the interval of their median ratio within ±2%, in about three of four cases.
+def ratios_for(pilot_ratios: Sequence[float]) -> int:
+    """How many ratios bring the interval of their median within ±2%, in about three of four cases.
 
     Args:
-        pilot_ratios: the ratios of the pilot's blocks, at least two.
+        pilot_ratios: those of the pilot, at least two.
     """
     from scipy.stats import chi2
 
     degrees = len(pilot_ratios) - 1
     spread = variance(math.log(ratio) for ratio in pilot_ratios)
-    spread *= degrees / chi2.ppf(1 - _ASSURANCE, degrees)  # few blocks often look steadier than they are
+    spread *= degrees / chi2.ppf(1 - _ASSURANCE, degrees)  # few ratios often look steadier than they are
     return math.ceil(spread * (_LONGER_SIDE * _MEDIAN_FACTOR / WISHED_HALF_WIDTH) ** 2)
 
 

@@ -16,7 +16,8 @@ CASE = Case("lstm", "builtin", "train", 32, 50, 64, 128)
 
 def timed(spread: float, noise: float = 0.01, instances: int = 8, blocks: int = 4, **takes) -> Timed:
     """A row of calls of 10 ms, whose instances scatter by `spread`, and blocks within them by `noise`."""
-    made = [_instance(spread * z, noise * _scattered(blocks)) for z in _scattered(instances)]
+    of_ratios = math.sqrt(2) * noise * _scattered(2 * blocks)
+    made = [_instance(spread * z, of_ratios) for z in _scattered(instances)]
     return Timed(
         Comparison("any", CASE, CASE), made, **{"pair": None, "prove_s": 1.0, "instance_s": 0.5, **takes}
     )
@@ -30,7 +31,7 @@ def _scattered(count: int) -> np.ndarray:
 
 def _instance(logarithm: float, noise: np.ndarray) -> Blocks:
     ratios = np.exp(logarithm + noise)
-    return Blocks(list(np.repeat(0.010 * ratios, 2)), [0.010] * (2 * len(ratios)))
+    return Blocks(list(0.010 * ratios), [0.010] * len(ratios))
 
 
 def test_what_is_within_two_percent_or_has_one_trace_is_left_alone():
@@ -196,7 +197,7 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
     generator = np.random.default_rng(5)
 
     def blocks_of(speed: float, blocks: int) -> Blocks:
-        return _instance(speed, generator.normal(0, 0.02, blocks))
+        return _instance(speed, generator.normal(0, 0.03, 2 * blocks))
 
     held = again = reached = 0
     for _ in range(1000):
@@ -219,4 +220,5 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
 
 def test_the_same_blocks_are_timed_without_a_benchmark():
     found = time_planned([(lambda: 2.0, lambda: 1.0)] * 3, 4, plain_rounds)
-    assert [blocks.ratios() for blocks in found] == [[2.0] * 4] * 3
+    assert [blocks.ratios() for blocks in found] == [[2.0] * 8] * 3
+    assert [blocks.count for blocks in found] == [4] * 3

@@ -60,11 +60,11 @@ def test_instances_have_further_blocks_and_new_ones_come_after_them(run, options
     unsettled(monkeypatch)
     (before,) = measured(run, of("slstm", **options))
     assert before.pair is not None
-    there, blocks = len(before.instances), len(before.instances[0].ratios())
+    there, blocks = len(before.instances), before.instances[0].count
     program = before.pair[0].instance(there - 1)
     assert run._time_more(0)
     after = run._timed[0]
-    assert [len(each.ratios()) for each in after.instances] == [blocks + 4] * there + [4] * 2
+    assert [each.count for each in after.instances] == [blocks + 4] * there + [4] * 2
     for earlier, later in zip(before.instances, after.instances, strict=False):
         assert (
             later.subject[: 2 * blocks] == earlier.subject
@@ -99,7 +99,7 @@ def test_what_was_not_kept_is_proven_anew_and_its_instances_are_all_new(run, mon
     assert run._time_more(0)
     after = run._timed[0]
     assert after.instances[: len(before.instances)] == before.instances
-    assert [len(each.ratios()) for each in after.instances[len(before.instances) :]] == [2] * 3
+    assert [each.count for each in after.instances[len(before.instances) :]] == [2] * 3
     # the baseline's first instances have been timed
     assert asked[0][2:] == (range(3), len(before.instances))
 

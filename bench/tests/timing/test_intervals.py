@@ -8,14 +8,13 @@ from scipy.stats import sem, t
 
 from bench.timing.intervals import (
     CONFIDENCE,
-    FEWEST_BLOCKS,
     WISHED_HALF_WIDTH,
     Interval,
-    blocks_for,
     drift_of,
     instances_interval,
     processes_interval,
     ratio_interval,
+    ratios_for,
 )
 
 
@@ -37,15 +36,15 @@ def spiked(generator, count: int, ratio: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize(
     ("noise", "count"), [(skewed, 6), (skewed, 7), (skewed, 9), (skewed, 15), (spiked, 15), (skewed, 30)]
 )
-def test_few_blocks_hold_the_true_ratio_in_95_percent(noise, count):
-    """The exact interval's coverage is 95.7% (30 blocks) to 98.4% (7); 200 draws scatter by 1.4%."""
+def test_few_ratios_hold_the_true_ratio_in_95_percent(noise, count):
+    """The exact interval's coverage is 95.7% (30 ratios) to 98.4% (7); 200 draws scatter by 1.4%."""
     coverage, above, below = coverage_of(noise, count, draws=200)
     assert CONFIDENCE - 0.025 <= coverage < 1
     assert max(above, below) <= 0.05  # 2.5% a side
 
 
-def test_many_blocks_hold_the_true_ratio_in_95_percent():
-    """The bootstrap's coverage at 60 blocks is 94.5% (of 2000 draws); 100 draws scatter by 2.3%."""
+def test_many_ratios_hold_the_true_ratio_in_95_percent():
+    """The bootstrap's coverage at 60 ratios is 94.5% (of 2000 draws); 100 draws scatter by 2.3%."""
     coverage, above, below = coverage_of(skewed, 60, draws=100)
     assert 0.88 <= coverage < 1
     assert max(above, below) <= 0.06
@@ -62,13 +61,13 @@ def coverage_of(noise, count: int, draws: int) -> tuple[float, float, float]:
 
 
 @pytest.mark.parametrize(("count", "low", "high"), [(6, 1, 6), (9, 2, 8), (15, 4, 12), (30, 10, 21)])
-def test_few_blocks_give_the_binomial_order_statistics(count, low, high):
+def test_few_ratios_give_the_binomial_order_statistics(count, low, high):
     """The k-th smallest and k-th largest, k from tables of the sign test's interval."""
     ratios = np.random.default_rng(0).permutation(count) + 1.0
     assert ratio_interval(ratios) == Interval((count + 1) / 2, low, high)
 
 
-@pytest.mark.parametrize("count", [FEWEST_BLOCKS, 30, 60])
+@pytest.mark.parametrize("count", [6, 30, 60])
 @pytest.mark.filterwarnings("error")
 def test_constant_ratios_have_an_interval_without_width(count):
     interval = ratio_interval([1.25] * count)
@@ -86,15 +85,15 @@ def test_the_same_ratios_give_the_same_interval_in_any_scale(count):
 
 
 @pytest.mark.parametrize("count", [15, 60])
-def test_one_spoiled_block_does_not_move_the_interval_away(count):
+def test_one_spoiled_ratio_does_not_move_the_interval_away(count):
     ratios = np.append(skewed(np.random.default_rng(4), count - 1), 1000.0)
     interval = ratio_interval(ratios)
     assert interval.low < 1 < interval.high < 1.1
 
 
-@pytest.mark.parametrize("ratios", [[], [1.0], [1.0] * (FEWEST_BLOCKS - 1), np.ones((6, 6))])
-def test_too_few_blocks_have_no_interval(ratios):
-    with pytest.raises(ValueError, match=f"{np.size(ratios)} blocks: an interval takes at least 6"):
+@pytest.mark.parametrize("ratios", [[], [1.0], [1.0] * 5, np.ones((6, 6))])
+def test_too_few_ratios_have_no_interval(ratios):
+    with pytest.raises(ValueError, match=f"{np.size(ratios)} ratios: an interval takes at least 6"):
         ratio_interval(ratios)
 
 
@@ -118,28 +117,28 @@ def test_converged_is_within_two_percent(interval, converged):
     assert interval.converged is converged
 
 
-def test_blocks_grow_with_the_square_of_the_spread_and_not_with_the_ratio():
+def test_ratios_grow_with_the_square_of_the_spread_and_not_with_the_ratio():
     pilot = np.array([-1.0, 0.5, 0.0, 1.0, -0.5, 0.25])
-    narrow = blocks_for(np.exp(0.05 * pilot))
-    assert blocks_for(np.exp(0.1 * pilot)) == pytest.approx(4 * narrow, abs=4)
-    assert blocks_for(7 * np.exp(0.05 * pilot)) == pytest.approx(narrow, abs=1)
-    assert blocks_for([1.5, 1.5]) == 0
+    narrow = ratios_for(np.exp(0.05 * pilot))
+    assert ratios_for(np.exp(0.1 * pilot)) == pytest.approx(4 * narrow, abs=4)
+    assert ratios_for(7 * np.exp(0.05 * pilot)) == pytest.approx(narrow, abs=1)
+    assert ratios_for([1.5, 1.5]) == 0
 
 
-def test_a_pilot_of_few_blocks_is_trusted_less():
-    assert blocks_for([0.98, 1.02]) > 3 * blocks_for([0.98, 1.02, 0.98, 1.02, 0.98, 1.02])
+def test_a_pilot_of_few_ratios_is_trusted_less():
+    assert ratios_for([0.98, 1.02]) > 3 * ratios_for([0.98, 1.02, 0.98, 1.02, 0.98, 1.02])
 
 
-@pytest.mark.parametrize("pilot_blocks", [3, 6])
-def test_the_blocks_asked_for_bring_the_wished_interval_more_often_than_not(pilot_blocks):
+@pytest.mark.parametrize("pilot_ratios", [3, 6])
+def test_the_ratios_asked_for_bring_the_wished_interval_more_often_than_not(pilot_ratios):
     spread = 0.03
     generator = np.random.default_rng(5)
 
     def noise(count):
         return np.exp(generator.normal(0, spread, count))
 
-    pilots = [noise(pilot_blocks) for _ in range(60)]
-    counts = [max(blocks_for(pilot), FEWEST_BLOCKS) for pilot in pilots]
+    pilots = [noise(pilot_ratios) for _ in range(60)]
+    counts = [max(ratios_for(pilot), 6) for pilot in pilots]
     converged = sum(ratio_interval(noise(count)).converged for count in counts)
     assert converged > 30
     enough = (1.96 * spread / WISHED_HALF_WIDTH) ** 2  # for the mean, were the spread known
@@ -147,9 +146,9 @@ def test_the_blocks_asked_for_bring_the_wished_interval_more_often_than_not(pilo
 
 
 @pytest.mark.parametrize("pilot", [[], [1.0]])
-def test_a_pilot_of_fewer_than_two_blocks_says_nothing(pilot):
+def test_a_pilot_of_fewer_than_two_ratios_says_nothing(pilot):
     with pytest.raises(ValueError):
-        blocks_for(pilot)
+        ratios_for(pilot)
 
 
 # --- instances ---
@@ -205,7 +204,7 @@ def test_intervals_over_few_instances_are_narrower_than_students(speeds):
     assert found < 0.85 * student
 
 
-def test_a_block_that_is_far_off_does_not_widen_the_interval():
+def test_a_ratio_that_is_far_off_does_not_widen_the_interval():
     samples = [list(each) for each in simulated("alike", 4, 10)[0]]
     before = instances_interval(samples)
     samples[0][0] = 30.0
