@@ -333,7 +333,7 @@ def _report(
         if row.retraced:
             more = Instances(
                 lambda numbers: prover.legs_of_more(subject, baseline, numbers),
-                subject.instance_s + baseline.instance_s,
+                subject.program.again_s + baseline.program.again_s,
             )
         budget = Budget(seconds, _MIN_ROUNDS)
         timing = time_pair(*prover.legs(subject, baseline), plain_rounds, budget, more)

@@ -198,14 +198,14 @@ class Run:
                 traced.setdefault(trace_count, trace_count())
             return legs
 
-        more = Instances(others, subject.instance_s + baseline.instance_s) if comparison.retraced else None
+        instance_s = program.again_s + baseline.program.again_s if comparison.retraced else None
+        more = None if instance_s is None else Instances(others, instance_s)
         (instances, disturbance), throttled = self._gpu.watch(
             f"{comparison.sweep} {comparison.id}",
             lambda: watch(
                 lambda: time_instances(self._prover.legs(subject, baseline), benchmark.pedantic, budget, more)
             ),
         )
-        instance_s = program.again_s + baseline.program.again_s if comparison.retraced else None
         timed = Timed(comparison, instances, (subject, baseline), prove_s, instance_s)
         timing = timed.timing
         self._keep_timed(len(self.records), timed)
@@ -238,9 +238,9 @@ class Run:
                 self._prover.start_anew()
             subject, baseline = timed.pair or self._pair(comparison)
             numbers = range(plan.instances)
-            # a subject that was proven anew has new instances; of its baseline, which is kept, the first ones
-            # have been timed
-            ahead = 0 if timed.pair or comparison.isolated else len(timed.instances)
+            # a subject that was proven anew has new instances; of its baseline, which is kept, the first has
+            # been timed
+            ahead = 0 if timed.pair or comparison.isolated else 1
             pairs = self._prover.legs_of_more(subject, baseline, numbers, ahead)
             blocks = time_planned(pairs, plan.blocks, plain_rounds)
             for each in numbers:
