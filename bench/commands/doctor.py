@@ -82,7 +82,7 @@ def _fixed_loop() -> list[Blocks]:
 
 
 def block_scatter(instances: Sequence[Blocks]) -> float:
-    """The deviation of the ratio of a block, relative."""
+    """The deviation of a ratio of two neighbouring calls, relative."""
     return RandomEffects([blocks.ratios() for blocks in instances]).within
 
 
