@@ -336,7 +336,7 @@ def _report(
                 subject.program.again_s + baseline.program.again_s,
             )
         budget = Budget(seconds, _MIN_ROUNDS)
-        timing = time_pair(*prover.legs(subject, baseline), plain_rounds, budget, more)
+        timing = time_pair(*prover.legs(subject, baseline), plain_rounds, budget, case.mode, more)
         verify_again(subject.problem, subject.answer, subject.program.answer(), subject.proof)
     return ComparisonReport(
         subjects[case.subject].label,

@@ -83,7 +83,7 @@ def _fixed_loop() -> list[Blocks]:
 
 def block_scatter(instances: Sequence[Blocks]) -> float:
     """The deviation of a ratio of two neighbouring calls, relative."""
-    return RandomEffects([blocks.ratios() for blocks in instances]).within
+    return RandomEffects([blocks.ratios() for blocks in instances], "infer").within  # in any mode the same
 
 
 def _own_speed(scatter: float) -> Finding:
@@ -115,7 +115,7 @@ def _listed(found: Sequence[Finding]) -> Iterator[str]:
 
 
 def _seen(instances: dict[str, list[Blocks]]) -> Iterator[str]:
-    timings = {mode: summarise(blocks) for mode, blocks in instances.items()}
+    timings = {mode: summarise(blocks, mode) for mode, blocks in instances.items()}
     for mode, timing in timings.items():
         low, high = min(timing.instances), max(timing.instances)
         drawn, blocks = counted(len(timing.instances), "instance"), counted(timing.rounds, "block")

@@ -40,7 +40,7 @@ class Timed:
 
     @cached_property
     def timing(self) -> Timing:
-        return summarise(self.instances)
+        return summarise(self.instances, self.comparison.case.mode)
 
     @property
     def ratio(self) -> Interval:
@@ -70,7 +70,8 @@ class Timed:
     def _to(self, half_width: float) -> Plan | None:
         if self.instance_s is None or self.ratio.is_within(half_width):
             return None
-        return plan_again(self.instances, self.ratio, self.instance_s, self.pair is not None, half_width)
+        mode, continued = self.comparison.case.mode, self.pair is not None
+        return plan_again(self.instances, mode, self.ratio, self.instance_s, continued, half_width)
 
     def _seconds(self, plan: Plan | None) -> float:
         if plan is None or self.instance_s is None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from bench.cases.case import MODES, Case
+from bench.cases.case import MODES, Case, id_parts
 from bench.cases.comparisons import comparisons
 from bench.cases.devices import hide_gpus
 from bench.cases.sweeps import LOOPS
@@ -65,7 +65,7 @@ class Row:
     """A case that was timed against itself as a run times a row.
 
     Attributes:
-        case: its id.
+        case: its id; CaseError where it is none.
         planted: by how much the subject was slowed, as a share of the baseline's time.
         instances: of each instance the times of the subject's calls and of the baseline's, seconds; a block
             is two of each.
@@ -75,15 +75,23 @@ class Row:
     planted: float
     instances: list[tuple[list[float], list[float]]]
 
+    def __post_init__(self):
+        id_parts(self.case)
+
     @property
     def blocks(self) -> list[Blocks]:
         """The blocks of each instance."""
         return [Blocks(*times) for times in self.instances]
 
+    @property
+    def mode(self) -> str:
+        """Of the case."""
+        return id_parts(self.case).mode
+
     @cached_property
     def ratio(self) -> Interval:
         """As a record has it."""
-        return summarise(self.blocks).ratio
+        return summarise(self.blocks, self.mode).ratio
 
     def slowed(self, slowdown: float) -> "Row":
         """The same, with every call of the subject slower by so much."""
@@ -409,5 +417,5 @@ def p_value(row: Row) -> float:
     where the instances are too few to tell."""
     if len(row.blocks) < FEWEST_INSTANCES:
         return 1.0
-    below = RandomEffects([blocks.ratios() for blocks in row.blocks]).below(0.0)
+    below = RandomEffects([blocks.ratios() for blocks in row.blocks], row.mode).below(0.0)
     return 2 * max(0.0, min(below, 1 - below))

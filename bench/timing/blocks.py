@@ -187,10 +187,11 @@ def time_pair(
     baseline: Leg,
     pedantic: Callable[..., object],
     budget: Budget,
+    mode: str,
     more: Instances | None = None,
 ) -> Timing:
-    """Times two programs against each other, and further instances of them; as `time_instances`."""
-    return summarise(time_instances((subject, baseline), pedantic, budget, more))
+    """Times two programs of a mode against each other, and further instances of them; as `time_instances`."""
+    return summarise(time_instances((subject, baseline), pedantic, budget, more), mode)
 
 
 def time_instances(
@@ -313,6 +314,7 @@ def affordable_instances(instance_s: float | None, max_time_s: float) -> int:
 
 def plan_again(
     instances: Sequence[Blocks],
+    mode: str,
     ratio: Interval,
     instance_s: float,
     continued: bool,
@@ -325,6 +327,7 @@ def plan_again(
     too many.
 
     Args:
+        mode: of their case.
         ratio: theirs, with its interval.
         instance_s: the seconds of making an instance.
         continued: whether these instances are still there, and can have further blocks.
@@ -333,35 +336,38 @@ def plan_again(
     there = len(instances)
     if there < FEWEST_INSTANCES:
         return None
-    found = RandomEffects([blocks.ratios() for blocks in instances])
+    found = RandomEffects([blocks.ratios() for blocks in instances], mode)
     timed = sum(map(len, found.instances))
     # few instances leave open how far they differ, so that the interval is wider than by their deviations
-    wider = ratio.half_width / half_width(found.between, found.within, there, timed)
+    wider = ratio.half_width / half_width(mode, found.between, found.within, there, timed)
     aim = wished / max(1.0, wider)
     block_s = median(chain.from_iterable(blocks.seconds() for blocks in instances))
     kept = there if continued else 0
     plans = []
     for made in range(0 if continued else 1, _MOST_AGAIN - there + 1):
-        ratios = ratios_in_all(found.between, found.within, there + made, aim)
+        ratios = ratios_in_all(mode, found.between, found.within, there + made, aim)
         if ratios is not None:
             blocks = (ratios - timed) / (made + kept) / _RATIOS_IN_BLOCK
             plans.append(Plan(made, max(LEAST_IN_INSTANCE, 2 * math.ceil(blocks / 2)), kept))
     return min(plans, key=lambda plan: plan.seconds(instance_s, block_s), default=None)
 
 
-def summarise(instances: Sequence[Blocks]) -> Timing:
-    """The figures of the blocks of each instance; `FEWEST_BLOCKS` at least in all."""
+def summarise(instances: Sequence[Blocks], mode: str) -> Timing:
+    """The figures of the blocks of each instance, `FEWEST_BLOCKS` at least in all, of a case in this mode."""
     subject = list(chain.from_iterable(blocks.subject for blocks in instances))
     first, _, third = quantiles(subject, n=4, method="inclusive")
     ratios = [blocks.ratios() for blocks in instances]
-    effects = RandomEffects(ratios) if len(ratios) >= FEWEST_INSTANCES else None
-    of_instances = map(math.exp, effects.means) if effects else map(median, ratios)
+    effects = RandomEffects(ratios, mode) if len(ratios) >= FEWEST_INSTANCES else None
+    if effects:
+        of_instances, ratio = [*map(math.exp, effects.means)], instances_interval(ratios, mode)
+    else:
+        of_instances, ratio = [*map(median, ratios)], ratio_interval(list(chain.from_iterable(ratios)))
     return Timing(
         median_s=median(subject),
         min_s=min(subject),
         iqr_s=third - first,
         baseline_median_s=median(chain.from_iterable(blocks.baseline for blocks in instances)),
-        ratio=instances_interval(ratios) if effects else ratio_interval(list(chain.from_iterable(ratios))),
+        ratio=ratio,
         rounds=sum(blocks.count for blocks in instances),
         instances=tuple(of_instances),
         instance_spread=effects.between if effects else None,

@@ -31,7 +31,7 @@ _MEDIAN_FACTOR = 1.96 * math.sqrt(math.pi / 2)
 _ASSURANCE = 0.8  # that the true spread is no larger than what the pilot's is taken for
 _DRIFT_BY_CHANCE = 0.001  # of a run of 158 rows without any drift one in six says that a row has some
 _STANDARD_ERRORS = 2.1  # half an interval of `RandomEffects`
-_LEAST_BETWEEN = 0.007  # what of its prior remains where instances look alike
+_LEAST_OF_USUAL = 0.8  # what of its prior remains where instances look alike
 _LONGER_SIDE = 1.3  # the longer side of an interval, as a multiple of half of it
 
 
@@ -116,7 +116,7 @@ def _bootstrap_ends(ratios) -> tuple[float, float]:
     ).confidence_interval
 
 
-def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
+def instances_interval(instances: Sequence[Sequence[float]], mode: str) -> Interval:
     """The ratio of the layers, with its interval: instances are drawn, and blocks within them.
 
     By the model of `RandomEffects`. Of a layer against itself it holds 1 in 90% to 99% of simulated rows,
@@ -125,11 +125,12 @@ def instances_interval(instances: Sequence[Sequence[float]]) -> Interval:
 
     Args:
         instances: of each instance, `FEWEST_INSTANCES` at least, its ratios, two at least.
+        mode: of the case; how far instances usually differ goes by it.
     """
     from bench.timing.random_effects import RandomEffects
 
     _check_enough(instances)
-    found = RandomEffects(instances)
+    found = RandomEffects(instances, mode)
     ends = (found.quantile((1 + sign * CONFIDENCE) / 2) for sign in (-1, 1))
     return Interval(math.exp(found.value), *map(math.exp, ends))
 
@@ -173,21 +174,28 @@ def drift_of(instances: Sequence[Sequence[float]]) -> float | None:
     return float(found.statistic) if found.pvalue < _DRIFT_BY_CHANCE else None
 
 
-def half_width(between: float, within: float, instances: int, ratios: int) -> float:
+def half_width(mode: str, between: float, within: float, instances: int, ratios: int) -> float:
     """About the half of the interval of a ratio, relative.
 
     Args:
+        mode: of the case.
         between, within: the deviations of instances, and of ratios within them.
         ratios: of all instances together.
     """
-    between = max(between, _LEAST_BETWEEN)
+    between = _at_least_usual(mode, between)
     return _STANDARD_ERRORS * math.sqrt(between**2 / instances + within**2 / ratios)
 
 
-def ratios_in_all(between: float, within: float, instances: int, wished: float) -> int | None:
+def ratios_in_all(mode: str, between: float, within: float, instances: int, wished: float) -> int | None:
     """How many ratios of all instances make `half_width` as small as wished; None: no number does."""
-    spare = (wished / _STANDARD_ERRORS) ** 2 - max(between, _LEAST_BETWEEN) ** 2 / instances
+    spare = (wished / _STANDARD_ERRORS) ** 2 - _at_least_usual(mode, between) ** 2 / instances
     return math.ceil(within**2 / spare) if spare > 0 else None
+
+
+def _at_least_usual(mode: str, between: float) -> float:
+    from bench.timing.random_effects import USUAL_DEVIATION
+
+    return max(between, _LEAST_OF_USUAL * USUAL_DEVIATION[mode])
 
 
 def ratios_for(pilot_ratios: Sequence[float]) -> int:

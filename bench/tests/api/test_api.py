@@ -224,16 +224,18 @@ def test_a_comparison_holds_what_was_proven_and_timed():
     assert "<td>keras GRU</td>" in report._repr_html_()
 
 
-def test_the_seconds_are_those_of_the_timing(monkeypatch):
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_the_seconds_and_the_mode_are_those_of_the_timing(monkeypatch, mode):
     class Stopped(Exception):
         pass
 
-    def stop(first, second, rounds, budget, more):
-        raise Stopped(budget.max_time_s)
+    def stop(first, second, rounds, budget, mode, more):
+        raise Stopped(budget.max_time_s, mode)
 
     monkeypatch.setattr("bench.timing.blocks.time_pair", stop)
-    with pytest.raises(Stopped, match=r"^0\.25$"):
-        bench.compare("lstm", "gru", shape=TINY, seconds=0.25)
+    with pytest.raises(Stopped) as stopped:
+        bench.compare("lstm", "gru", shape=TINY, seconds=0.25, mode=mode)
+    assert stopped.value.args == (0.25, mode)
 
 
 def test_both_sides_get_the_options():

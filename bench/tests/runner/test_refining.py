@@ -53,6 +53,14 @@ def test_the_row_that_is_brought_there_in_the_least_time_is_next():
     assert rest.seconds == pytest.approx(rows[0].seconds + rows[1].seconds)
 
 
+def test_the_interval_and_the_further_blocks_go_by_the_cases_mode():
+    training = timed(0.0, noise=0.05, instances=4)
+    case = replace(CASE, mode="infer")
+    inference = replace(training, comparison=Comparison("any", case, case))
+    assert training.ratio.half_width > inference.ratio.half_width > 0.02
+    assert training.seconds > inference.seconds
+
+
 def test_ratios_that_say_little_have_turns_of_their_own():
     wide, near = timed(0.01, noise=0.15, instances=4, prove_s=100.0), timed(0.03)
     assert wide.is_urgent and not near.is_urgent
@@ -210,7 +218,7 @@ def test_ratios_that_were_measured_again_still_hold_the_truth_in_95_percent(spre
             on = [each + blocks_of(speed, plan.blocks) for each, speed in zip(found, speeds, strict=False)]
             new = [blocks_of(speed, plan.blocks) for speed in speeds[4 : 4 + plan.made]]
             found = (on if plan.kept else found) + new
-        ratio = summarise(found).ratio
+        ratio = summarise(found, "train").ratio
         held += ratio.low <= 1 <= ratio.high
         reached += plan is not None and ratio.converged
     assert again > 60

@@ -36,7 +36,7 @@ def row(generator, name="case", planted=0.0, spread=0.01, noise=0.01, ratio=1.0,
     for _ in range(instances):
         logarithm = generator.normal(0, spread) + np.repeat(generator.normal(0, noise, 2), 2)
         made.append((list(0.01 * ratio * (1 + planted) * np.exp(logarithm)), [0.01] * 4))
-    return Row(name, planted, made)
+    return Row(f"train-{name}-builtin-b1-t1-f1-u1", planted, made)
 
 
 def recording(names: int = 8, rows: int = 25, **of_rows) -> Recording:
@@ -122,6 +122,17 @@ def test_a_goal_that_was_reached_and_is_missed_is_lost(tmp_path, capsys):
 
 
 # --- recording, and the command ---
+
+
+def test_a_file_whose_rows_are_of_no_case_is_refused(tmp_path):
+    kept = tmp_path / "rows.json"
+    made = asdict(recording(names=1, rows=5))
+    kept.write_text(json.dumps(made))
+    assert {row.mode for row in timing.loaded(kept).rows} == {"train"}
+    made["rows"][3]["case"] = "lstm"
+    kept.write_text(json.dumps(made))
+    with pytest.raises(ValueError, match=r"rows\.json: holds no recorded rows: 'lstm': cell is missing"):
+        timing.loaded(kept)
 
 
 def test_the_cases_are_the_shapes_of_the_default_sweep_in_both_modes():

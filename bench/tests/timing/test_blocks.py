@@ -73,7 +73,7 @@ class Pedantic:
 
 def timed(replay: Replay, budget: Budget = PLENTY):
     pedantic = Pedantic(replay)
-    return time_pair(*legs_of(replay), pedantic, budget), pedantic
+    return time_pair(*legs_of(replay), pedantic, budget, "infer"), pedantic
 
 
 def legs_of(replay: Replay) -> tuple[Callable[[], float], Callable[[], float]]:
@@ -136,7 +136,7 @@ def test_what_a_leg_says_is_what_counts():
 
     replay = Replay(constant(0.5), constant(0.25))
     pedantic = Pedantic(replay)
-    timing = time_pair(leg("S"), leg("B"), pedantic, PLENTY)
+    timing = time_pair(leg("S"), leg("B"), pedantic, PLENTY, "infer")
     pilot = len(order) // 2 - 2 * pedantic.rounds
     counted = [float(number) for number in range(pilot + 1, pilot + 2 * pedantic.rounds + 1)]
     assert timing.min_s == counted[0]
@@ -151,7 +151,7 @@ def test_planted_times_are_recovered_exactly():
 
 
 def test_absolute_figures_are_those_of_single_calls():
-    timing = summarise([Blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, [2.0, 8.0] * 6)])
+    timing = summarise([Blocks([1.0, 2.0, 3.0, 4.0, 5.0, 6.0] * 2, [2.0, 8.0] * 6)], "infer")
     assert (timing.median_s, timing.min_s, timing.iqr_s, timing.baseline_median_s) == (3.5, 1.0, 3.0, 5.0)
     assert timing.ratio.value == 0.625 and timing.rounds == 6
 
@@ -271,7 +271,7 @@ def test_the_interval_is_over_instances_and_not_over_their_blocks():
     made: list[int] = []
     ratios = [1.0, 1.0, 1.2, 1.2, 1.0, 1.2, 1.0, 1.2]
     timed = time_instances(*_first(instances_of(ratios, made)))
-    timing = summarise(timed)
+    timing = summarise(timed, "train")
     assert made == [1, 2, 3, 4, 5, 6, 7]
     assert timing.instances == pytest.approx(ratios)
     assert timing.ratio.value == pytest.approx(1.2**0.5)
@@ -289,8 +289,8 @@ def _first(instances, budget: Budget = PLENTY):
 
 def test_fewer_than_three_instances_are_the_programs_alone():
     timed = [blocks_of(0.9, 1.0, 1.1), blocks_of(0.9, 1.0, 1.1)]
-    assert summarise(timed).instance_spread is None
-    assert summarise(timed).ratio == Interval(1.0, 0.9, 1.1)
+    assert summarise(timed, "train").instance_spread is None
+    assert summarise(timed, "train").ratio == Interval(1.0, 0.9, 1.1)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_burst_of_other_work_falls_on_all_instances():
         calls[0] += 1
         return 2.0 if calls[0] < 25 else 1.0
 
-    timing = summarise(time_planned([(subject, lambda: 1.0)] * 4, 12, plain_rounds))
+    timing = summarise(time_planned([(subject, lambda: 1.0)] * 4, 12, plain_rounds), "train")
     assert timing.instances == (1.0, 1.0, 1.0, 1.0)
 
 
@@ -372,7 +372,8 @@ BENCHMARK = """
                 now[0] += seconds
             return partial(time_call, run, lambda: now[0])
 
-        timing = time_pair(program("S", 0.5), program("B", 0.25), benchmark.pedantic, Budget(4000.0, 10))
+        legs = program("S", 0.5), program("B", 0.25)
+        timing = time_pair(*legs, benchmark.pedantic, Budget(4000.0, 10), "infer")
         print("legs", "".join(calls[18:]))
         print("timing", timing.ratio.value, timing.rounds, timing.median_s)
         print("stats", benchmark.stats.stats.rounds)

@@ -1,6 +1,7 @@
 """Intervals: that they hold the true ratio as often as they say, and what they refuse."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from bench.timing.intervals import (
     WISHED_HALF_WIDTH,
     Interval,
     drift_of,
+    half_width,
     instances_interval,
     processes_interval,
     ratio_interval,
     ratios_for,
+    ratios_in_all,
 )
 
 
@@ -181,11 +184,13 @@ def simulated(speeds: str, instances: int, blocks: int, noise: float = 0.02) -> 
     return np.exp(drawn + scatter + disturbed * generator.normal(0, 0.1, scatter.shape))
 
 
-@pytest.mark.parametrize("speeds", SPEEDS)
+@pytest.mark.parametrize(
+    ("mode", "speeds"), [*(("train", speeds) for speeds in SPEEDS), ("infer", "alike"), ("infer", "near")]
+)
 @pytest.mark.parametrize(("instances", "blocks"), [(4, 10), (6, 3)])
-def test_intervals_over_instances_hold_the_layers_ratio(speeds, instances, blocks):
+def test_intervals_over_instances_hold_the_layers_ratio(mode, speeds, instances, blocks):
     """In 90% or more, at worst where instances run at three speeds; 300 samples scatter by 1.3%."""
-    found = [instances_interval(sample) for sample in simulated(speeds, instances, blocks)]
+    found = [instances_interval(sample, mode) for sample in simulated(speeds, instances, blocks)]
     covered = sum(each.low <= 1 <= each.high for each in found) / _SAMPLES
     assert covered >= 0.89
     if speeds in ("two", "three"):  # each block as if it were a trace of its own
@@ -198,7 +203,9 @@ def test_intervals_over_few_instances_are_narrower_than_students(speeds):
     widths = [
         (found.high / found.low - 1, student.high / student.low - 1)
         for sample in samples
-        for found, student in [(instances_interval(sample), processes_interval(np.median(sample, 1)))]
+        for found, student in [
+            (instances_interval(sample, "infer"), processes_interval(np.median(sample, 1)))
+        ]
     ]
     found, student = np.median(widths, axis=0)
     assert found < 0.85 * student
@@ -206,9 +213,9 @@ def test_intervals_over_few_instances_are_narrower_than_students(speeds):
 
 def test_a_ratio_that_is_far_off_does_not_widen_the_interval():
     samples = [list(each) for each in simulated("alike", 4, 10)[0]]
-    before = instances_interval(samples)
+    before = instances_interval(samples, "infer")
     samples[0][0] = 30.0
-    after = instances_interval(samples)
+    after = instances_interval(samples, "infer")
     assert after.value == pytest.approx(before.value, rel=0.01)
     assert after.high / after.low == pytest.approx(before.high / before.low, rel=0.02)
 
@@ -216,8 +223,19 @@ def test_a_ratio_that_is_far_off_does_not_widen_the_interval():
 def test_instances_of_more_blocks_count_more_where_instances_are_alike():
     generator = np.random.default_rng(2)
     many, few = np.exp(generator.normal(0, 0.05, 200)), np.exp(generator.normal(0.04, 0.05, 4))
-    found = instances_interval([many, few, few])
+    found = instances_interval([many, few, few], "infer")
     assert abs(found.value - 1) < 0.015 < np.mean(few) - 1
+
+
+def test_instances_of_training_are_expected_to_differ_more():
+    for sample in simulated("alike", 4, 10)[:20]:
+        training, inference = (instances_interval(sample, mode) for mode in ("train", "infer"))
+        assert training.low < inference.low < inference.high < training.high
+    assert half_width("train", 0.0, 0.02, 4, 40) > half_width("infer", 0.0, 0.02, 4, 40)
+    assert ratios_in_all("train", 0.0, 0.05, 4, 0.02) > ratios_in_all("infer", 0.0, 0.05, 4, 0.02)
+    many = simulated("near", 40, 10)[0]  # which say themselves how far they differ
+    training, inference = (instances_interval(many, mode) for mode in ("train", "infer"))
+    assert training.half_width == pytest.approx(inference.half_width, rel=0.05)
 
 
 def test_the_interval_of_processes_is_students():
@@ -227,7 +245,7 @@ def test_the_interval_of_processes_is_students():
     assert (found.low, found.high) == pytest.approx((math.exp(low), math.exp(high)))
 
 
-@pytest.mark.parametrize("interval", [instances_interval, processes_interval])
+@pytest.mark.parametrize("interval", [partial(instances_interval, mode="infer"), processes_interval])
 def test_fewer_than_three_have_no_interval(interval):
     with pytest.raises(ValueError, match="2, and an interval takes at least 3"):
         interval([[1.0, 1.0], [1.0, 1.0]])
