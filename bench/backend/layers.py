@@ -13,16 +13,28 @@ from bench.backend.libraries import keras, tf
 from bench.cases.case import Case
 from bench.cases.layers.stack import cells_of, initial_state_of, loops_of
 from bench.contract.cell_under_test import dtype_policy
+from bench.contract.switches import drew_with_tensorflow, restart_seeds
 
 
-def build_layer(layer, case: Case, seed: int) -> None:
-    """Builds the layer for the case's shape, its weights drawn from `seed`.
+def built_layer(make: Callable[[], Any], case: Case, seed: int):
+    """The layer that `make` makes, built for the case's shape, all that is random in it drawn from `seed`.
 
     It is built under the case's dtype policy, which layers that a cell makes in its `build` take.
     """
+    restart_seeds(seed)
+    layer = _built(make, case)
+    if not drew_with_tensorflow(seed):
+        return layer
+    # TensorFlow's own random operations go on where they were, unless all that is compiled is dropped
     keras.utils.set_random_seed(seed)
+    return _built(make, case)
+
+
+def _built(make: Callable[[], Any], case: Case):
+    layer = make()
     with dtype_policy(case.dtype):
         layer.build((*sizes(case), case.features))
+    return layer
 
 
 def sizes(case: Case) -> tuple[int | None, int | None]:

@@ -48,8 +48,7 @@ class Programs:
             The figures of the `Program`, and `peak_bytes`, how far the memory rose.
         """
         rise = devices.memory_mark(case.device)
-        layer = make_layer(self._subjects[case.subject], case)
-        layers.build_layer(layer, case, SEED)
+        layer = layers.built_layer(partial(make_layer, self._subjects[case.subject], case), case, SEED)
         if exact:
             self._exact.add(name)
         with self._precision(name):

@@ -123,9 +123,7 @@ def _whole_problem(subject: Subject, case: Case, layer) -> Problem:
 
 
 def _built_layer(subject: Subject, case: Case):
-    layer = make_layer(subject, case)
-    layers.build_layer(layer, case, SEED)
-    return layer
+    return layers.built_layer(partial(make_layer, subject, case), case, SEED)
 
 
 def _shared(alike: Problem, composition: Composition, layer) -> Arrays | None:

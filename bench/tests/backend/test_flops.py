@@ -16,9 +16,7 @@ GATES = {"minimal": 1, "simple_rnn": 1, "slstm": 2, "gru": 3, "lstm": 4}
 
 
 def layer_of(subject, case: Case):
-    layer = make_layer(subject, case)
-    layers.build_layer(layer, case, 1)
-    return layer
+    return layers.built_layer(lambda: make_layer(subject, case), case, 1)
 
 
 def flops_of(subject: str, mode: str = "infer", **options) -> Flops:

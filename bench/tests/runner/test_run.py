@@ -76,6 +76,24 @@ def test_instances_have_further_blocks_and_new_ones_come_after_them(run, options
     assert run.records[0]["retraces"] == 0
 
 
+def test_the_first_call_of_an_instance_that_has_waited_does_not_count(run, monkeypatch):
+    unsettled(monkeypatch)
+    (before,) = measured(run, of("slstm"))
+
+    def waited(subject, baseline, numbers, ahead):
+        def leg():
+            seconds = iter([1000.0])
+            return lambda: next(seconds, 1.0)
+
+        return [(leg(), leg()) for _ in numbers]
+
+    monkeypatch.setattr(run._prover, "legs_of_more", waited)
+    assert run._time_more(0)
+    for earlier, later in zip(before.instances, run._timed[0].instances, strict=False):
+        further = len(earlier.subject)
+        assert set(later.subject[further:]) == set(later.baseline[further:]) == {1.0}
+
+
 def test_rows_that_share_a_side_keep_their_instances_apart(run, monkeypatch):
     unsettled(monkeypatch)
     lstm = of("slstm")
