@@ -4,10 +4,9 @@ The logarithm of each ratio is that of the layers, plus what its instance differ
 noise (deviation σ). Of few instances Student's interval is wide, since it must learn τ from them alone: 3.2
 standard errors for four. How far instances differ is known from before, though, and that is the prior of τ:
 half-Cauchy, as many above `USUAL_DEVIATION` as below, with a tail that instances at two speeds far apart soon
-outweigh.
-The priors of the ratio and of log σ are flat. (Gelman 2006, "Prior distributions for variance parameters in
-hierarchical models", on this prior where groups are few; Röver 2020, "Bayesian random-effects meta-analysis
-using the bayesmeta R package", on the posterior by a grid, as here.)
+outweigh. The priors of the ratio and of log σ are flat. (Gelman 2006, "Prior distributions for variance
+parameters in hierarchical models", on this prior where groups are few; Röver 2020, "Bayesian random-effects
+meta-analysis using the bayesmeta R package", on the posterior by a grid, as here.)
 """
 
 import math
@@ -22,13 +21,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Of each mode: half of all instances differ by less, as a deviation. In four recordings of layers against
-# themselves (results/selftest) the likeliest is 0.3% for inference and 1.2% for training. Both are more here:
-# in whole runs instances of inference differ by more, and a row of training that is timed again until it is
-# known to ±2% ends sooner where its instances happen to look alike, which costs 1% to 4% of the intervals.
-# Of those recordings 96.2% (inference) and 97.6% (training) hold 1. Over simulated rows of four instances, of
-# twelve ratios each, an interval of training holds the truth in 99% where they do not differ, in 97% at 1%,
-# 93% at 2%, 92% at 3%.
-USUAL_DEVIATION: Mapping[str, float] = {"infer": 0.006, "generate": 0.006, "train": 0.015, "fit": 0.015}
+# themselves (results/selftest) the likeliest is 1.2% for training and 0.3% for inference, whose instances
+# differ by more in whole runs. With these 96.2% (inference, 209 rows) and 96.7% (training, 211 rows) of the
+# recorded intervals hold 1. Over simulated rows of four instances, of twelve ratios each, an interval of
+# training holds the truth in 99% where they do not differ, in 96% at 1%, 92% at 2%, 91% at 3%; it is as wide
+# as Student's where they do not differ, and narrower by 20% to 25% where they do.
+USUAL_DEVIATION: Mapping[str, float] = {"infer": 0.006, "generate": 0.006, "train": 0.012, "fit": 0.012}
 # A ratio farther off the middle, in deviations, counts as this far (Huber's estimate): now and then other
 # work hits one of its two calls. In three recordings of layers against themselves, 307 rows, the errors of
 # the ratios were 2% (training) and 6% (inference) smaller than with 2 deviations.
