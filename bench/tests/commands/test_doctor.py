@@ -32,7 +32,7 @@ def test_the_page_says_what_disturbs_and_what_is_seen(monkeypatch, capsys):
         assert name in said
     assert "4 instances of 12 blocks: 1.000x [" in said
     assert "turns scatter by 0.0%" in said
-    assert "A run sees differences from ±2.2% on" in said
+    assert "A run sees differences from ±2.3% on" in said
 
 
 def test_what_the_gate_sees_is_its_threshold_and_the_noise_of_its_processes():
