@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # measuring a row once it looks known, and has other work in it. With these, 96.7% (inference, 209 rows) and
 # 97.6% (training, 211 rows) of the recorded ones hold 1. Over simulated rows of four instances, of twelve
 # ratios each, an interval of training holds the truth in 99% where they do not differ, in 97% at 1%, 93% at
-# 2%, 92% at 3%; it is 6% wider than Student's where they do not differ, and 16% to 22% narrower where they do.
+# 2%, 92% at 3%; than Student's it is 6% wider where they do not differ, else narrower by 16% to 22%.
 USUAL_DEVIATION: Mapping[str, float] = {"infer": 0.009, "generate": 0.009, "train": 0.015, "fit": 0.015}
 # A ratio farther off the middle, in deviations, counts as this far (Huber's estimate): now and then other
 # work hits one of its two calls. In three recordings of layers against themselves, 307 rows, the errors of
