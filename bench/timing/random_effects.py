@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 # Of each mode: half of all instances differ by less, as a deviation. In four recordings of layers against
-# themselves (results/selftest) the likeliest is 1.2% for training and 0.3% for inference. Three whole runs
-# with 1.2% and 0.6% held 1 in 132 of 144 rows, though of the recorded ones 96% and 97% do: a run ends
+# themselves (results/selftest) the likeliest is 1.2% for training and 0.3% for inference. Four whole runs
+# with 1.2% and 0.6% held 1 in 178 of 192 rows, though of the recorded ones 96% and 97% do: a run ends
 # measuring a row once it looks known, and has other work in it. With these, 96.7% (inference, 209 rows) and
 # 97.6% (training, 211 rows) of the recorded ones hold 1. Over simulated rows of four instances, of twelve
 # ratios each, an interval of training holds the truth in 99% where they do not differ, in 97% at 1%, 93% at
