@@ -17,24 +17,25 @@ from bench.contract.switches import drew_with_tensorflow, restart_seeds
 
 
 def built_layer(make: Callable[[], Any], case: Case, seed: int):
-    """The layer that `make` makes, built for the case's shape, all that is random in it drawn from `seed`.
+    """The layer that `make` makes, built for the shape of the case, its building's random numbers from `seed`.
 
     It is built under the case's dtype policy, which layers that a cell makes in its `build` take.
     """
+    layer = make()
     restart_seeds(seed)
-    layer = _built(make, case)
+    _build(layer, case)
     if not drew_with_tensorflow(seed):
         return layer
     # TensorFlow's own random operations go on where they were, unless all that is compiled is dropped
-    keras.utils.set_random_seed(seed)
-    return _built(make, case)
-
-
-def _built(make: Callable[[], Any], case: Case):
     layer = make()
+    keras.utils.set_random_seed(seed)
+    _build(layer, case)
+    return layer
+
+
+def _build(layer, case: Case) -> None:
     with dtype_policy(case.dtype):
         layer.build((*sizes(case), case.features))
-    return layer
 
 
 def sizes(case: Case) -> tuple[int | None, int | None]:

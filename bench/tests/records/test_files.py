@@ -212,7 +212,7 @@ def test_a_command_on_a_full_disk_says_so_in_one_line(tmp_path, monkeypatch, cap
     monkeypatch.chdir(tmp_path)
     _written_run(tmp_path / "run")
     Path("README.md").write_text("# Title\n<!-- bench:columns -->\n<!-- /bench:columns -->\nlast line\n")
-    row = {"case": "c", "planted": 0.0, "instances": [[[1.0] * 4, [1.0] * 4]]}
+    row = {"case": "train-lstm-rnn-b1-t1-f1-u1", "planted": 0.0, "instances": [[[1.0] * 4, [1.0] * 4]]}
     Path("rows.json").write_text(json.dumps({"facts": {}, "clock_s": [1e-6], "rows": [row]}))
     before = content_of(tmp_path)
     with full_disk():
