@@ -17,7 +17,7 @@ from bench.contract.switches import drew_with_tensorflow, restart_seeds
 
 
 def built_layer(make: Callable[[], Any], case: Case, seed: int):
-    """The layer that `make` makes, built for the case's shape, with random numbers from `seed`.
+    """The layer that `make` makes, built for the case's shape; what its building draws comes from `seed`.
 
     It is built under the case's dtype policy, which layers that a cell makes in its `build` take.
     """
